@@ -1,0 +1,1 @@
+"""Training and testing of a Differentiable Binarization text detector on receipts."""

@@ -1,0 +1,105 @@
+"""One sample at a time: is its image readable, are its polygons sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import shapely
+from PIL import Image, UnidentifiedImageError
+
+from ocr.data import polygons as geometry
+from ocr.data.report import Report
+from ocr.types import Instance, Sample
+
+EXIF_ORIENTATION = 0x0112
+TAIL = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+TAIL_BYTES = 64
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image as a viewer shows it, from its header.
+
+    Raises:
+        OSError: the file is missing, is no image, or ends early.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if not _tail_is_whole(path, image.format or ""):
+                image.load()  # the exact answer, for files that look cut off
+            if image.format in ("JPEG", "PNG", "WEBP", "TIFF", "MPO") and (
+                "exif" in image.info or image.format == "TIFF"
+            ):
+                if image.getexif().get(EXIF_ORIENTATION, 1) >= 5:
+                    width, height = height, width
+    except UnidentifiedImageError as error:
+        raise OSError("not an image") from error
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(str(error)) from error
+    return width, height
+
+
+def _tail_is_whole(path: Path, kind: str) -> bool:
+    ending = TAIL.get(kind)
+    if ending is None:
+        return False
+    with open(path, "rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - TAIL_BYTES))
+        return ending in file.read()
+
+
+def check_image(sample: Sample, report: Report) -> tuple[int, int] | None:
+    """(width, height), or None after a line in the report."""
+    try:
+        return image_size(sample.image)
+    except OSError as error:
+        detail = str(error) or type(error).__name__
+        truncated = any(word in detail.lower() for word in ("truncated", "broken", "incomplete"))
+        report.add("truncated_image" if truncated else "unreadable_image", sample.image, detail)
+        return None
+
+
+def check_instances(sample: Sample, width: int, height: int, report: Report) -> list[Instance]:
+    """The sound instances of a sample, in normal form; the others are counted in the report.
+
+    Quads whose corners cross are untangled. Other self-crossing polygons become ignored regions, so that the text
+    below them is not taught as background. Parts outside the image are cut off.
+    """
+    kept = []
+    where = sample.labels or sample.image
+    for instance in sample.instances:
+        raw = np.asarray(instance.polygon, np.float32).reshape(-1, 2)
+        if not np.isfinite(raw).all():
+            report.add("not_finite", where, "a coordinate is NaN or infinite", instance.line)
+            continue
+        polygon = geometry.normal_form(raw)
+        if len(polygon) < 3:
+            kind = "too_few_points" if len(raw) < 3 else "zero_area"
+            report.add(kind, where, f"{len(polygon)} distinct point(s)", instance.line)
+            continue
+        ignore = instance.ignore
+        if not shapely.is_valid(shapely.Polygon(polygon)):
+            if shapely.convex_hull(shapely.MultiPoint(polygon)).area < geometry.MIN_AREA:
+                report.add("zero_area", where, "the points lie on a line", instance.line)
+                continue
+            report.add("self_crossing", where, f"the outline of {instance.text!r} crosses itself", instance.line)
+            if len(polygon) == 4:
+                polygon = geometry.untangle_quad(polygon)
+            else:
+                hull = shapely.convex_hull(shapely.MultiPoint(polygon))
+                polygon, ignore = geometry.normal_form(shapely.get_coordinates(hull.exterior)), True
+        if abs(geometry.signed_area(polygon, np.array([0, len(polygon)]))[0]) < geometry.MIN_AREA:
+            report.add("zero_area", where, f"{instance.text!r} covers less than a pixel", instance.line)
+            continue
+        low, high = polygon.min(axis=0), polygon.max(axis=0)
+        if low[0] < 0 or low[1] < 0 or high[0] > width or high[1] > height:
+            clipped = geometry.clip_to_image(polygon, width, height)
+            if clipped is None:
+                report.add("outside_image", where, f"{instance.text!r} lies outside {width} x {height}", instance.line)
+                continue
+            report.add("partly_outside", where, f"{instance.text!r} reaches outside {width} x {height}", instance.line)
+            polygon = clipped
+        kept.append(Instance(polygon, instance.text, ignore, instance.line))
+    return kept

@@ -1,0 +1,149 @@
+"""Loaders for training, validation and test, made from the data config."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Mapping, Sequence
+
+import cv2
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from ocr.data.dataset import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval
+from ocr.data.report import Report
+from ocr.data.sources import Source, build_sources
+from ocr.data.targets import TargetMaker
+from ocr.data.transforms import RandomGeometry, RandomLight
+from ocr.errors import UserError
+from ocr.pipeline import Pipeline
+
+FOLDER_WORDS = {"format", "images", "annotations", "val_from"}
+
+
+class DetectionData(L.LightningDataModule):
+    """The data of a run.
+
+    Args:
+        train, val, test: the splits, each a list of sources, see :func:`build_source`.
+        root: folder that relative paths in the sources start from; None for the current one.
+        pipeline: resize policy and normalisation.
+        batch_size: crops a training step and device.
+        eval_batch_size: images a validation or test step and device.
+        num_workers: loader processes; "auto" for a number that fits the machine.
+        strict: stop at the first unsound image or label.
+        geometry, light, targets: see their classes.
+        seed: of the order and of the random transforms.
+        words: settings of ``data=folder`` that only its own interpolations use.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        train: Sequence[Mapping[str, Any]],
+        val: Sequence[Mapping[str, Any]],
+        test: Sequence[Mapping[str, Any]],
+        root: str | None,
+        batch_size: int,
+        eval_batch_size: int,
+        num_workers: int | str,
+        strict: bool,
+        geometry: RandomGeometry,
+        light: RandomLight,
+        targets: TargetMaker,
+        seed: int = 0,
+        **words: str,
+    ) -> None:
+        super().__init__()
+        if unknown := set(words) - FOLDER_WORDS:
+            raise UserError(f"the data config has no setting {', '.join(sorted(unknown))}")
+        self.splits, self.pipeline, self.root = {"train": train, "val": val, "test": test}, pipeline, root
+        self.batch_size, self.eval_batch_size = int(batch_size), int(eval_batch_size)
+        if self.batch_size < 1 or self.eval_batch_size < 1:
+            raise UserError("data.batch_size and data.eval_batch_size must be at least 1")
+        self.num_workers = worker_count(num_workers)
+        self.strict, self.seed = strict, seed
+        self.geometry, self.light, self.targets = geometry, light, targets
+        self.sources: dict[str, list[Source]] = {}
+        self.reports: dict[str, Report] = {}
+
+    def load(self, *splits: str) -> "DetectionData":
+        """Read the labels of the named splits; a split with the same sources as another is read once.
+
+        Raises:
+            UserError: a split is unknown, missing or has nothing to learn from.
+        """
+        for split in splits:
+            if split in self.sources:
+                continue
+            specs = self.splits.get(split)
+            if not specs:
+                raise UserError(f"the data config has no {split} split (data.{split}=[...])")
+            twin = next((s for s in self.sources if self.splits.get(s) == specs), None)
+            if twin:
+                self.sources[split], self.reports[split] = self.sources[twin], self.reports[twin]
+            else:
+                self.sources[split], self.reports[split] = build_sources(list(specs), self.root, split, self.strict)
+        return self
+
+    def setup(self, stage: str) -> None:
+        self.load(*{"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()))
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images, instances and ignored instances of every split that was read."""
+        keys = ("images", "instances", "ignored")
+        return {
+            split: {key: sum(s.counts()[key] for s in sources) for key in keys}
+            for split, sources in self.sources.items()
+        }
+
+    def fingerprint(self) -> dict[str, str]:
+        """A digest a split, equal for equal data wherever it lies."""
+        return {split: "-".join(s.fingerprint() for s in sources) for split, sources in self.sources.items()}
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(self, dataset: torch.utils.data.Dataset, **kwargs: Any) -> DataLoader:
+        return DataLoader(
+            dataset,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_one_thread,
+            **kwargs,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        sources = self.sources["train"]
+        dataset = TrainSet(sources, self.pipeline, self.geometry, self.light, self.targets, self.strict)
+        sampler = EpochSampler(sources, self.seed, *self._ranks())
+        return self._loader(
+            dataset, sampler=sampler, batch_size=self.batch_size, drop_last=len(sampler) >= self.batch_size
+        )
+
+    def _eval_loader(self, split: str) -> DataLoader:
+        dataset = EvalSet(self.sources[split], self.pipeline, self.strict)
+        sampler = ShardSampler(len(dataset), *self._ranks())
+        return self._loader(dataset, sampler=sampler, batch_size=self.eval_batch_size, collate_fn=collate_eval)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        return self._eval_loader("test")
+
+
+def worker_count(wanted: int | str) -> int:
+    """Loader processes: a number as given; "auto" leaves most cores to the network where that runs on the CPU."""
+    if wanted != "auto":
+        if not isinstance(wanted, int) or wanted < 0:
+            raise UserError(f"data.num_workers must be auto or a whole number from 0, got {wanted!r}")
+        return wanted
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, cores - 1) or 1 if torch.cuda.is_available() else max(1, min(8, cores // 2))
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

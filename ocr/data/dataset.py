@@ -1,0 +1,193 @@
+"""Samples to network input, for training and for evaluation."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from ocr.data.images import UndecodableImage, resize_and_pad
+from ocr.data.sources import Source
+from ocr.data.targets import TargetMaker
+from ocr.data.transforms import RandomGeometry, RandomLight, warp_image, warp_points
+from ocr.errors import UserError
+from ocr.pipeline import Pipeline
+from ocr.types import Truth
+
+log = logging.getLogger(__name__)
+NOTHING = -1  # index of a sample that only keeps ranks in step
+
+
+class Sources:
+    """Several sources one after the other under one index."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = list(sources)
+        self.starts = np.cumsum([0] + [len(s) for s in self.sources])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def _find(self, i: int) -> tuple[Source, int]:
+        which = int(np.searchsorted(self.starts, i, side="right")) - 1
+        return self.sources[which], int(i - self.starts[which])
+
+    def load(self, i: int) -> tuple[np.ndarray, Truth]:
+        source, local = self._find(i)
+        return source.load(local)
+
+    def name(self, i: int) -> str:
+        source, local = self._find(i)
+        return source.name(local)
+
+
+class TrainSet(Dataset):
+    """Random crops with their target maps; the index is a pair (sample, seed of its randomness).
+
+    Args:
+        strict: raise when an image cannot be decoded; otherwise the next one takes its place, with a warning.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        pipeline: Pipeline,
+        geometry: RandomGeometry,
+        light: RandomLight,
+        targets: TargetMaker,
+        strict: bool = False,
+    ) -> None:
+        self.samples = Sources(sources)
+        self.pipeline, self.geometry, self.light, self.targets = pipeline, geometry, light, targets
+        self.strict = strict
+        self.fill = fill_colour(pipeline)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """``image`` uint8 (S, S, 3) RGB and ``targets`` uint8 (4, S, S), see :class:`TargetMaker`."""
+        index, seed = key
+        rng = np.random.default_rng(seed)
+        image, truth = self._load(index)
+        height, width = image.shape[:2]
+        size = self.geometry.crop_size
+        matrix = self.geometry.matrix(width, height, truth, self.pipeline.resize, rng)
+        crop = self.light(warp_image(image, matrix, size, self.fill), rng)
+        polygons = [warp_points(p, matrix) for p in truth.polygons]
+        seen = [k for k, p in enumerate(polygons) if (p.max(axis=0) > 0).all() and (p.min(axis=0) < size).all()]
+        frame = warp_points(np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32), matrix)
+        maps = self.targets([polygons[k] for k in seen], truth.ignore[seen], size, size, frame)
+        return {"image": torch.from_numpy(crop), "targets": torch.from_numpy(maps)}
+
+    def _load(self, index: int) -> tuple[np.ndarray, Truth]:
+        for step in range(len(self.samples)):
+            try:
+                return self.samples.load((index + step) % len(self.samples))
+            except UndecodableImage as error:
+                if self.strict:
+                    raise UserError(f"{error} (data.strict=true)") from error
+                log.warning("%s; another image takes its place", error)
+        raise UserError("no image of the training set can be decoded")
+
+
+class EvalSet(Dataset):
+    """Whole images at network size with their truth in original pixels."""
+
+    def __init__(self, sources: Sequence[Source], pipeline: Pipeline, strict: bool = False) -> None:
+        self.samples = Sources(sources)
+        self.pipeline = pipeline
+        self.strict = strict
+        self.fill = fill_colour(pipeline)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, Any] | None:
+        """``image`` uint8 (H, W, 3) padded, ``size`` (width, height) of the original, ``truth``, ``name``."""
+        if index == NOTHING:
+            return None
+        try:
+            image, truth = self.samples.load(index)
+        except UndecodableImage as error:
+            if self.strict:
+                raise UserError(f"{error} (data.strict=true)") from error
+            log.warning("%s; left out of the evaluation", error)
+            return None
+        height, width = image.shape[:2]
+        padded = resize_and_pad(image, self.pipeline.resize, self.fill)
+        return {
+            "image": torch.from_numpy(padded),
+            "size": (width, height),
+            "truth": truth,
+            "name": self.samples.name(index),
+        }
+
+
+def fill_colour(pipeline: Pipeline) -> tuple[int, int, int]:
+    """The pixel value that normalises to zero, used for padding."""
+    return tuple(round(255 * value) for value in pipeline.mean)  # type: ignore[return-value]
+
+
+def collate_eval(items: list[dict[str, Any] | None]) -> dict[str, list]:
+    """Items to a batch of lists; images keep their own sizes, so a result never depends on its neighbours."""
+    kept = [item for item in items if item is not None]
+    return {
+        "images": [item["image"] for item in kept],
+        "sizes": [item["size"] for item in kept],
+        "truths": [item["truth"] for item in kept],
+        "names": [item["name"] for item in kept],
+    }
+
+
+class EpochSampler(Sampler):
+    """Which samples an epoch draws, in which order, each with a seed: a function of (seed, epoch) alone.
+
+    A source of weight w gives round(w * length) samples an epoch: a part of it without repeats when w < 1, whole
+    rounds and a part when w > 1. Ranks get equal shares; what does not divide evenly is left for another epoch.
+    """
+
+    def __init__(self, sources: Sequence[Source], seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.lengths = [len(s) for s in sources]
+        self.weights = [s.weight for s in sources]
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.epoch = 0
+        self.total = sum(max(1, round(n * w)) for n, w in zip(self.lengths, self.weights))
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(1, self.total // self.world_size)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        parts, start = [], 0
+        for length, weight in zip(self.lengths, self.weights):
+            wanted = max(1, round(length * weight))
+            rounds = [rng.permutation(length) for _ in range(-(-wanted // length))]
+            parts.append(start + np.concatenate(rounds)[:wanted])
+            start += length
+        order = rng.permutation(np.concatenate(parts))
+        seeds = rng.integers(0, 2**62, len(order))
+        for k in range(len(self)):
+            place = (k * self.world_size + self.rank) % len(order)
+            yield int(order[place]), int(seeds[place])
+
+
+class ShardSampler(Sampler):
+    """Every sample once over all ranks, in order; short ranks get :data:`NOTHING` so that all do equal steps."""
+
+    def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
+        self.length, self.rank, self.world_size = length, rank, world_size
+
+    def __len__(self) -> int:
+        return -(-self.length // self.world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        for k in range(len(self)):
+            index = k * self.world_size + self.rank
+            yield index if index < self.length else NOTHING

@@ -1,0 +1,117 @@
+"""All samples of a source in flat arrays.
+
+Workers share the arrays' memory with the main process: nothing in them is a Python object whose reference count
+would copy pages, so a worker does not grow with the size of the set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, Sequence
+
+import numpy as np
+
+from ocr.data.check import check_image, check_instances
+from ocr.data.polygons import flatten, unflatten
+from ocr.data.report import Report
+from ocr.types import Sample, Truth
+
+
+@dataclass(frozen=True)
+class StringTable:
+    """Strings as one byte array and offsets."""
+
+    data: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def build(cls, strings: Sequence[str]) -> "StringTable":
+        encoded = [s.encode("utf-8", "surrogateescape") for s in strings]
+        offsets = np.zeros(len(encoded) + 1, np.int64)
+        np.cumsum([len(e) for e in encoded], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets)
+
+    def __getitem__(self, i: int) -> str:
+        return self.data[self.offsets[i] : self.offsets[i + 1]].tobytes().decode("utf-8", "surrogateescape")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+@dataclass(frozen=True)
+class SampleIndex:
+    """Samples that passed the checks, in normal form.
+
+    Attributes:
+        paths: S image paths.
+        sizes: int32 (S, 2), width and height as a viewer shows the image.
+        instance_offsets: int64 (S + 1,), instances of sample s are the range between entries s and s + 1.
+        points, point_offsets: the flat polygons of all I instances, see :mod:`ocr.data.polygons`.
+        ignore: bool (I,).
+        texts: I transcriptions.
+    """
+
+    paths: StringTable
+    sizes: np.ndarray
+    instance_offsets: np.ndarray
+    points: np.ndarray
+    point_offsets: np.ndarray
+    ignore: np.ndarray
+    texts: StringTable
+
+    @classmethod
+    def build(cls, samples: Iterable[Sample], report: Report) -> "SampleIndex":
+        """Check every sample and keep what is sound."""
+        paths, sizes, counts, polygons, ignore, texts = [], [], [], [], [], []
+        for sample in samples:
+            size = check_image(sample, report)
+            if size is None:
+                continue
+            instances = check_instances(sample, *size, report)
+            if sample.entries and not instances:
+                where = sample.labels or sample.image
+                report.add("no_sound_label", where, f"{sample.image.name}: none of {sample.entries} entries is sound")
+                continue
+            paths.append(str(sample.image))
+            sizes.append(size)
+            counts.append(len(instances))
+            polygons += [i.polygon for i in instances]
+            ignore += [i.ignore for i in instances]
+            texts += [i.text for i in instances]
+        points, point_offsets = flatten(polygons)
+        return cls(
+            StringTable.build(paths),
+            np.array(sizes, np.int32).reshape(-1, 2),
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            points,
+            point_offsets,
+            np.array(ignore, bool),
+            StringTable.build(texts),
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, i: int) -> Path:
+        return Path(self.paths[i])
+
+    def truth(self, i: int) -> Truth:
+        """Labels of sample i; the polygons are views, not to be written to."""
+        first, last = int(self.instance_offsets[i]), int(self.instance_offsets[i + 1])
+        polygons = unflatten(self.points, self.point_offsets[first : last + 1])
+        return Truth(polygons, self.ignore[first:last], [self.texts[k] for k in range(first, last)])
+
+    @property
+    def instances(self) -> int:
+        return len(self.ignore)
+
+    def fingerprint(self) -> str:
+        """Hex digest of names, sizes and labels: equal sets have equal ones, wherever they lie."""
+        digest = hashlib.sha256()
+        for i in range(len(self)):
+            digest.update(self.path(i).name.encode("utf-8", "surrogateescape") + b"\0")
+        for array in (self.sizes, self.instance_offsets, self.points, self.point_offsets, self.ignore):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]

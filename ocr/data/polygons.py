@@ -1,0 +1,84 @@
+"""Checks and normal form of labelled polygons, for many polygons at once.
+
+Polygons of different lengths are kept flat: ``points`` float32 (P, 2) and ``offsets`` int64 (M + 1,), polygon m
+being ``points[offsets[m]:offsets[m + 1]]``.
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+import shapely
+
+MIN_AREA = 1.0  # square pixels; nothing smaller can be seen, let alone found
+
+
+def flatten(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """List of (N, 2) arrays to (points float32 (P, 2), offsets int64 (M + 1,))."""
+    offsets = np.zeros(len(polygons) + 1, np.int64)
+    np.cumsum([len(p) for p in polygons], out=offsets[1:])
+    points = np.concatenate(polygons).astype(np.float32) if len(polygons) else np.zeros((0, 2), np.float32)
+    return points, offsets
+
+
+def unflatten(points: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
+    """Inverse of :func:`flatten`."""
+    return [points[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist())]
+
+
+def to_shapely(points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Flat polygons (each of at least three points) to an object array of shapely Polygons."""
+    if len(offsets) <= 1:
+        return np.zeros(0, object)
+    counts = np.diff(offsets)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    rings = shapely.linearrings(points.astype(np.float64), indices=owner)
+    return np.atleast_1d(shapely.polygons(rings))
+
+
+def signed_area(points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Shoelace formula; positive for clockwise as seen on screen (y down). Returns float64 (M,)."""
+    if len(offsets) <= 1:
+        return np.zeros(0)
+    p = points.astype(np.float64)
+    following = np.arange(len(p)) + 1
+    following[offsets[1:] - 1] = offsets[:-1]
+    cross = p[:, 0] * p[following, 1] - p[following, 0] * p[:, 1]
+    return np.add.reduceat(cross, offsets[:-1]) / 2
+
+
+def normal_form(polygon: np.ndarray) -> np.ndarray:
+    """Clockwise on screen, starting at the corner nearest the top left (least x + y), no repeated points.
+
+    Args:
+        polygon: (N, 2), any start and direction, possibly closed by repeating the first point.
+
+    Returns:
+        float32 (K, 2) with K <= N; fewer than three points when the input has no more distinct ones.
+    """
+    polygon = np.asarray(polygon, np.float32).reshape(-1, 2)
+    if len(polygon) > 1:
+        polygon = polygon[np.any(polygon != np.roll(polygon, 1, axis=0), axis=1)]
+    if len(polygon) < 3:
+        return polygon
+    if signed_area(polygon, np.array([0, len(polygon)]))[0] < 0:
+        polygon = polygon[::-1]
+    start = int(np.argmin(polygon.sum(axis=1)))
+    return np.ascontiguousarray(np.roll(polygon, -start, axis=0))
+
+
+def untangle_quad(polygon: np.ndarray) -> np.ndarray:
+    """Four corners in a crossing order to the order around their centre (clockwise on screen)."""
+    centre = polygon.mean(axis=0)
+    angle = np.arctan2(polygon[:, 1] - centre[1], polygon[:, 0] - centre[0])
+    return normal_form(polygon[np.argsort(angle, kind="stable")])
+
+
+def clip_to_image(polygon: np.ndarray, width: int, height: int) -> np.ndarray | None:
+    """The part of a valid polygon inside the image, its largest piece; None when there is none."""
+    inside = shapely.intersection(shapely.Polygon(polygon), shapely.box(0, 0, width, height))
+    pieces = [g for g in shapely.get_parts(inside) if isinstance(g, shapely.Polygon) and g.area >= MIN_AREA]
+    if not pieces:
+        return None
+    return normal_form(shapely.get_coordinates(max(pieces, key=lambda g: g.area).exterior))

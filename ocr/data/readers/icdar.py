@@ -1,0 +1,17 @@
+"""ICDAR 2015: ``gt_<stem>.txt`` a image, UTF-8 with or without a byte order mark, word quads, ``###`` = ignore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator, Sequence
+
+from ocr.data.readers.files import pair_by_stem
+from ocr.data.readers.quad_lines import read_quad_file
+from ocr.data.report import Report
+from ocr.types import Sample
+
+
+def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
+    """Samples of a set in ICDAR 2015 form, see :mod:`ocr.data.readers`."""
+    for image, labels in pair_by_stem(images, annotations, ".txt", "gt_", ids, report):
+        yield read_quad_file(image, labels, report)

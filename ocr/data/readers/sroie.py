@@ -1,0 +1,21 @@
+"""SROIE task 1: ``<stem>.csv`` (or ``.txt``) a image, one line of text each; there is no ignore mark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator, Sequence
+
+from ocr.data.readers.files import pair_by_stem
+from ocr.data.readers.quad_lines import read_quad_file
+from ocr.data.report import Report
+from ocr.types import Sample
+
+
+def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
+    """Samples of a set in SROIE form, see :mod:`ocr.data.readers`."""
+    has_csv = annotations.is_dir() and any(annotations.glob("*.csv"))
+    for image, labels in pair_by_stem(images, annotations, ".csv" if has_csv else ".txt", "", ids, report):
+        sample = read_quad_file(image, labels, report)
+        for instance in sample.instances:
+            instance.ignore = False  # "*" and "###" are printed on receipts
+        yield sample

@@ -1,0 +1,85 @@
+"""What was wrong with a data set, counted by kind, each with file and line."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Any
+
+from ocr.errors import UserError
+
+log = logging.getLogger(__name__)
+
+KINDS = {
+    "unreadable_image": "image skipped",
+    "truncated_image": "image skipped",
+    "label_without_image": "label skipped",
+    "image_without_label": "image skipped",
+    "unparsable_line": "line skipped",
+    "too_few_points": "instance skipped",
+    "not_finite": "instance skipped",
+    "zero_area": "instance skipped",
+    "outside_image": "instance skipped",
+    "self_crossing": "quads untangled, other polygons kept as ignored regions",
+    "no_sound_label": "image skipped: its label file has entries, none of them sound",
+}
+NOTES = {"partly_outside": "clipped to the image"}
+EXAMPLES_KEPT = 5
+
+
+class Report:
+    """Collects problems while a data set is read.
+
+    Args:
+        strict: raise at the first problem instead of counting it.
+    """
+
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
+        self.counts: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+
+    def add(self, kind: str, where: object, detail: str = "", line: int = 0) -> None:
+        """Count one problem.
+
+        Args:
+            kind: a key of ``KINDS`` or ``NOTES``.
+            where: the file.
+            detail: what is wrong in it.
+            line: line or entry number in the file, 0 for the file as a whole.
+
+        Raises:
+            UserError: in strict mode, for every kind in ``KINDS``.
+        """
+        place = f"{where}:{line}" if line else str(where)
+        message = f"{place}: {detail}" if detail else place
+        if self.strict and kind in KINDS:
+            raise UserError(f"{message} ({kind}; data.strict=true stops at the first problem)")
+        self.counts[kind] += 1
+        kept = self.examples.setdefault(kind, [])
+        if len(kept) < EXAMPLES_KEPT:
+            kept.append(message)
+
+    @property
+    def problems(self) -> int:
+        """Number of problems, notes left out."""
+        return sum(count for kind, count in self.counts.items() if kind in KINDS)
+
+    def lines(self) -> list[str]:
+        """The report as text, one heading per kind with its first examples."""
+        out = []
+        for kind, count in self.counts.most_common():
+            out.append(f"{kind} x {count} ({(KINDS | NOTES)[kind]})")
+            out += [f"    {example}" for example in self.examples[kind]]
+            if count > EXAMPLES_KEPT:
+                out.append(f"    ... and {count - EXAMPLES_KEPT} more")
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"counts": dict(self.counts), "examples": self.examples}
+
+    def log(self, name: str) -> None:
+        """Write the report to the log, as a warning when there are problems."""
+        if self.counts:
+            level = logging.WARNING if self.problems else logging.INFO
+            log.log(level, "%s: %d problem(s) in the data\n  %s", name, self.problems, "\n  ".join(self.lines()))

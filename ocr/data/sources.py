@@ -1,0 +1,132 @@
+"""A split of a data set: a list of sources, each with a label format, so that sets mix."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping, Protocol
+
+import numpy as np
+
+from ocr.data.images import decode
+from ocr.data.index import SampleIndex
+from ocr.data.readers import reader
+from ocr.data.readers.files import read_ids
+from ocr.data.report import Report
+from ocr.data.synthetic import SyntheticReceipts
+from ocr.errors import UserError
+from ocr.types import Truth
+
+
+class Source(Protocol):
+    """What the dataset needs of a source."""
+
+    weight: float
+
+    def __len__(self) -> int: ...
+
+    def name(self, i: int) -> str:
+        """How messages and prediction files call sample i."""
+
+    def load(self, i: int) -> tuple[np.ndarray, Truth]:
+        """Image uint8 (H, W, 3) RGB and labels of sample i."""
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of images, instances and ignored instances."""
+
+    def fingerprint(self) -> str:
+        """Hex digest that tells two different sources apart."""
+
+
+@dataclass
+class FileSource:
+    """Images on disk with labels from a reader."""
+
+    index: SampleIndex
+    weight: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def name(self, i: int) -> str:
+        return str(self.index.path(i))
+
+    def load(self, i: int) -> tuple[np.ndarray, Truth]:
+        return decode(self.index.path(i)), self.index.truth(i)
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "images": len(self.index),
+            "instances": self.index.instances,
+            "ignored": int(self.index.ignore.sum()),
+        }
+
+    def fingerprint(self) -> str:
+        return self.index.fingerprint()
+
+
+def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
+    """A source from its config.
+
+    Args:
+        spec: ``format``, ``weight`` and, for files, ``images``, ``annotations``, ``ids`` (a file, see
+            :func:`read_ids`) and ``share`` ([low, high]: only images whose name's hash, 0..1, lies in it).
+        root: relative paths start here.
+
+    Raises:
+        UserError: an unknown format or setting, a missing folder, an empty set.
+    """
+    spec = dict(spec)
+    name = spec.pop("format", None)
+    weight = float(spec.pop("weight", 1.0))
+    if not weight > 0:
+        raise UserError(f"the weight of a source must be positive, got {weight}")
+    if name == "synthetic":
+        try:
+            return SyntheticReceipts(weight=weight, **spec)
+        except TypeError as error:
+            raise UserError(f"synthetic source: {error}") from error
+    read = reader(str(name))
+    unknown = set(spec) - {"images", "annotations", "ids", "share"}
+    if unknown or not spec.get("images") or not spec.get("annotations"):
+        raise UserError(
+            f"a source of format {name} takes images, annotations, ids, share and weight"
+            + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; images or annotations is missing")
+        )
+    ids = read_ids(root / spec["ids"]) if spec.get("ids") else None
+    samples = read(root / spec["images"], root / spec["annotations"], ids, report)
+    if spec.get("share"):
+        low, high = (float(v) for v in spec["share"])
+        samples = (s for s in samples if low <= name_hash(s.image.stem) < high)
+    return FileSource(SampleIndex.build(samples, report), weight)
+
+
+def name_hash(name: str) -> float:
+    """A number in 0..1 that depends on the name alone, so that a set may grow without images changing splits."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:6], "big") / 2**48
+
+
+def build_sources(
+    specs: list[Mapping[str, Any]], root: str | None, split: str, strict: bool
+) -> tuple[list[Source], Report]:
+    """All sources of a split, with the report on what was unsound in them.
+
+    Raises:
+        UserError: nothing is left that the split can be used for.
+    """
+    report = Report(strict)
+    sources = [build_source(spec, Path(root or ".").expanduser(), report) for spec in specs]
+    report.log(split)
+    totals = {key: sum(s.counts()[key] for s in sources) for key in ("images", "instances", "ignored")}
+    if not specs or totals["images"] == 0:
+        raise UserError(_nothing_left(split, "no usable image", report))
+    if totals["instances"] == totals["ignored"]:
+        reason = f"all {totals['instances']} labelled instances of {totals['images']} image(s) are to be ignored"
+        raise UserError(_nothing_left(split, reason if totals["instances"] else "no labelled text", report))
+    return [s for s in sources if len(s)], report
+
+
+def _nothing_left(split: str, reason: str, report: Report) -> str:
+    found = "; ".join(f"{kind} x {count}, e.g. {report.examples[kind][0]}" for kind, count in report.counts.items())
+    return f"the {split} split has nothing to learn from or test on: {reason}" + (f" ({found})" if found else "")

@@ -1,0 +1,1 @@
+"""Polygons against truth to numbers."""

@@ -1,0 +1,67 @@
+"""Precision, recall and hmean at IoU 0.5, pooled over images and ranks."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+import torch
+from torchmetrics import Metric
+
+from ocr.metrics.matching import match
+from ocr.types import Detections, Truth
+
+
+def scores(matched: float, detected: float, wanted: float) -> dict[str, float]:
+    """``precision``, ``recall`` and their harmonic mean ``hmean`` from counts; 0 where a ratio has no denominator.
+
+    An image set with no text to find in which nothing was found scores 1 throughout.
+    """
+    if detected == 0 and wanted == 0:
+        return {"precision": 1.0, "recall": 1.0, "hmean": 1.0}
+    precision = matched / detected if detected else 0.0
+    recall = matched / wanted if wanted else 0.0
+    hmean = 2 * precision * recall / (precision + recall) if matched else 0.0
+    return {"precision": precision, "recall": recall, "hmean": hmean}
+
+
+def count(detections: Detections, truth: Truth, threshold: float = 0.5) -> tuple[int, int, int]:
+    """(matched, detected, wanted) of one image, ignored text and what lies on it left out."""
+    found = match(detections.polygons, truth.polygons, truth.ignore, threshold)
+    wanted = int(np.count_nonzero(~np.asarray(truth.ignore, bool)))
+    return int((found.truth >= 0).sum()), int((~found.dont_care).sum()), wanted
+
+
+class DetectionHmean(Metric):
+    """One-to-one matching at an IoU threshold, ignore-aware, counts pooled over all images.
+
+    Args:
+        threshold: a pair matches above this IoU.
+
+    >>> import numpy as np
+    >>> square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], np.float32)
+    >>> metric = DetectionHmean()
+    >>> metric.update([Detections([square], np.ones(1))], [Truth([square, square + 9], np.zeros(2, bool))])
+    >>> {name: round(value.item(), 2) for name, value in metric.compute().items()}
+    {'precision': 1.0, 'recall': 0.5, 'hmean': 0.67}
+    """
+
+    full_state_update = False
+    higher_is_better = True
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.add_state("counts", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, detections: Sequence[Detections], truths: Sequence[Truth]) -> None:
+        """Add images, one entry each in both lists."""
+        if len(detections) != len(truths):
+            raise ValueError(f"{len(detections)} detections for {len(truths)} truths")
+        totals = np.sum([count(d, t, self.threshold) for d, t in zip(detections, truths)] or [(0, 0, 0)], axis=0)
+        self.counts += torch.as_tensor(totals, dtype=self.counts.dtype, device=self.counts.device)
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """``precision``, ``recall`` and ``hmean``, float32 scalars."""
+        result = scores(*self.counts.tolist())
+        return {name: torch.tensor(value, dtype=torch.float32) for name, value in result.items()}

@@ -1,0 +1,1 @@
+"""Batch to maps to polygons, and the loss."""

@@ -1,0 +1,64 @@
+"""Any timm model as the backbone; channels and strides come from the model."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Mapping
+
+import timm
+import torch
+from torch import nn
+
+from ocr.errors import UserError
+
+log = logging.getLogger(__name__)
+COARSEST, FINEST = 32, 4
+
+
+class TimmBackbone(nn.Module):
+    """Features at strides 4 to 32 of a timm model.
+
+    Args:
+        name: a timm model that supports ``features_only``, e.g. ``resnet18``.
+        pretrained: start from timm's weights; when they cannot be had, a warning and random weights.
+        kwargs: further arguments of ``timm.create_model``.
+
+    Attributes:
+        channels, strides: of the features, finest first.
+        pretrained: whether pretrained weights were loaded.
+
+    Raises:
+        UserError: no such model, or it has no feature pyramid.
+    """
+
+    def __init__(self, name: str, pretrained: bool, kwargs: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        kwargs = dict(kwargs or {})
+        if not timm.is_model(name.split(".")[0]):
+            close = timm.list_models(f"*{name[:6]}*")[:5]
+            raise UserError(f"timm has no model {name!r}" + (f"; similar: {', '.join(close)}" if close else ""))
+        self.body, self.pretrained = _create(name, pretrained, kwargs)
+        info = self.body.feature_info
+        self._use = [i for i, stride in enumerate(info.reduction()) if FINEST <= stride <= COARSEST]
+        self.channels = [info.channels()[i] for i in self._use]
+        self.strides = [info.reduction()[i] for i in self._use]
+        if not self.strides or self.strides[0] != FINEST or len(set(self.strides)) != len(self.strides):
+            raise UserError(f"{name} gives features at strides {info.reduction()}; a detector needs 4, 8, 16, ...")
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """float (B, 3, H, W) to features (B, C_i, H / stride_i, W / stride_i), finest first."""
+        features = self.body(x)
+        return [features[i] for i in self._use]
+
+
+def _create(name: str, pretrained: bool, kwargs: dict[str, Any]) -> tuple[nn.Module, bool]:
+    if pretrained:
+        try:
+            return timm.create_model(name, pretrained=True, features_only=True, **kwargs), True
+        except Exception as error:  # the hub client raises many kinds; the retry below separates its from ours
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            log.warning("no pretrained weights for %s (%s): training starts from random ones", name, reason)
+    try:
+        return timm.create_model(name, pretrained=False, features_only=True, **kwargs), False
+    except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
+        raise UserError(f"timm model {name!r} cannot be a backbone with {kwargs}: {error}") from error

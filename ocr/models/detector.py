@@ -1,0 +1,82 @@
+"""The DB detector: backbone, neck and head as one module (Liao et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ocr.models.backbone import TimmBackbone
+from ocr.models.neck import FPN
+
+
+class Maps(NamedTuple):
+    """What the network says of a batch: logits float (B, 1, H, W); ``threshold`` only in training."""
+
+    probability: torch.Tensor
+    threshold: torch.Tensor | None
+
+
+class MapHead(nn.Sequential):
+    """Features at stride 4 to one logit map at stride 1."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(channels, channels, 2, stride=2, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(channels, 1, 2, stride=2),
+        )
+
+
+class DBHead(nn.Module):
+    """Probability and threshold maps.
+
+    Args:
+        in_channels: of the fused map.
+        channels: inside each branch.
+        prior: probability that the untrained probability branch gives everywhere.
+    """
+
+    def __init__(self, in_channels: int, channels: int, prior: float) -> None:
+        super().__init__()
+        self.probability = MapHead(in_channels, channels)
+        self.threshold = MapHead(in_channels, channels)
+        nn.init.constant_(self.probability[-1].bias, float(torch.logit(torch.tensor(prior))))
+
+    def forward(self, x: torch.Tensor) -> Maps:
+        return Maps(self.probability(x), self.threshold(x) if self.training else None)
+
+
+class DBDetector(nn.Module):
+    """Image batch to maps.
+
+    Args:
+        backbone: gives features at strides 4, 8, ...
+        neck_channels, adaptive_scale_fusion: see :class:`FPN`.
+        head_channels, prior: see :class:`DBHead`.
+    """
+
+    def __init__(
+        self, backbone: TimmBackbone, neck_channels: int, adaptive_scale_fusion: bool, head_channels: int, prior: float
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = FPN(backbone.channels, neck_channels, adaptive_scale_fusion)
+        self.head = DBHead(self.neck.channels, head_channels, prior)
+        _init_weights(self.neck)
+        _init_weights(self.head)
+
+    def forward(self, x: torch.Tensor) -> Maps:
+        """float (B, 3, H, W), normalised, H and W multiples of the coarsest stride, to logits (B, 1, H, W)."""
+        return self.head(self.neck(self.backbone(x)))
+
+
+def _init_weights(module: nn.Module) -> None:
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")

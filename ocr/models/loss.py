@@ -1,0 +1,119 @@
+"""The DB loss: balanced cross-entropy, L1 on the threshold map, dice on the approximate binary map.
+
+L = bce_weight * L_bce + l1_weight * L_l1 + dice_weight * L_dice, after Liao et al. 2020, section 3.6, with the
+weights of the published code (5, 10, 1). Maps are in float32 whatever the autocast type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ocr.models.detector import Maps
+
+EPS = 1e-6
+
+
+def top_k_sum(values: torch.Tensor, mask: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """Sum of the k largest of the masked values, differentiable, with k a tensor and no sort.
+
+    The k-th largest value is found by bisection over the bit patterns of non-negative floats, which are ordered as
+    the floats are: 31 counts over the data, no copy to the host. Values equal to the k-th share its part.
+
+    Args:
+        values: float32, any shape, >= 0.
+        mask: bool, same shape.
+        k: float or integer scalar tensor, 0 <= k <= mask.sum().
+
+    Returns:
+        scalar tensor.
+    """
+    bits = torch.where(mask, values.detach(), -1.0).view(torch.int32)  # -1.0 is negative as an integer, too
+    low = torch.zeros((), dtype=torch.int32, device=values.device)
+    for bit in range(30, -1, -1):
+        candidate = low + (1 << bit)
+        enough = (bits >= candidate).sum() >= k
+        low = torch.where(enough, candidate, low)
+    above = bits > low
+    equal = (bits == low) & mask
+    share = (k - above.sum()) / equal.sum().clamp(min=1)
+    return (values * above).sum() + (values * equal).sum() * share.clamp(0, 1)
+
+
+def balanced_bce(
+    logits: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, negative_ratio: float, min_negatives: float
+) -> torch.Tensor:
+    """Cross-entropy over all positives and the hardest negatives.
+
+    Args:
+        logits: float (B, H, W); target, mask: 0/1 (B, H, W).
+        negative_ratio: hard negatives a positive.
+        min_negatives: share of the unmasked pixels that count as negatives at least, so that batches with no text
+            teach something.
+
+    Returns:
+        Mean over the chosen pixels; 0 when all is masked.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    positive = (target > 0.5) & (mask > 0.5)
+    negative = (target <= 0.5) & (mask > 0.5)
+    n_positive, n_negative = positive.sum(), negative.sum()
+    wanted = torch.maximum(n_positive * negative_ratio, (n_positive + n_negative) * min_negatives).floor()
+    k = torch.minimum(wanted, n_negative.to(wanted.dtype))
+    total = (loss * positive).sum() + top_k_sum(loss, negative, k)
+    return total / (n_positive + k).clamp(min=1)
+
+
+def masked_l1(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference over the mask; 0 when the mask is empty. All (B, H, W)."""
+    return ((prediction - target).abs() * mask).sum() / mask.sum().clamp(min=1)
+
+
+def dice(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """1 - 2 |P n T| / (|P| + |T|) over the mask; 0 when there is no text to find. All (B, H, W)."""
+    overlap = (prediction * target * mask).sum()
+    total = (prediction * mask).sum() + (target * mask).sum()
+    return torch.where((target * mask).sum() > 0, 1 - 2 * overlap / (total + EPS), 0.0)
+
+
+@dataclass(frozen=True)
+class DBLoss:
+    """The three terms and their weighted sum.
+
+    Attributes:
+        bce_weight, l1_weight, dice_weight: weights of the terms.
+        negative_ratio, min_negatives: see :func:`balanced_bce`.
+        k: steepness of the approximate step sigmoid(k (P - T)).
+        thresh_min, thresh_max: range of the threshold map.
+    """
+
+    bce_weight: float
+    l1_weight: float
+    dice_weight: float
+    negative_ratio: float
+    min_negatives: float
+    k: float
+    thresh_min: float
+    thresh_max: float
+
+    def __call__(self, maps: Maps, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Scalars ``loss``, ``loss_bce``, ``loss_l1`` and ``loss_dice``.
+
+        Args:
+            maps: logits (B, 1, H, W) of both branches.
+            targets: uint8 (B, 4, H, W), see :class:`ocr.data.targets.TargetMaker`.
+        """
+        assert maps.threshold is not None, "the loss needs the threshold branch: put the model in training mode"
+        shrink, shrink_mask, border, border_mask = targets.float().unbind(1)
+        with torch.autocast(device_type=targets.device.type, enabled=False):
+            logits = maps.probability.float().squeeze(1)
+            threshold = maps.threshold.float().squeeze(1).sigmoid()
+            binary = torch.sigmoid(self.k * (logits.sigmoid() - threshold))
+            border = self.thresh_min + border / 255 * (self.thresh_max - self.thresh_min)
+            bce = balanced_bce(logits, shrink, shrink_mask, self.negative_ratio, self.min_negatives)
+            l1 = masked_l1(threshold, border, border_mask)
+            overlap = dice(binary, shrink, shrink_mask)
+            loss = self.bce_weight * bce + self.l1_weight * l1 + self.dice_weight * overlap
+        return {"loss": loss, "loss_bce": bce, "loss_l1": l1, "loss_dice": overlap}

@@ -1,0 +1,60 @@
+"""Feature pyramid (Lin et al. 2017, as in DB) with adaptive scale fusion (DBNet++, Liao et al. 2022) as an option."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class FPN(nn.Module):
+    """Features of several strides to one map at the finest stride.
+
+    Args:
+        in_channels: of the features, finest first.
+        channels: of the output; each level gives ``channels / len(in_channels)`` of them.
+        adaptive_scale_fusion: weigh the levels at every place before they are joined.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, adaptive_scale_fusion: bool) -> None:
+        super().__init__()
+        levels = len(in_channels)
+        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1, bias=False) for c in in_channels)
+        self.smooth = nn.ModuleList(
+            nn.Conv2d(channels, channels // levels, 3, padding=1, bias=False) for _ in in_channels
+        )
+        self.channels = channels // levels * levels
+        self.fusion = AdaptiveScaleFusion(self.channels, levels) if adaptive_scale_fusion else None
+
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(B, C_i, H_i, W_i), finest first, to (B, channels, H_0, W_0)."""
+        maps = [lateral(feature) for lateral, feature in zip(self.lateral, features)]
+        for i in range(len(maps) - 2, -1, -1):
+            maps[i] = maps[i] + F.interpolate(maps[i + 1], size=maps[i].shape[-2:], mode="nearest")
+        size = maps[0].shape[-2:]
+        maps = [smooth(m) for smooth, m in zip(self.smooth, maps)]
+        maps = [maps[0]] + [F.interpolate(m, size=size, mode="nearest") for m in maps[1:]]
+        joined = torch.cat(maps, dim=1)
+        return joined if self.fusion is None else self.fusion(joined, maps)
+
+
+class AdaptiveScaleFusion(nn.Module):
+    """Attention over the levels from a spatial attention map (Liao et al. 2022, section 3.3)."""
+
+    def __init__(self, channels: int, levels: int) -> None:
+        super().__init__()
+        inner = max(channels // 4, levels)
+        self.reduce = nn.Conv2d(channels, inner, 3, padding=1)
+        self.spatial = nn.Sequential(
+            nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.ReLU(inplace=True), nn.Conv2d(1, 1, 1, bias=False), nn.Sigmoid()
+        )
+        self.weigh = nn.Sequential(nn.Conv2d(inner, levels, 1, bias=False), nn.Sigmoid())
+
+    def forward(self, joined: torch.Tensor, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(B, C, H, W) and its ``levels`` parts to (B, C, H, W)."""
+        reduced = self.reduce(joined)
+        reduced = reduced + self.spatial(reduced.mean(dim=1, keepdim=True))
+        weights = self.weigh(reduced)
+        return torch.cat([weights[:, i : i + 1] * m for i, m in enumerate(maps)], dim=1)

@@ -1,0 +1,135 @@
+"""What turns an image into network input and network output into polygons, in one object.
+
+The config makes it, the checkpoint carries it, and everything that uses a trained detector reads it back, so
+that nobody repeats a resize, a mean or a threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Mapping
+
+from ocr.errors import UserError
+
+
+def _positive(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+            raise UserError(f"{type(owner).__name__}.{name} must be a positive number, got {value!r}")
+
+
+def _share(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if not (isinstance(value, (int, float)) and 0 <= value <= 1):
+            raise UserError(f"{type(owner).__name__}.{name} must lie in 0..1, got {value!r}")
+
+
+@dataclass(frozen=True)
+class ResizePolicy:
+    """How an image is brought to network size: aspect ratio kept, then padded at the right and bottom.
+
+    Attributes:
+        long_side: length in pixels that the longer side is brought to.
+        multiple: both sides are padded up to a multiple of this (the network's coarsest stride).
+        max_upscale: the image is never enlarged by more than this factor.
+    """
+
+    long_side: int
+    multiple: int
+    max_upscale: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "long_side", "multiple", "max_upscale")
+
+    def scale(self, width: int, height: int) -> float:
+        """Factor from original to network pixels."""
+        return min(self.long_side / max(width, height), self.max_upscale)
+
+    def content_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the resized image, before padding."""
+        scale = self.scale(width, height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def padded_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the network input."""
+        content = self.content_size(width, height)
+        return tuple(math.ceil(side / self.multiple) * self.multiple for side in content)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class PostProcess:
+    """Parameters of the way from probability map to polygons, see :mod:`ocr.models.postprocess`.
+
+    Attributes:
+        thresh: a pixel belongs to text when its probability is above this.
+        box_thresh: a contour is kept when the mean probability inside it is at least this.
+        unclip_ratio: the contour is grown by area * ratio / perimeter (Liao et al. 2020, section 3.5).
+        min_size: contours and boxes with a shorter side below this many network pixels are dropped.
+        max_candidates: at most this many contours per image are looked at, the largest first.
+        shape: "quad" for minimum-area rectangles, "polygon" for outlines.
+    """
+
+    thresh: float
+    box_thresh: float
+    unclip_ratio: float
+    min_size: float
+    max_candidates: int
+    shape: str
+
+    def __post_init__(self) -> None:
+        _share(self, "thresh", "box_thresh")
+        _positive(self, "unclip_ratio", "min_size", "max_candidates")
+        if self.shape not in ("quad", "polygon"):
+            raise UserError(f"PostProcess.shape must be quad or polygon, got {self.shape!r}")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Resize policy, normalisation and post-processing of one detector.
+
+    Attributes:
+        mean, std: per channel (R, G, B), on pixel values scaled to 0..1.
+    """
+
+    resize: ResizePolicy
+    postprocess: PostProcess
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    format_version: int = field(default=1)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
+        object.__setattr__(self, "std", tuple(float(v) for v in self.std))
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UserError(f"Pipeline.mean and std need three values each, std positive: {self.mean}, {self.std}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, fit for a checkpoint or JSON."""
+        plain = asdict(self)
+        plain["mean"], plain["std"] = list(self.mean), list(self.std)
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Pipeline":
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            UserError: a key is missing or unknown, or a value is out of range.
+        """
+        return cls(
+            resize=_build(ResizePolicy, plain.get("resize")),
+            postprocess=_build(PostProcess, plain.get("postprocess")),
+            mean=plain["mean"],
+            std=plain["std"],
+            format_version=int(plain.get("format_version", 1)),
+        )
+
+
+def _build(cls: type, values: Any) -> Any:
+    names = {f.name for f in fields(cls)}
+    if not isinstance(values, Mapping) or set(values) != names:
+        raise UserError(f"{cls.__name__} needs exactly the settings {sorted(names)}, got {values!r}")
+    return cls(**values)

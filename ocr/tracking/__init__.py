@@ -1,0 +1,1 @@
+"""The Weights & Biases run: credentials, config, name, ending."""

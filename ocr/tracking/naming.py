@@ -1,0 +1,64 @@
+"""Names of runs."""
+
+from __future__ import annotations
+
+import getpass
+import re
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+PLACEHOLDER = "_SCORE_PLACEHOLDER"
+MAX_LENGTH = 100  # W&B takes 128; the score comes on top
+
+
+def generate_run_name(cfg: DictConfig) -> str:
+    """``<user>_<experiment>_<architecture>_<backbone>_bs<batch>_lr<rate>_SCORE_PLACEHOLDER``, file-safe.
+
+    What the config does not have (a test has no learning rate) is left out. :func:`finalize_run` puts the score in
+    the placeholder's stead.
+    """
+    parts = [
+        _get(cfg, "logger.user") or _login(),
+        _get(cfg, "name"),
+        _get(cfg, "model.architecture"),
+        _get(cfg, "model.backbone.name"),
+        _labelled("bs", _get(cfg, "data.batch_size") if _get(cfg, "optimizer") else None),
+        _labelled("lr", _get(cfg, "optimizer.lr")),
+    ]
+    name = "_".join(_safe(str(part)) for part in parts if part not in (None, ""))
+    return name[:MAX_LENGTH].rstrip("_") + PLACEHOLDER
+
+
+def _get(cfg: DictConfig, key: str) -> Any:
+    return OmegaConf.select(cfg, key, default=None)
+
+
+def _labelled(label: str, value: Any) -> str | None:
+    return None if value is None else f"{label}{value:g}" if isinstance(value, float) else f"{label}{value}"
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "user"
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", text).strip("-")
+
+
+def finished_name(name: str | None, label: str, value: float | None, precision: int = 4) -> str:
+    """The run's name with the score in the placeholder's stead.
+
+    >>> finished_name("ann_sroie_SCORE_PLACEHOLDER", "hmean", 0.91234)
+    'ann_sroie_hmean0.9123'
+    >>> finished_name("ann_sroie_hmean0.9123", "hmean", 0.91234)
+    'ann_sroie_hmean0.9123'
+    """
+    score = f"_{label}{value:.{precision}f}" if value is not None else "_noscore"
+    name = name or f"run{PLACEHOLDER}"
+    if PLACEHOLDER in name:
+        return name.replace(PLACEHOLDER, score)
+    return name if name.endswith(score) else name + score

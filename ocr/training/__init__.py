@@ -1,0 +1,1 @@
+"""The Lightning module, its callbacks, and the jobs that the runners start."""

@@ -1,0 +1,108 @@
+"""From config to objects."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Mapping
+
+import hydra
+import lightning as L
+import torch
+from lightning.pytorch.loggers import CSVLogger, Logger
+from omegaconf import DictConfig, OmegaConf
+
+from ocr.data.datamodule import DetectionData
+from ocr.errors import UserError
+from ocr.pipeline import Pipeline
+from ocr.training.module import DetectionModule
+
+log = logging.getLogger(__name__)
+
+
+def plain(node: Any) -> Any:
+    """A config node as resolved plain types."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def build_data(config: DictConfig, pipeline: Pipeline) -> DetectionData:
+    """The data module of ``config.data``."""
+    make = hydra.utils.instantiate(config.data, _partial_=True, _convert_="all")
+    return make(pipeline=pipeline, seed=config.seed)
+
+
+def build_module(config: DictConfig) -> DetectionModule:
+    """A module with a fresh network from ``config.model`` and ``config.optimizer``."""
+    return DetectionModule(
+        network=plain(config.model.network),
+        pipeline=plain(config.model.pipeline),
+        loss=plain(config.model.loss),
+        optimizer=plain(config.optimizer),
+        compile_network=config.model.compile,
+    )
+
+
+def load_module(path: str | Path, postprocess: Mapping[str, Any] | None = None) -> DetectionModule:
+    """The detector of a checkpoint; it needs nothing else.
+
+    Args:
+        path: a ``.ckpt`` that :mod:`runners.train` wrote, or a run folder, of which the best one is taken.
+        postprocess: settings of :class:`ocr.pipeline.PostProcess` to override.
+
+    Raises:
+        UserError: no such file, or one that holds no detector.
+    """
+    path = checkpoint_path(path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for what is not a checkpoint
+        raise UserError(f"{path} is no checkpoint of this project: {str(error).splitlines()[0]}") from error
+    parameters = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
+    if not {"network", "pipeline"} <= set(parameters):
+        raise UserError(f"{path} is no checkpoint of this project: it has no network and pipeline")
+    network, pipeline = parameters["network"], parameters["pipeline"]
+    network["backbone"]["pretrained"] = False  # the weights are here
+    pipeline["postprocess"] = {**pipeline["postprocess"], **dict(postprocess or {})}
+    module = DetectionModule(network, pipeline)
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval()
+
+
+def checkpoint_path(path: str | Path) -> Path:
+    """A checkpoint file from its path or its run folder."""
+    path = Path(path).expanduser()
+    for candidate in (path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt"):
+        if path.is_dir() and candidate.is_file():
+            return candidate
+    if not path.is_file():
+        raise UserError(f"checkpoint not found: {path}" + (" has no checkpoints/best.ckpt" if path.is_dir() else ""))
+    return path
+
+
+def build_callbacks(config: DictConfig) -> list[L.Callback]:
+    """The callbacks of ``config.callbacks``; an entry set to null is switched off."""
+    nodes = (config.callbacks or {}).values()
+    return [hydra.utils.instantiate(node) for node in nodes if node is not None]
+
+
+def build_trainer(config: DictConfig, callbacks: list[L.Callback], wandb_logger: Logger | None) -> L.Trainer:
+    """The trainer of ``config.trainer``; metrics go to W&B, if any, and to ``metrics.csv``."""
+    loggers: list[Logger] = [CSVLogger(config.paths.run_dir, name="", version="")]
+    if wandb_logger is not None:
+        loggers.append(wandb_logger)
+    settings = {"precision": _precision(config.trainer.precision, config.trainer.accelerator)}
+    try:
+        return hydra.utils.instantiate(config.trainer, callbacks=callbacks, logger=loggers, **settings)
+    except hydra.errors.InstantiationException as error:
+        reason = error.__cause__
+        if type(reason).__name__ == "MisconfigurationException":
+            raise UserError(f"trainer: {reason}") from error
+        raise
+
+
+def _precision(wanted: str | int, accelerator: str) -> str | int:
+    if wanted != "auto":
+        return wanted
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return "32-true"

@@ -1,0 +1,161 @@
+"""The jobs that the runners start, each read from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+
+from ocr.data.datamodule import DetectionData, worker_count
+from ocr.data.dataset import EvalSet, ShardSampler, collate_eval
+from ocr.data.pictures import find_pictures
+from ocr.tracking.record import config_hash, git_commit
+from ocr.tracking.run import finalize_run, record_facts
+from ocr.training.build import build_callbacks, build_data, build_module, build_trainer, load_module
+from ocr.training.callbacks import BestScores, PredictionWriter
+from ocr.training.module import DetectionModule
+from ocr.training.progress import Progress
+from ocr.training.results import print_results, scalars, write_metrics
+from ocr.training.resume import find_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig, logger: Logger | None) -> dict[str, float]:
+    """Fit, then test the best checkpoint.
+
+    Returns:
+        All final metrics under their logged keys; ``val/*`` are those of the best checkpoint.
+    """
+    started = time.perf_counter()
+    folder = Path(config.paths.run_dir)
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    resumed = find_checkpoint(config)
+    module = build_module(config)
+    data = build_data(config, module.pipeline).load("train", "val")
+    if config.test:
+        data.load("test")
+    callbacks = build_callbacks(config)
+    trainer = build_trainer(config, callbacks, logger)
+    _record(module, data)
+
+    trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
+    metrics = scalars(trainer.callback_metrics)
+    best = _best_checkpoint(callbacks)
+    for callback in callbacks:
+        if isinstance(callback, BestScores):
+            metrics.update(callback.scores)
+            metrics["best_epoch"] = float(callback.epoch if callback.epoch is not None else -1)
+
+    seconds_fit = time.perf_counter() - started
+    if config.test and not trainer.interrupted:
+        if best is not None:
+            module = load_module(best)
+        metrics.update(_test(config, module, data, logger, folder))
+
+    facts = {"seconds": round(time.perf_counter() - started, 2), "seconds_fit": round(seconds_fit, 2)}
+    _finish(config, folder, metrics, facts, {"checkpoint": best or "none (no validation was run)"}, trainer)
+    return metrics
+
+
+def test(config: DictConfig, logger: Logger | None) -> dict[str, float]:
+    """Test a checkpoint. The pipeline is the checkpoint's own.
+
+    Returns:
+        The metrics under their logged keys.
+    """
+    started = time.perf_counter()
+    folder = Path(config.paths.run_dir)
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    module = load_module(config.ckpt_path, config.postprocess)
+    data = build_data(config, module.pipeline)
+    data.splits["test"] = data.splits.get(config.split)
+    data.load("test")
+    _record(module, data)
+    metrics = _test(config, module, data, logger, folder)
+    facts = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(config.ckpt_path)}
+    _finish(config, folder, metrics, facts, {"checkpoint": config.ckpt_path}, None)
+    return metrics
+
+
+def predict(config: DictConfig) -> Path:
+    """Write ``predictions.jsonl``, and pictures on request.
+
+    Returns:
+        The file.
+    """
+    module = load_module(config.ckpt_path, config.postprocess)
+    output = Path(config.output)
+    dataset = EvalSet([find_pictures(config.source)], module.pipeline)
+    loader = DataLoader(
+        dataset,
+        batch_size=config.batch_size,
+        sampler=ShardSampler(len(dataset)),
+        num_workers=min(worker_count(config.num_workers), len(dataset)),
+        collate_fn=collate_eval,
+    )
+    writer = PredictionWriter(output, overlays=-1 if config.overlays else 0)
+    trainer = L.Trainer(
+        accelerator=config.accelerator, devices=1, logger=False, callbacks=[writer, Progress()],
+        enable_checkpointing=False, enable_model_summary=False, inference_mode=True,
+    )  # fmt: skip
+    trainer.predict(module, loader, return_predictions=False)
+    places = {"predictions": output / "predictions.jsonl"}
+    if config.overlays:
+        places["pictures"] = output / "overlays"
+    print_results("prediction", {"images": writer.images, "text instances": writer.instances}, places)
+    return output / "predictions.jsonl"
+
+
+def _test(
+    config: DictConfig, module: DetectionModule, data: DetectionData, logger: Logger | None, folder: Path
+) -> dict[str, float]:
+    writer = PredictionWriter(folder, config.overlays)
+    trainer = build_trainer(config, [writer, Progress()], logger)
+    started = time.perf_counter()
+    trainer.test(module, datamodule=data, verbose=False)
+    metrics = scalars({k: v for k, v in trainer.callback_metrics.items() if k.startswith("test/")})
+    metrics["test/images_per_second"] = writer.images / (time.perf_counter() - started)
+    return metrics
+
+
+def _best_checkpoint(callbacks: list[L.Callback]) -> str | None:
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+            return callback.best_model_path
+    return None
+
+
+def _record(module: DetectionModule, data: DetectionData) -> None:
+    """What only the built objects know, into the run's config and the log."""
+    counts = data.counts()
+    parameters = sum(p.numel() for p in module.network.parameters())
+    record_facts({"data_counts": counts, "data_fingerprint": data.fingerprint(), "parameters": parameters})
+    for split, numbers in counts.items():
+        log.info("%s: %s", split, ", ".join(f"{number} {name}" for name, number in numbers.items()))
+    log.info("network: %.2f M parameters", parameters / 1e6)
+
+
+def _finish(
+    config: DictConfig, folder: Path, metrics: dict[str, float], facts: dict[str, Any], places: dict[str, Any],
+    trainer: L.Trainer | None,
+) -> None:  # fmt: skip
+    if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
+        return
+    rates = [metrics[k] for k in ("train/images_per_second", "test/images_per_second") if k in metrics]
+    facts |= {"images_per_second": round(rates[0], 2) if rates else None}
+    facts |= {"git_commit": git_commit(), "config_hash": config_hash(config)}
+    places["metrics"] = write_metrics(folder, metrics, **facts)
+    if (folder / "predictions.jsonl").is_file():
+        places["predictions"] = folder / "predictions.jsonl"
+    places["run folder"] = folder
+    finalize_run(metrics)
+    print_results(config.name, metrics | {"seconds": facts["seconds"]}, places)

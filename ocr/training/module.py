@@ -1,0 +1,116 @@
+"""The Lightning module: a detector, its loss, its pipeline and its metric."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import hydra
+import lightning as L
+import numpy as np
+import torch
+
+from ocr.metrics.hmean import DetectionHmean
+from ocr.models.postprocess import detect
+from ocr.pipeline import Pipeline
+from ocr.training.schedule import OptimizerConfig, make_optimizer, make_scheduler
+from ocr.types import Detections
+
+
+class DetectionModule(L.LightningModule):
+    """Trains and evaluates a text detector.
+
+    Args:
+        network: config of the network (``_target_``), plain types; kept in the checkpoint, so that the network can
+            be built again from it alone.
+        pipeline: :meth:`Pipeline.to_dict` of the pipeline; kept likewise.
+        loss: config of the loss; not needed outside training.
+        optimizer: :class:`OptimizerConfig` as a dict; not needed outside training.
+        compile_network: run the network through ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        network: Mapping[str, Any],
+        pipeline: Mapping[str, Any],
+        loss: Mapping[str, Any] | None = None,
+        optimizer: Mapping[str, Any] | None = None,
+        compile_network: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters({"network": dict(network), "pipeline": dict(pipeline)})
+        self.network = hydra.utils.instantiate(network).to(memory_format=torch.channels_last)
+        self.pipeline = Pipeline.from_dict(pipeline)
+        self.loss = hydra.utils.instantiate(loss) if loss else None
+        self.optimizer_config = OptimizerConfig(**optimizer) if optimizer else None
+        self.metric = DetectionHmean()
+        self.register_buffer("mean", torch.tensor(self.pipeline.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("scale", 1 / (torch.tensor(self.pipeline.std).view(1, 3, 1, 1) * 255), persistent=False)
+        if compile_network:
+            self.network.compile()
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, H, W, 3) to float (B, 3, H, W) in channels-last memory; no copy but the conversion."""
+        return (images.permute(0, 3, 1, 2) - self.mean) * self.scale
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        terms = self.loss(self.network(self.normalise(batch["image"])), batch["targets"])
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch["image"]))
+        return terms["loss"]
+
+    @torch.inference_mode()
+    def detect(self, images: list[torch.Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
+        """Text in images at network size, those of equal size together.
+
+        Args:
+            images: uint8 (H, W, 3) each, see :func:`ocr.data.images.resize_and_pad`.
+            sizes: (width, height) of the originals.
+        """
+        found: list[Detections | None] = [None] * len(images)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for k, image in enumerate(images):
+            groups.setdefault(tuple(image.shape), []).append(k)
+        for members in groups.values():
+            logits = self.network(self.normalise(torch.stack([images[k] for k in members]))).probability
+            maps = logits.float().sigmoid().squeeze(1).cpu().numpy()
+            for k, probability in zip(members, maps):
+                found[k] = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
+        return found  # type: ignore[return-value]
+
+    def _evaluate(self, batch: dict[str, list], stage: str) -> dict[str, Any] | None:
+        if not batch["images"]:
+            return None
+        detections = self.detect(batch["images"], batch["sizes"])
+        self.metric.update(detections, batch["truths"])
+        return {"detections": detections}
+
+    def _log_scores(self, stage: str) -> None:
+        values = {f"{stage}/{name}": value for name, value in self.metric.compute().items()}
+        self.metric.reset()
+        self.log_dict(values, sync_dist=False, rank_zero_only=False)
+
+    def on_validation_epoch_start(self) -> None:
+        self.metric.reset()
+
+    def validation_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any] | None:
+        return self._evaluate(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.metric.reset()
+
+    def test_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any] | None:
+        return self._evaluate(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def predict_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any]:
+        return {"detections": self.detect(batch["images"], batch["sizes"])}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = make_optimizer(self.network, self.optimizer_config)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = make_scheduler(optimizer, self.optimizer_config, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,74 @@
+"""Plain types that data, models and metrics share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass
+class Instance:
+    """One piece of labelled text.
+
+    Attributes:
+        polygon: float32 (N, 2), N >= 3, x then y, in pixels of the image as a viewer shows it (EXIF applied).
+            Pixel (0, 0) covers the square from (0, 0) to (1, 1).
+        text: transcription, empty when the label has none.
+        ignore: true for text that neither counts as found nor as missed.
+        line: line or entry number in the label file, for messages; 0 when there is none.
+    """
+
+    polygon: np.ndarray
+    text: str = ""
+    ignore: bool = False
+    line: int = 0
+
+
+@dataclass
+class Sample:
+    """One image and its labels, as a reader yields it.
+
+    Attributes:
+        image: path of the image file.
+        instances: its labelled text; empty for an image without text.
+        labels: the file that the labels came from, for messages.
+        entries: how many entries that file has for this image, sound or not.
+    """
+
+    image: Path
+    instances: list[Instance] = field(default_factory=list)
+    labels: Path | None = None
+    entries: int = 0
+
+
+@dataclass
+class Detections:
+    """What a detector found in one image.
+
+    Attributes:
+        polygons: list of M float32 arrays (N, 2), x then y, in the original image's pixels.
+        scores: float32 (M,), 0..1.
+    """
+
+    polygons: list[np.ndarray]
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+
+@dataclass
+class Truth:
+    """The labels of one image in the form the metrics take.
+
+    Attributes:
+        polygons: list of M float32 arrays (N, 2), in the original image's pixels.
+        ignore: bool (M,).
+        texts: list of M strings.
+    """
+
+    polygons: list[np.ndarray]
+    ignore: np.ndarray
+    texts: list[str] = field(default_factory=list)

@@ -1,0 +1,1 @@
+"""Helpers with documented import paths."""

@@ -1,0 +1,19 @@
+"""Find text in pictures: ``python runners/predict.py ckpt_path=... source=<image, folder or glob> output=<folder>``."""
+
+from __future__ import annotations
+
+import hydra
+from _launch import CONFIGS, job, launch
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="predict")
+@job
+def main(config: DictConfig) -> None:
+    from ocr.training.jobs import predict
+
+    predict(config)
+
+
+if __name__ == "__main__":
+    launch(main)

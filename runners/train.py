@@ -1,0 +1,23 @@
+"""Train a detector, then test its best checkpoint: ``python runners/train.py [group=choice] [key=value]``."""
+
+from __future__ import annotations
+
+import hydra
+from _launch import CONFIGS, job, launch
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
+@job
+def main(config: DictConfig) -> float | None:
+    """Returns the metric named by ``optimized_metric``, for sweepers."""
+    from ocr.tracking.run import tracked_run
+    from ocr.training.jobs import train
+
+    with tracked_run(config, "training") as logger:
+        metrics = train(config, logger)
+    return metrics.get(config.optimized_metric)
+
+
+if __name__ == "__main__":
+    launch(main)
