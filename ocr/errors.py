@@ -7,3 +7,8 @@ class UserError(Exception):
     The message names the file or setting and the fix. Runners print it as one line and exit with code 2;
     every other exception keeps its traceback and exits with code 1.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line; its kind when it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,8 +7,9 @@ that nobody repeats a resize, a mean or a threshold.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Mapping
+from typing import Any
 
 from ocr.errors import UserError
 
@@ -113,7 +114,7 @@ class Pipeline:
         return plain
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> "Pipeline":
+    def from_dict(cls, plain: Mapping[str, Any]) -> Pipeline:
         """Inverse of :meth:`to_dict`.
 
         Raises:

@@ -6,8 +6,9 @@ import difflib
 import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -18,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from ocr.errors import UserError  # noqa: E402
 from ocr.tracking.credentials import load_env_variables  # noqa: E402
+from ocr.training.resume import with_earlier_overrides  # noqa: E402
 
 CONFIGS = str(ROOT / "configs")
 
@@ -30,6 +32,7 @@ def launch(main: Callable[[], Any]) -> None:
     OmegaConf.register_new_resolver("token", lambda: os.urandom(3).hex(), use_cache=True, replace=True)
     load_env_variables()
     try:
+        sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
         main()
     except UserError as error:
         _fail(str(error))
@@ -50,6 +53,8 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         from hydra.types import RunMode
 
         try:
+            for key in sorted(OmegaConf.missing_keys(config)):
+                raise UserError(f"{key} is not set: add {key}=<value> to the command")
             return function(config)
         except (UserError, InstantiationException, OmegaConfBaseException) as error:
             found = _user_error(error)
@@ -88,15 +93,11 @@ def _config_message(error: Exception) -> str:
     if first.startswith("Could not override"):
         key = first.split("'")[1]
         return f"there is no setting {key!r}{_nearest(key)} (+{key}=... adds a new one)"
-    if "Missing mandatory value" in str(error):
-        key = next((part for line in lines for part in line.split() if "." in part or part.isidentifier()), "")
-        key = str(error).split("Missing mandatory value:")[-1].split()[0] if ":" in str(error) else key
-        return f"{key} is not set: add {key}=<value> to the command"
     return " ".join(lines)
 
 
 def _nearest(key: str) -> str:
-    """", did you mean ...?" from the settings of the composed default config."""
+    """ ", did you mean ...?" from the settings of the composed default config."""
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
 
@@ -108,7 +109,9 @@ def _nearest(key: str) -> str:
             known = _keys(compose(Path(sys.argv[0]).stem))
     except Exception:  # a suggestion is a courtesy: without one the message still stands
         return ""
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    parent, _, leaf = key.rpartition(".")
+    siblings = [k for k in known if k.rpartition(".")[0] == parent and k.rpartition(".")[2].startswith(leaf)]
+    close = siblings or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     return f", did you mean {close[0]!r}?" if close else ""
 
 
@@ -118,6 +121,11 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
         name = f"{prefix}{key}"
         found.append(name)
         node = config._get_node(key)
-        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() and not node._is_interpolation():
+        if (
+            isinstance(node, DictConfig)
+            and not node._is_none()
+            and not node._is_missing()
+            and not node._is_interpolation()
+        ):
             found += _keys(node, f"{name}.")
     return found

@@ -28,11 +28,12 @@ def image_size(path: Path) -> tuple[int, int]:
             width, height = image.size
             if not _tail_is_whole(path, image.format or ""):
                 image.load()  # the exact answer, for files that look cut off
-            if image.format in ("JPEG", "PNG", "WEBP", "TIFF", "MPO") and (
-                "exif" in image.info or image.format == "TIFF"
+            if (
+                image.format in ("JPEG", "PNG", "WEBP", "TIFF", "MPO")
+                and ("exif" in image.info or image.format == "TIFF")
+                and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
             ):
-                if image.getexif().get(EXIF_ORIENTATION, 1) >= 5:
-                    width, height = height, width
+                width, height = height, width
     except UnidentifiedImageError as error:
         raise OSError("not an image") from error
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -67,39 +68,46 @@ def check_instances(sample: Sample, width: int, height: int, report: Report) -> 
     Quads whose corners cross are untangled. Other self-crossing polygons become ignored regions, so that the text
     below them is not taught as background. Parts outside the image are cut off.
     """
-    kept = []
+    if sample.instances and all(np.shape(i.polygon) == (4, 2) for i in sample.instances):
+        with np.errstate(invalid="ignore", over="ignore"):
+            quads = np.stack([i.polygon for i in sample.instances]).astype(np.float32)
+            sound, normal = geometry.normal_quads(quads, width, height)
+        if sound.all():
+            return [Instance(q, i.text, i.ignore, i.line) for q, i in zip(normal, sample.instances)]
+    return [fine for i in sample.instances if (fine := _check_one(i, sample, width, height, report)) is not None]
+
+
+def _check_one(instance: Instance, sample: Sample, width: int, height: int, report: Report) -> Instance | None:
     where = sample.labels or sample.image
-    for instance in sample.instances:
-        raw = np.asarray(instance.polygon, np.float32).reshape(-1, 2)
-        if not np.isfinite(raw).all():
-            report.add("not_finite", where, "a coordinate is NaN or infinite", instance.line)
-            continue
-        polygon = geometry.normal_form(raw)
-        if len(polygon) < 3:
-            kind = "too_few_points" if len(raw) < 3 else "zero_area"
-            report.add(kind, where, f"{len(polygon)} distinct point(s)", instance.line)
-            continue
-        ignore = instance.ignore
-        if not shapely.is_valid(shapely.Polygon(polygon)):
-            if shapely.convex_hull(shapely.MultiPoint(polygon)).area < geometry.MIN_AREA:
-                report.add("zero_area", where, "the points lie on a line", instance.line)
-                continue
-            report.add("self_crossing", where, f"the outline of {instance.text!r} crosses itself", instance.line)
-            if len(polygon) == 4:
-                polygon = geometry.untangle_quad(polygon)
-            else:
-                hull = shapely.convex_hull(shapely.MultiPoint(polygon))
-                polygon, ignore = geometry.normal_form(shapely.get_coordinates(hull.exterior)), True
-        if abs(geometry.signed_area(polygon, np.array([0, len(polygon)]))[0]) < geometry.MIN_AREA:
-            report.add("zero_area", where, f"{instance.text!r} covers less than a pixel", instance.line)
-            continue
-        low, high = polygon.min(axis=0), polygon.max(axis=0)
-        if low[0] < 0 or low[1] < 0 or high[0] > width or high[1] > height:
-            clipped = geometry.clip_to_image(polygon, width, height)
-            if clipped is None:
-                report.add("outside_image", where, f"{instance.text!r} lies outside {width} x {height}", instance.line)
-                continue
-            report.add("partly_outside", where, f"{instance.text!r} reaches outside {width} x {height}", instance.line)
-            polygon = clipped
-        kept.append(Instance(polygon, instance.text, ignore, instance.line))
-    return kept
+    raw = np.asarray(instance.polygon, np.float32).reshape(-1, 2)
+    if not np.isfinite(raw).all():
+        report.add("not_finite", where, "a coordinate is NaN or infinite", instance.line)
+        return None
+    polygon = geometry.normal_form(raw)
+    if len(polygon) < 3:
+        kind = "too_few_points" if len(raw) < 3 else "zero_area"
+        report.add(kind, where, f"{len(polygon)} distinct point(s)", instance.line)
+        return None
+    ignore = instance.ignore
+    if not shapely.is_valid(shapely.Polygon(polygon)):
+        if shapely.convex_hull(shapely.MultiPoint(polygon)).area < geometry.MIN_AREA:
+            report.add("zero_area", where, "the points lie on a line", instance.line)
+            return None
+        report.add("self_crossing", where, f"the outline of {instance.text!r} crosses itself", instance.line)
+        if len(polygon) == 4:
+            polygon = geometry.untangle_quad(polygon)
+        else:
+            hull = shapely.convex_hull(shapely.MultiPoint(polygon))
+            polygon, ignore = geometry.normal_form(shapely.get_coordinates(hull.exterior)), True
+    if abs(geometry.signed_area(polygon, np.array([0, len(polygon)]))[0]) < geometry.MIN_AREA:
+        report.add("zero_area", where, f"{instance.text!r} covers less than a pixel", instance.line)
+        return None
+    low, high = polygon.min(axis=0), polygon.max(axis=0)
+    if low[0] < 0 or low[1] < 0 or high[0] > width or high[1] > height:
+        clipped = geometry.clip_to_image(polygon, width, height)
+        if clipped is None:
+            report.add("outside_image", where, f"{instance.text!r} lies outside {width} x {height}", instance.line)
+            return None
+        report.add("partly_outside", where, f"{instance.text!r} reaches outside {width} x {height}", instance.line)
+        polygon = clipped
+    return Instance(polygon, instance.text, ignore, instance.line)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import lightning as L
@@ -67,7 +68,7 @@ class DetectionData(L.LightningDataModule):
         self.sources: dict[str, list[Source]] = {}
         self.reports: dict[str, Report] = {}
 
-    def load(self, *splits: str) -> "DetectionData":
+    def load(self, *splits: str) -> DetectionData:
         """Read the labels of the named splits; a split with the same sources as another is read once.
 
         Raises:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ class TrainSet(Dataset):
         return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
-        """``image`` uint8 (S, S, 3) RGB and ``targets`` uint8 (4, S, S), see :class:`TargetMaker`."""
+        """``image`` uint8 (H, W, 3) RGB and ``targets`` uint8 (4, H, W), see :class:`TargetMaker`."""
         index, seed = key
         rng = np.random.default_rng(seed)
         image, truth = self._load(index)
@@ -80,7 +81,7 @@ class TrainSet(Dataset):
         polygons = [warp_points(p, matrix) for p in truth.polygons]
         seen = [k for k, p in enumerate(polygons) if (p.max(axis=0) > 0).all() and (p.min(axis=0) < size).all()]
         frame = warp_points(np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32), matrix)
-        maps = self.targets([polygons[k] for k in seen], truth.ignore[seen], size, size, frame)
+        maps = self.targets([polygons[k] for k in seen], truth.ignore[seen], size[1], size[0], frame)
         return {"image": torch.from_numpy(crop), "targets": torch.from_numpy(maps)}
 
     def _load(self, index: int) -> tuple[np.ndarray, Truth]:

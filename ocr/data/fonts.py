@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from PIL import ImageFont
@@ -26,7 +26,7 @@ def _folders() -> list[Path]:
     return [Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), home / ".local/share/fonts", home / ".fonts"]
 
 
-@lru_cache(maxsize=None)
+@cache
 def system_fonts() -> tuple[str, ...]:
     """Paths of usable system fonts of known families, sorted by file name, those with Hangul first."""
     found: dict[str, str] = {}
@@ -50,13 +50,13 @@ def load(path: str | None, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, size)
 
 
-@lru_cache(maxsize=None)
+@cache
 def has_hangul(path: str | None) -> bool:
     """Whether the font draws Hangul."""
     return _has(path, "\uac00")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _has(path: str | None, character: str) -> bool:
     """Whether the font has a glyph of its own for a character, not the box for missing ones."""
     try:

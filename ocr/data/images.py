@@ -37,7 +37,9 @@ def resize_and_pad(image: np.ndarray, policy: ResizePolicy, fill: tuple[int, int
     padded_w, padded_h = policy.padded_size(width, height)
     if (content_w, content_h) != (width, height):
         shrinking = content_w * content_h < width * height
-        image = cv2.resize(image, (content_w, content_h), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+        image = cv2.resize(
+            image, (content_w, content_h), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+        )
     out = np.empty((padded_h, padded_w, 3), np.uint8)
     out[:] = fill
     out[:content_h, :content_w] = image

@@ -7,9 +7,9 @@ would copy pages, so a worker does not grow with the size of the set.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Sequence
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class StringTable:
     offsets: np.ndarray
 
     @classmethod
-    def build(cls, strings: Sequence[str]) -> "StringTable":
+    def build(cls, strings: Sequence[str]) -> StringTable:
         encoded = [s.encode("utf-8", "surrogateescape") for s in strings]
         offsets = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum([len(e) for e in encoded], out=offsets[1:])
@@ -62,7 +62,7 @@ class SampleIndex:
     texts: StringTable
 
     @classmethod
-    def build(cls, samples: Iterable[Sample], report: Report) -> "SampleIndex":
+    def build(cls, samples: Iterable[Sample], report: Report) -> SampleIndex:
         """Check every sample and keep what is sound."""
         paths, sizes, counts, polygons, ignore, texts = [], [], [], [], [], []
         for sample in samples:

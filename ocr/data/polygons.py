@@ -6,7 +6,7 @@ being ``points[offsets[m]:offsets[m + 1]]``.
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import shapely
@@ -66,6 +66,31 @@ def normal_form(polygon: np.ndarray) -> np.ndarray:
         polygon = polygon[::-1]
     start = int(np.argmin(polygon.sum(axis=1)))
     return np.ascontiguousarray(np.roll(polygon, -start, axis=0))
+
+
+def normal_quads(quads: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """The usual case at once: which quads are sound as they stand, and their normal form.
+
+    Args:
+        quads: float32 (M, 4, 2).
+        width, height: of the image.
+
+    Returns:
+        sound: bool (M,), finite, strictly convex, at least :data:`MIN_AREA`, inside the image.
+        normal: float32 (M, 4, 2), as :func:`normal_form` gives it where sound.
+    """
+    edges = np.roll(quads, -1, axis=1) - quads
+    following = np.roll(edges, -1, axis=1)
+    turns = edges[..., 0] * following[..., 1] - edges[..., 1] * following[..., 0]
+    convex = (turns > 0).all(axis=1) | (turns < 0).all(axis=1)
+    diagonals = quads[:, 2:] - quads[:, :2]
+    area = 0.5 * np.abs(diagonals[:, 0, 0] * diagonals[:, 1, 1] - diagonals[:, 0, 1] * diagonals[:, 1, 0])
+    inside = (quads >= 0).all(axis=(1, 2)) & (quads <= (width, height)).all(axis=(1, 2))
+    sound = convex & inside & (area >= MIN_AREA)  # NaN compares false
+    normal = np.where((turns < 0).any(axis=1)[:, None, None], quads[:, ::-1], quads)
+    start = normal.sum(axis=2).argmin(axis=1)
+    order = (start[:, None] + np.arange(4)) % 4
+    return sound, np.take_along_axis(normal, order[..., None], axis=1)
 
 
 def untangle_quad(polygon: np.ndarray) -> np.ndarray:

@@ -13,7 +13,16 @@ SHOPS = (
     "GOLDEN BAKERY", "City Mart", "RIVERSIDE CAFE", "Sunrise Grocers", "HARDWARE & CO", "Blue Door Books", "NOODLE BAR",
     "Pharmacy Plus", "GREEN LEAF MARKET", "Station Kiosk", "PERNIAGAAN JAYA SDN BHD", "Old Mill Coffee", "TECH WORLD",
 )  # fmt: skip
-STREETS = ("Market Street", "Jalan Sagu", "High Road", "Station Avenue", "Garden Lane", "Taman Daya", "Lake View", "Elm St")
+STREETS = (
+    "Market Street",
+    "Jalan Sagu",
+    "High Road",
+    "Station Avenue",
+    "Garden Lane",
+    "Taman Daya",
+    "Lake View",
+    "Elm St",
+)
 TOWNS = ("Springfield", "Johor Bahru", "Northport", "Kuala Lumpur", "Oakville", "Lakeside", "Riverton", "Selangor")
 ITEMS = (
     "Milk 1L", "WHITE BREAD", "Eggs (12)", "Green tea", "COFFEE LARGE", "Rice 5kg", "Chicken fillet", "Apple juice",
@@ -22,7 +31,18 @@ ITEMS = (
     "Sandwich", "Iced latte", "Bagel", "Orange", "Potato chips", "Umbrella", "USB cable 1m",
 )  # fmt: skip
 HANGUL_SHOPS = ("행복마트", "서울식당", "푸른약국", "한빛문구", "아침커피")
-HANGUL_ITEMS = ("우유 1L", "식빵", "김치찌개", "아메리카노", "삼각김밥", "사과 주스", "계란 10구", "라면", "생수", "비누")
+HANGUL_ITEMS = (
+    "우유 1L",
+    "식빵",
+    "김치찌개",
+    "아메리카노",
+    "삼각김밥",
+    "사과 주스",
+    "계란 10구",
+    "라면",
+    "생수",
+    "비누",
+)
 LABELS = {
     False: ("SUBTOTAL", "TAX", "TOTAL", "CASH", "CHANGE", "Qty", "Item", "Amount", "THANK YOU", "Please come again"),
     True: ("소계", "부가세", "합계", "현금", "거스름돈", "수량", "품명", "금액", "감사합니다", "또 오세요"),
@@ -68,11 +88,14 @@ class _Sheet:
             text = text[:-1].rstrip()
         if not text:
             return x
-        # an integer position keeps the measured box and the drawn ink the same
-        position = (round(x), round(self.y))
-        box = self.draw.textbbox(position, text, font=font, anchor=anchor + "a")
-        self.draw.text(position, text, fill=self.ink, font=font, anchor=anchor + "a")
-        left, top, right, bottom = box
+        mask, offset = font.getmask2(text, mode="L", anchor=anchor + "a")
+        glyphs = Image.frombytes("L", mask.size, bytes(mask))
+        ink = glyphs.getbbox()
+        if ink is None:
+            return x
+        corner = (round(x) + offset[0], round(self.y) + offset[1])
+        self.image.paste(self.ink, corner, glyphs)
+        left, top, right, bottom = (ink[k] + corner[k % 2] for k in range(4))
         quad = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
         self.cells.append(Cell(quad, text))
         return float(right)

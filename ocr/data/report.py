@@ -75,6 +75,13 @@ class Report:
                 out.append(f"    ... and {count - EXAMPLES_KEPT} more")
         return out
 
+    def merge(self, other: dict[str, Any]) -> None:
+        """Add what another report's :meth:`to_dict` holds."""
+        self.counts.update(other["counts"])
+        for kind, examples in other["examples"].items():
+            kept = self.examples.setdefault(kind, [])
+            kept.extend(examples[: EXAMPLES_KEPT - len(kept)])
+
     def to_dict(self) -> dict[str, Any]:
         return {"counts": dict(self.counts), "examples": self.examples}
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from ocr.data.cache import cached, stamp
 from ocr.data.images import decode
 from ocr.data.index import SampleIndex
 from ocr.data.readers import reader
@@ -56,11 +58,7 @@ class FileSource:
         return decode(self.index.path(i)), self.index.truth(i)
 
     def counts(self) -> dict[str, int]:
-        return {
-            "images": len(self.index),
-            "instances": self.index.instances,
-            "ignored": int(self.index.ignore.sum()),
-        }
+        return {"images": len(self.index), "instances": self.index.instances, "ignored": int(self.index.ignore.sum())}
 
     def fingerprint(self) -> str:
         return self.index.fingerprint()
@@ -94,12 +92,20 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
             f"a source of format {name} takes images, annotations, ids, share and weight"
             + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; images or annotations is missing")
         )
+    images, annotations = root / spec["images"], root / spec["annotations"]
+    if not images.is_dir():
+        raise UserError(f"image folder not found: {images} (set data.root=<folder>)")
     ids = read_ids(root / spec["ids"]) if spec.get("ids") else None
-    samples = read(root / spec["images"], root / spec["annotations"], ids, report)
-    if spec.get("share"):
-        low, high = (float(v) for v in spec["share"])
-        samples = (s for s in samples if low <= name_hash(s.image.stem) < high)
-    return FileSource(SampleIndex.build(samples, report), weight)
+
+    def build(found: Report) -> SampleIndex:
+        samples = read(images, annotations, ids, found)
+        if spec.get("share"):
+            low, high = (float(v) for v in spec["share"])
+            samples = (s for s in samples if low <= name_hash(s.image.stem) < high)
+        return SampleIndex.build(samples, found)
+
+    key = stamp([name, spec, str(root.resolve()), ids], [images, annotations])
+    return FileSource(cached(key, report, build), weight)
 
 
 def name_hash(name: str) -> float:

@@ -6,8 +6,8 @@ between the two the threshold map falls linearly from its maximum on the outline
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import cv2
 import numpy as np
@@ -37,7 +37,12 @@ class TargetMaker:
             raise UserError(f"targets.shrink_ratio must lie between 0 and 1, got {self.shrink_ratio}")
 
     def __call__(
-        self, polygons: Sequence[np.ndarray], ignore: np.ndarray, height: int, width: int, valid: np.ndarray | None = None
+        self,
+        polygons: Sequence[np.ndarray],
+        ignore: np.ndarray,
+        height: int,
+        width: int,
+        valid: np.ndarray | None = None,
     ) -> np.ndarray:
         """Target maps.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import cv2
 import numpy as np
@@ -19,14 +19,14 @@ class RandomGeometry:
     """Crop around text with random scale, aspect ratio and rotation.
 
     Attributes:
-        crop_size: side of the square crop, network pixels.
+        crop_size: (width, height) of the crop, network pixels.
         scale: range of the factor on the scale that the resize policy would give, drawn log-uniformly.
         aspect: range of the factor on width / height, drawn log-uniformly, the area kept.
         rotate: largest angle in degrees, either way, drawn uniformly.
         text_share: probability that the crop is centred near a text instance rather than anywhere.
     """
 
-    crop_size: int
+    crop_size: tuple[int, int]
     scale: tuple[float, float]
     aspect: tuple[float, float]
     rotate: float
@@ -37,18 +37,20 @@ class RandomGeometry:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise UserError(f"data.geometry.{name} must be a range [low, high] with 0 < low <= high")
-        if self.crop_size <= 0 or self.crop_size % 32:
-            raise UserError(f"data.geometry.crop_size must be a positive multiple of 32, got {self.crop_size}")
+        if len(self.crop_size) != 2 or any(side <= 0 or side % 32 for side in self.crop_size):
+            raise UserError(f"data.geometry.crop_size must be [width, height], multiples of 32, got {self.crop_size}")
 
-    def matrix(self, width: int, height: int, truth: Truth, policy: ResizePolicy, rng: np.random.Generator) -> np.ndarray:
+    def matrix(
+        self, width: int, height: int, truth: Truth, policy: ResizePolicy, rng: np.random.Generator
+    ) -> np.ndarray:
         """Affine (2, 3) float64 from image to crop, continuous coordinates."""
         scale = policy.scale(width, height) * math.exp(rng.uniform(*np.log(self.scale)))
         aspect = math.sqrt(math.exp(rng.uniform(*np.log(self.aspect))))
         scale_x, scale_y = scale * aspect, scale / aspect
         angle = math.radians(rng.uniform(-self.rotate, self.rotate))
         centre = self._centre(width, height, truth, rng)
-        half = self.crop_size / 2
-        reach = half / np.array([scale_x, scale_y])
+        half = np.array(self.crop_size) / 2
+        reach = half / (scale_x, scale_y)
         jitter = rng.uniform(-0.5, 0.5, 2) * reach
         size = np.array([width, height])
         low, high = np.minimum(reach, size - reach), np.maximum(reach, size - reach)
@@ -66,12 +68,12 @@ class RandomGeometry:
         return rng.uniform((0, 0), (width, height))
 
 
-def warp_image(image: np.ndarray, matrix: np.ndarray, size: int, fill: Sequence[int]) -> np.ndarray:
-    """uint8 (H, W, 3) through an affine matrix of continuous coordinates to (size, size, 3)."""
+def warp_image(image: np.ndarray, matrix: np.ndarray, size: Sequence[int], fill: Sequence[int]) -> np.ndarray:
+    """uint8 (H, W, 3) through an affine matrix of continuous coordinates to ``size``, (width, height)."""
     to_index = matrix.copy()
     to_index[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # cv2 counts from pixel centres
     return cv2.warpAffine(
-        image, to_index, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=tuple(fill)
+        image, to_index, tuple(size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=tuple(fill)
     )
 
 

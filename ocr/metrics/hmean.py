@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torchmetrics import Metric
 
-from ocr.metrics.matching import match
+from ocr.metrics.matching import Match, match
 from ocr.types import Detections, Truth
 
 
@@ -25,10 +25,9 @@ def scores(matched: float, detected: float, wanted: float) -> dict[str, float]:
     return {"precision": precision, "recall": recall, "hmean": hmean}
 
 
-def count(detections: Detections, truth: Truth, threshold: float = 0.5) -> tuple[int, int, int]:
+def count(found: Match, ignore: np.ndarray) -> tuple[int, int, int]:
     """(matched, detected, wanted) of one image, ignored text and what lies on it left out."""
-    found = match(detections.polygons, truth.polygons, truth.ignore, threshold)
-    wanted = int(np.count_nonzero(~np.asarray(truth.ignore, bool)))
+    wanted = int(np.count_nonzero(~np.asarray(ignore, bool)))
     return int((found.truth >= 0).sum()), int((~found.dont_care).sum()), wanted
 
 
@@ -58,7 +57,12 @@ class DetectionHmean(Metric):
         """Add images, one entry each in both lists."""
         if len(detections) != len(truths):
             raise ValueError(f"{len(detections)} detections for {len(truths)} truths")
-        totals = np.sum([count(d, t, self.threshold) for d, t in zip(detections, truths)] or [(0, 0, 0)], axis=0)
+        found = [match(d.polygons, t.polygons, t.ignore, self.threshold) for d, t in zip(detections, truths)]
+        self.add_matches(found, truths)
+
+    def add_matches(self, found: Sequence[Match], truths: Sequence[Truth]) -> None:
+        """Add images that were matched already, at the same threshold."""
+        totals = np.sum([count(m, t.ignore) for m, t in zip(found, truths)] or [(0, 0, 0)], axis=0)
         self.counts += torch.as_tensor(totals, dtype=self.counts.dtype, device=self.counts.device)
 
     def compute(self) -> dict[str, torch.Tensor]:

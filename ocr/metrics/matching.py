@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 import shapely
@@ -80,9 +80,7 @@ def match(
     good = (iou > threshold) & ~ignore[g] & ~dont_care[d]
     d, g, iou = d[good], g[good], iou[good]
     order = np.lexsort((d, g))
-    result = Match(
-        np.full(len(wanted), -1), np.full(len(found), -1), dont_care, np.zeros(len(wanted))
-    )
+    result = Match(np.full(len(wanted), -1), np.full(len(found), -1), dont_care, np.zeros(len(wanted)))
     for k in order.tolist():
         if result.truth[g[k]] < 0 and result.detection[d[k]] < 0:
             result.truth[g[k]], result.detection[d[k]], result.iou[g[k]] = d[k], g[k], iou[k]

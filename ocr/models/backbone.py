@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import timm
 import torch
 from torch import nn
 
-from ocr.errors import UserError
+from ocr.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 COARSEST, FINEST = 32, 4
@@ -56,7 +57,7 @@ def _create(name: str, pretrained: bool, kwargs: dict[str, Any]) -> tuple[nn.Mod
         try:
             return timm.create_model(name, pretrained=True, features_only=True, **kwargs), True
         except Exception as error:  # the hub client raises many kinds; the retry below separates its from ours
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             log.warning("no pretrained weights for %s (%s): training starts from random ones", name, reason)
     try:
         return timm.create_model(name, pretrained=False, features_only=True, **kwargs), False

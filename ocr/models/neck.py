@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +48,10 @@ class AdaptiveScaleFusion(nn.Module):
         inner = max(channels // 4, levels)
         self.reduce = nn.Conv2d(channels, inner, 3, padding=1)
         self.spatial = nn.Sequential(
-            nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.ReLU(inplace=True), nn.Conv2d(1, 1, 1, bias=False), nn.Sigmoid()
+            nn.Conv2d(1, 1, 3, padding=1, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(1, 1, 1, bias=False),
+            nn.Sigmoid(),
         )
         self.weigh = nn.Sequential(nn.Conv2d(inner, levels, 1, bias=False), nn.Sigmoid())
 

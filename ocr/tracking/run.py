@@ -6,9 +6,10 @@ import logging
 import math
 import netrc
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any
 from urllib.parse import urlparse
 
 import wandb
@@ -16,7 +17,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 
-from ocr.errors import UserError
+from ocr.errors import UserError, first_line
 from ocr.tracking.naming import finished_name, generate_run_name
 from ocr.tracking.record import environment, plain_config
 
@@ -50,7 +51,7 @@ def tracked_run(config: DictConfig, job_type: str) -> Iterator[WandbLogger | Non
             log.warning("W&B: recorded offline; to upload: wandb sync %s", os.path.relpath(folder))
 
 
-def _start(config: DictConfig, job_type: str) -> "wandb.Run":
+def _start(config: DictConfig, job_type: str) -> wandb.Run:
     logger = config.logger
     mode, reason = _mode(config)
     if reason:
@@ -83,7 +84,7 @@ def _start(config: DictConfig, job_type: str) -> "wandb.Run":
     except wandb.errors.CommError as error:
         if mode != "online":
             raise
-        log.warning("W&B: no answer from the server (%s); recording offline", str(error).splitlines()[0])
+        log.warning("W&B: no answer from the server (%s); recording offline", first_line(error))
         run = wandb.init(mode="offline", **arguments)
     except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
         raise UserError(f"W&B: {error} (logger.offline=true records without the server)") from error
@@ -123,7 +124,9 @@ def record_facts(facts: Mapping[str, Any]) -> None:
 
 
 def finalize_run(
-    metrics: Mapping[str, float], metric_label: str = "hmean", metric_keys: tuple[str, ...] = ("test/hmean", "val/hmean")
+    metrics: Mapping[str, float],
+    metric_label: str = "hmean",
+    metric_keys: tuple[str, ...] = ("test/hmean", "val/hmean"),
 ) -> None:
     """Write the summary and put the score in the name of the run in progress; without a run nothing happens.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import hydra
 import lightning as L
@@ -13,11 +15,23 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.data.datamodule import DetectionData
-from ocr.errors import UserError
+from ocr.errors import UserError, first_line
 from ocr.pipeline import Pipeline
 from ocr.training.module import DetectionModule
 
 log = logging.getLogger(__name__)
+
+
+def quiet_lightning() -> None:
+    """Lightning's advertisements and repeated device lines leave the log; its warnings stay, once."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
 
 
 def plain(node: Any) -> Any:
@@ -56,7 +70,7 @@ def load_module(path: str | Path, postprocess: Mapping[str, Any] | None = None) 
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for what is not a checkpoint
-        raise UserError(f"{path} is no checkpoint of this project: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is no checkpoint of this project: {first_line(error)}") from error
     parameters = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
     if not {"network", "pipeline"} <= set(parameters):
         raise UserError(f"{path} is no checkpoint of this project: it has no network and pipeline")
@@ -85,11 +99,18 @@ def build_callbacks(config: DictConfig) -> list[L.Callback]:
     return [hydra.utils.instantiate(node) for node in nodes if node is not None]
 
 
-def build_trainer(config: DictConfig, callbacks: list[L.Callback], wandb_logger: Logger | None) -> L.Trainer:
-    """The trainer of ``config.trainer``; metrics go to W&B, if any, and to ``metrics.csv``."""
-    loggers: list[Logger] = [CSVLogger(config.paths.run_dir, name="", version="")]
-    if wandb_logger is not None:
-        loggers.append(wandb_logger)
+def build_loggers(config: DictConfig, wandb_logger: Logger | None) -> list[Logger]:
+    """Metrics go to ``csv/metrics.csv`` in the run folder and to W&B, if that is on."""
+    csv = CSVLogger(config.paths.run_dir, name="", version="csv")
+    return [csv] if wandb_logger is None else [csv, wandb_logger]
+
+
+def build_trainer(config: DictConfig, callbacks: list[L.Callback], loggers: list[Logger]) -> L.Trainer:
+    """The trainer of ``config.trainer``.
+
+    Raises:
+        UserError: the settings do not go together or the device is not there.
+    """
     settings = {"precision": _precision(config.trainer.precision, config.trainer.accelerator)}
     try:
         return hydra.utils.instantiate(config.trainer, callbacks=callbacks, logger=loggers, **settings)

@@ -17,9 +17,18 @@ from torch.utils.data import DataLoader
 from ocr.data.datamodule import DetectionData, worker_count
 from ocr.data.dataset import EvalSet, ShardSampler, collate_eval
 from ocr.data.pictures import find_pictures
+from ocr.tracking.batch_images import ProblemBatches
 from ocr.tracking.record import config_hash, git_commit
 from ocr.tracking.run import finalize_run, record_facts
-from ocr.training.build import build_callbacks, build_data, build_module, build_trainer, load_module
+from ocr.training.build import (
+    build_callbacks,
+    build_data,
+    build_loggers,
+    build_module,
+    build_trainer,
+    load_module,
+    quiet_lightning,
+)
 from ocr.training.callbacks import BestScores, PredictionWriter
 from ocr.training.module import DetectionModule
 from ocr.training.progress import Progress
@@ -37,14 +46,19 @@ def train(config: DictConfig, logger: Logger | None) -> dict[str, float]:
     """
     started = time.perf_counter()
     folder = Path(config.paths.run_dir)
+    quiet_lightning()
     L.seed_everything(config.seed, workers=True, verbose=False)
-    resumed = find_checkpoint(config)
+    resumed = find_checkpoint(config.resume, Path(config.paths.output, config.name))
     module = build_module(config)
     data = build_data(config, module.pipeline).load("train", "val")
     if config.test:
         data.load("test")
     callbacks = build_callbacks(config)
-    trainer = build_trainer(config, callbacks, logger)
+    pictures = config.logger.per_batch_image_logging
+    if logger is not None and pictures.enabled:
+        callbacks.append(ProblemBatches(pictures.recall_threshold, pictures.max_batches, pictures.max_side))
+    loggers = build_loggers(config, logger)
+    trainer = build_trainer(config, callbacks, loggers)
     _record(module, data)
 
     trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
@@ -59,7 +73,7 @@ def train(config: DictConfig, logger: Logger | None) -> dict[str, float]:
     if config.test and not trainer.interrupted:
         if best is not None:
             module = load_module(best)
-        metrics.update(_test(config, module, data, logger, folder))
+        metrics.update(_test(config, module, data, loggers, folder))
 
     facts = {"seconds": round(time.perf_counter() - started, 2), "seconds_fit": round(seconds_fit, 2)}
     _finish(config, folder, metrics, facts, {"checkpoint": best or "none (no validation was run)"}, trainer)
@@ -74,13 +88,14 @@ def test(config: DictConfig, logger: Logger | None) -> dict[str, float]:
     """
     started = time.perf_counter()
     folder = Path(config.paths.run_dir)
+    quiet_lightning()
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = load_module(config.ckpt_path, config.postprocess)
     data = build_data(config, module.pipeline)
     data.splits["test"] = data.splits.get(config.split)
     data.load("test")
     _record(module, data)
-    metrics = _test(config, module, data, logger, folder)
+    metrics = _test(config, module, data, build_loggers(config, logger), folder)
     facts = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(config.ckpt_path)}
     _finish(config, folder, metrics, facts, {"checkpoint": config.ckpt_path}, None)
     return metrics
@@ -92,6 +107,7 @@ def predict(config: DictConfig) -> Path:
     Returns:
         The file.
     """
+    quiet_lightning()
     module = load_module(config.ckpt_path, config.postprocess)
     output = Path(config.output)
     dataset = EvalSet([find_pictures(config.source)], module.pipeline)
@@ -116,10 +132,10 @@ def predict(config: DictConfig) -> Path:
 
 
 def _test(
-    config: DictConfig, module: DetectionModule, data: DetectionData, logger: Logger | None, folder: Path
+    config: DictConfig, module: DetectionModule, data: DetectionData, loggers: list[Logger], folder: Path
 ) -> dict[str, float]:
     writer = PredictionWriter(folder, config.overlays)
-    trainer = build_trainer(config, [writer, Progress()], logger)
+    trainer = build_trainer(config, [writer, Progress()], loggers)
     started = time.perf_counter()
     trainer.test(module, datamodule=data, verbose=False)
     metrics = scalars({k: v for k, v in trainer.callback_metrics.items() if k.startswith("test/")})

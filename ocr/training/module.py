@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
 
 import hydra
 import lightning as L
 import numpy as np
 import torch
 
-from ocr.metrics.hmean import DetectionHmean
+from ocr.metrics.hmean import DetectionHmean, count, scores
+from ocr.metrics.matching import match
 from ocr.models.postprocess import detect
 from ocr.pipeline import Pipeline
 from ocr.training.schedule import OptimizerConfig, make_optimizer, make_scheduler
@@ -52,9 +55,18 @@ class DetectionModule(L.LightningModule):
         """uint8 (B, H, W, 3) to float (B, 3, H, W) in channels-last memory; no copy but the conversion."""
         return (images.permute(0, 3, 1, 2) - self.mean) * self.scale
 
+    def _clock(self, part: str) -> Any:
+        """A line of its own for a part of a step in the report of ``debug=profiler``."""
+        return self._trainer.profiler.profile(part) if self._trainer else nullcontext()
+
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        terms = self.loss(self.network(self.normalise(batch["image"])), batch["targets"])
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch["image"]))
+        with self._clock("network_forward"):
+            maps = self.network(self.normalise(batch["image"]))
+        with self._clock("loss"):
+            terms = self.loss(maps, batch["targets"])
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch["image"])
+        )
         return terms["loss"]
 
     @torch.inference_mode()
@@ -70,18 +82,25 @@ class DetectionModule(L.LightningModule):
         for k, image in enumerate(images):
             groups.setdefault(tuple(image.shape), []).append(k)
         for members in groups.values():
-            logits = self.network(self.normalise(torch.stack([images[k] for k in members]))).probability
-            maps = logits.float().sigmoid().squeeze(1).cpu().numpy()
-            for k, probability in zip(members, maps):
-                found[k] = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
+            with self._clock("network_forward"):
+                logits = self.network(self.normalise(torch.stack([images[k] for k in members]))).probability
+                maps = logits.float().sigmoid().squeeze(1).cpu().numpy()
+            with self._clock("postprocess"):
+                for k, probability in zip(members, maps):
+                    found[k] = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
         return found  # type: ignore[return-value]
 
-    def _evaluate(self, batch: dict[str, list], stage: str) -> dict[str, Any] | None:
+    def _evaluate(self, batch: dict[str, list]) -> dict[str, Any] | None:
         if not batch["images"]:
             return None
-        detections = self.detect(batch["images"], batch["sizes"])
-        self.metric.update(detections, batch["truths"])
-        return {"detections": detections}
+        detections, truths = self.detect(batch["images"], batch["sizes"]), batch["truths"]
+        with self._clock("metric"):
+            matches = [
+                match(d.polygons, t.polygons, t.ignore, self.metric.threshold) for d, t in zip(detections, truths)
+            ]
+            self.metric.add_matches(matches, truths)
+        totals = np.sum([count(m, t.ignore) for m, t in zip(matches, truths)], axis=0)
+        return {"detections": detections, "matches": matches, "scores": scores(*totals.tolist())}
 
     def _log_scores(self, stage: str) -> None:
         values = {f"{stage}/{name}": value for name, value in self.metric.compute().items()}
@@ -92,7 +111,7 @@ class DetectionModule(L.LightningModule):
         self.metric.reset()
 
     def validation_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any] | None:
-        return self._evaluate(batch, "val")
+        return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
@@ -101,7 +120,7 @@ class DetectionModule(L.LightningModule):
         self.metric.reset()
 
     def test_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any] | None:
-        return self._evaluate(batch, "test")
+        return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         self._log_scores("test")

@@ -24,6 +24,7 @@ class Progress(TQDMProgressBar):
         super().__init__(refresh_rate=refresh_rate if sys.stderr.isatty() else 0)
         self._started = 0.0
         self._images = 0
+        self.images_per_second = 0.0  # of the training part of this epoch, over all ranks
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """What stands behind the bar."""
@@ -34,14 +35,9 @@ class Progress(TQDMProgressBar):
         stage = "test" if trainer.testing else "val"
         if f"{stage}/hmean" in metrics:
             shown["hmean"] = f"{metrics[f'{stage}/hmean']:.3f}"
-        if self._images:
+        if self.images_per_second:
             shown["img/s"] = f"{self.images_per_second:.1f}"
         return shown
-
-    @property
-    def images_per_second(self) -> float:
-        """Of the training part of this epoch, over all ranks."""
-        return self._images / max(time.perf_counter() - self._started, 1e-9)
 
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
@@ -51,6 +47,7 @@ class Progress(TQDMProgressBar):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch["image"]) * trainer.world_size
+        self.images_per_second = self._images / max(time.perf_counter() - self._started, 1e-9)
         if trainer.is_last_batch:
             pl_module.log("train/images_per_second", self.images_per_second, rank_zero_only=True)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

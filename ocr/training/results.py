@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+STAGES = ("train", "val", "test")
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -27,7 +30,8 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any], **facts: Any) -> Pat
 
 
 def print_results(title: str, metrics: Mapping[str, float], places: Mapping[str, Any]) -> None:
-    """A short table of results and where everything lies."""
+    """A short table of results and where everything lies; learning rates and the like stay in ``metrics.json``."""
+    metrics = {k: v for k, v in metrics.items() if "/" not in k or k.split("/")[0] in STAGES}
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")

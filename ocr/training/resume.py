@@ -1,37 +1,69 @@
-"""Going on where a run stopped."""
+"""Going on where a run stopped.
+
+A resumed run starts from the stopped run's own command line: its overrides come first, those of the new command
+after them, so that ``resume=<run folder> trainer.max_epochs=40`` repeats nothing else.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-
-from omegaconf import DictConfig
 
 from ocr.errors import UserError
 
+LAST = Path("checkpoints", "last.ckpt")
 
-def find_checkpoint(config: DictConfig) -> str | None:
+
+def find_checkpoint(resume: bool | str | None, runs: Path) -> Path | None:
     """The checkpoint that ``resume`` means.
 
     Args:
-        config: ``resume`` is null or false for a fresh run; true for the newest run of this name; else a run folder
-            or a checkpoint file.
+        resume: None or false for a fresh run; true for the newest run that left a checkpoint; else a run folder or
+            a checkpoint file.
+        runs: where ``true`` looks.
 
     Raises:
         UserError: there is none.
     """
-    wanted = config.resume
-    if wanted is None or wanted is False:
+    if resume is None or resume is False:
         return None
-    if wanted is True:
-        found = sorted(
-            Path(config.paths.output, config.name).glob("**/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime
-        )
+    if resume is True:
+        found = sorted(runs.glob(f"**/{LAST}"), key=lambda path: path.stat().st_mtime)
         if not found:
-            raise UserError(f"resume=true: no checkpoint below {Path(config.paths.output, config.name)}")
-        return str(found[-1])
-    path = Path(str(wanted)).expanduser()
-    if path.is_dir():
-        path = path / "checkpoints" / "last.ckpt"
+            raise UserError(f"resume=true: no {LAST} below {runs}")
+        return found[-1]
+    path = Path(str(resume)).expanduser()
+    path = path / LAST if path.is_dir() else path
     if not path.is_file():
-        raise UserError(f"resume={wanted}: {path} not found")
-    return str(path)
+        raise UserError(f"resume={resume}: {path} not found")
+    return path
+
+
+def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
+    """The command line of a resumed run, with the stopped run's overrides in front.
+
+    Args:
+        arguments: as in ``sys.argv[1:]``.
+
+    Returns:
+        The same list when there is no ``resume=`` or the stopped run left no ``.hydra/overrides.yaml``; else the
+        list with ``resume=`` pointing at the checkpoint itself.
+    """
+    from omegaconf import OmegaConf
+
+    given = dict(a.split("=", 1) for a in arguments if "=" in a and not a.startswith("-"))
+    wanted = given.get("resume", "null").strip("'\"")
+    if wanted.lower() in ("null", "none", "false", ""):
+        return list(arguments)
+    runs = Path(given.get("paths.output", "runs"))
+    if "name" in given or "experiment" in given:
+        runs = runs / given.get("name", given.get("experiment", ""))
+    path = find_checkpoint(True if wanted.lower() == "true" else wanted, runs)
+    assert path is not None
+    mine = [a for a in arguments if not a.startswith("resume=")] + [f"resume='{path}'"]
+    record = path.parent.parent / ".hydra" / "overrides.yaml"
+    if not record.is_file():
+        return mine
+    earlier = [str(o) for o in OmegaConf.to_container(OmegaConf.load(record))]  # type: ignore[union-attr]
+    keys = {a.split("=", 1)[0].lstrip("+~") for a in mine}
+    return [o for o in earlier if o.split("=", 1)[0].lstrip("+~") not in keys] + mine

@@ -11,8 +11,8 @@ Polygons come as the file has them; :mod:`ocr.data.check` brings them to normal 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
 
 from ocr.data.readers import coco, competition, doctr, icdar, paddle, sroie
 from ocr.data.report import Report

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 from ocr.data.readers.files import IGNORED_TEXTS, Manifest, read_json
 from ocr.data.readers.points import instance_or_report

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Sequence
 
 from ocr.data.readers.files import Manifest, read_json
 from ocr.data.readers.points import instance_or_report

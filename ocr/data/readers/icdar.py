@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Sequence
 
 from ocr.data.readers.files import pair_by_stem
 from ocr.data.readers.quad_lines import read_quad_file

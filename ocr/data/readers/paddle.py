@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Sequence
 
 from ocr.data.readers.files import IGNORED_TEXTS, Manifest, read_text
 from ocr.data.readers.points import instance_or_report

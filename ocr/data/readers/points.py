@@ -11,9 +11,7 @@ from ocr.data.report import Report
 from ocr.types import Instance
 
 
-def instance_or_report(
-    points: Any, text: str, ignore: bool, where: Path, line: int, report: Report
-) -> Instance | None:
+def instance_or_report(points: Any, text: str, ignore: bool, where: Path, line: int, report: Report) -> Instance | None:
     """An Instance from ``[[x, y], ...]`` or ``[x1, y1, x2, y2, ...]``; None (counted) when they are no numbers."""
     try:
         polygon = np.asarray(points, np.float32)

@@ -18,21 +18,23 @@ def read_quad_file(image: Path, labels: Path, report: Report) -> Sample:
 
     The text may hold commas and may be missing; ``###`` and ``*`` mark text to ignore.
     """
-    instances = []
+    values: list[float] = []
+    found: list[tuple[int, str]] = []
     lines = 0
     for number, line in enumerate(read_text(labels).splitlines(), start=1):
-        if not line.strip():
+        if not line or line.isspace():
             continue
         lines += 1
         fields = line.split(",", COORDINATES)
         try:
-            values = [float(v) for v in fields[:COORDINATES]]
-            if len(values) < COORDINATES:
-                raise ValueError(f"{len(values)} of 8 coordinates")
+            coordinates = [float(v) for v in fields[:COORDINATES]]
+            if len(coordinates) < COORDINATES:
+                raise ValueError(f"{len(coordinates)} of {COORDINATES} coordinates")
         except ValueError as error:
             report.add("unparsable_line", labels, f"expected x1,y1,...,x4,y4,text ({error})", number)
             continue
-        text = fields[COORDINATES].strip() if len(fields) > COORDINATES else ""
-        polygon = np.array(values, np.float32).reshape(4, 2)
-        instances.append(Instance(polygon, text, text in IGNORED_TEXTS, number))
+        values += coordinates
+        found.append((number, fields[COORDINATES].strip() if len(fields) > COORDINATES else ""))
+    quads = np.array(values, np.float32).reshape(-1, 4, 2)
+    instances = [Instance(q, text, text in IGNORED_TEXTS, number) for q, (number, text) in zip(quads, found)]
     return Sample(image, instances, labels, lines)

@@ -1,0 +1,54 @@
+# make help lists the targets; ARGS="..." passes overrides, e.g. make train ARGS="trainer.max_epochs=2"
+VENV ?= .venv
+PYTHON ?= python3
+ARGS ?=
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-fast sweep evaluate predict data lint format clean
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make the environment in .venv (done by the others when needed)
+
+# uv is taken from the machine, or put into the environment; a plain venv is the way without ensurepip, too
+$(READY): pyproject.toml constraints.txt
+	@if [ ! -x $(PY) ]; then \
+		if command -v uv >/dev/null; then uv venv -q --seed --python $(PYTHON) $(VENV); \
+		else $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make an environment: install python3-venv or uv" >&2; exit 2; }; fi; fi
+	@if ! command -v uv >/dev/null && [ ! -x $(VENV)/bin/uv ]; then $(PY) -m pip install -q -c constraints.txt uv; fi
+	@UV=$$(command -v uv || echo $(VENV)/bin/uv); \
+		$$UV pip install -q --python $(PY) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: $(READY)  ## train (default: synthetic receipts, under 6 minutes on 2 cores), then test
+	$(PY) runners/train.py $(ARGS)
+
+sweep: $(READY)  ## one run for each combination: make sweep ARGS="optimizer.lr=1e-3,3e-3"
+	$(PY) runners/train.py -m $(ARGS)
+
+evaluate: $(READY)  ## test a checkpoint: make evaluate ARGS="ckpt_path=... data=... data.root=..."
+	$(PY) runners/test.py $(ARGS)
+
+predict: $(READY)  ## find text in pictures: make predict ARGS="ckpt_path=... source=... output=..."
+	$(PY) runners/predict.py $(ARGS)
+
+data: $(READY)  ## write synthetic receipts to disk: make data ARGS="output=receipts count=100"
+	$(PY) runners/make_data.py $(ARGS)
+
+test: $(READY)  ## run all tests
+	$(PY) -m pytest $(ARGS)
+
+test-fast: $(READY)  ## run the tests that train nothing
+	$(PY) -m pytest -m "not slow" $(ARGS)
+
+lint: $(READY)  ## check style
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+format: $(READY)  ## bring the code to style
+	$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
+
+clean:  ## remove the environment and caches, not the runs
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,29 @@
+"""Exponential moving average of the weights that is useful from the first epochs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ocr.errors import UserError
+
+
+def warmed_up_ema(decay: float, warmup: float = 10.0) -> Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]:
+    """Averaging function for :class:`lightning.pytorch.callbacks.WeightAveraging`.
+
+    With a constant decay the average still holds random initial weights after many steps of a short training. The
+    decay of step n is min(decay, (1 + n) / (warmup + n)), as TensorFlow's ExponentialMovingAverage has it.
+
+    Args:
+        decay: share of the old average that each step keeps in the end, 0..1.
+        warmup: the larger, the longer the average follows the weights closely.
+    """
+    if not 0 <= decay < 1:
+        raise UserError(f"callbacks.ema.avg_fn.decay must lie in 0..1 (1 excluded), got {decay}")
+
+    def average(old: torch.Tensor, new: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
+        kept = min(decay, (1 + int(count)) / (warmup + int(count)))
+        return old * kept + new * (1 - kept)
+
+    return average

@@ -1,0 +1,98 @@
+"""What several tests share: real fixtures, a small pipeline, sets in every label format."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
+from ocr.types import Sample
+
+FIXTURES = Path(__file__).parent / "fixtures"
+ROOT = Path(__file__).parents[1]
+SHARED_DATA = Path(os.environ.get("OCR_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds a key, a mode or a project of the person who runs it."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("NETRC", os.devnull)
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    return Pipeline(
+        ResizePolicy(long_side=320, multiple=32, max_upscale=2.0),
+        PostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=2.0, min_size=3, max_candidates=1000, shape="quad"),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    )
+
+
+def write_image(path: Path, width: int = 200, height: int = 100) -> Path:
+    """A grey JPEG or PNG with some structure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.full((height, width, 3), 200, np.uint8)
+    cv2.putText(image, "receipt", (10, height // 2), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2)
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def quad(x: float, y: float, w: float = 40, h: float = 12) -> list[list[float]]:
+    """A rectangle, clockwise from its top left."""
+    return [[x, y], [x + w, y], [x + w, y + h], [x, y + h]]
+
+
+def write_format(name: str, samples: list[Sample], folder: Path) -> tuple[Path, Path]:
+    """Labels of samples in a label format; (folder of the images, annotations). An oracle apart from the readers."""
+    images = samples[0].image.parent
+    rows = {s.image: [(i.polygon.tolist(), i.text, i.ignore) for i in s.instances] for s in samples}
+    folder.mkdir(parents=True, exist_ok=True)
+    if name in ("icdar", "sroie"):
+        labels = folder / "labels"
+        labels.mkdir(exist_ok=True)
+        for image, instances in rows.items():
+            lines = []
+            for points, text, ignore in instances:
+                shown = "###" if ignore and name == "icdar" else text
+                lines.append(",".join(f"{v:g}" for p in points for v in p) + f",{shown}\n")
+            target = labels / (f"gt_{image.stem}.txt" if name == "icdar" else f"{image.stem}.csv")
+            target.write_bytes((b"\xef\xbb\xbf" if name == "icdar" else b"") + "".join(lines).encode())
+        return images, labels
+    target = folder / ("label.txt" if name == "paddle" else "labels.json")
+    if name == "paddle":
+        lines = []
+        for image, instances in rows.items():
+            entries = [{"transcription": "###" if g else t, "points": p} for p, t, g in instances]
+            lines.append(f"{image.name}\t{json.dumps(entries, ensure_ascii=False)}\n")
+        target.write_text("".join(lines), encoding="utf-8")
+    elif name == "doctr":
+        content = {i.name: {"img_dimensions": [1, 1], "polygons": [p for p, _, _ in v]} for i, v in rows.items()}
+        target.write_text(json.dumps(content))
+    elif name == "coco":
+        pictures = [{"id": k, "file_name": image.name} for k, image in enumerate(rows)]
+        annotations = [
+            {"image_id": k, "segmentation": [np.ravel(p).tolist()], "iscrowd": int(g), "attributes": {"text": t}}
+            for k, instances in enumerate(rows.values())
+            for p, t, g in instances
+        ]
+        target.write_text(json.dumps({"images": pictures, "annotations": annotations}))
+    elif name == "competition":
+        content = {
+            image.name: {
+                "words": {str(k): {"points": p, "transcription": "###" if g else t} for k, (p, t, g) in enumerate(v)}
+            }
+            for image, v in rows.items()
+        }
+        target.write_text(json.dumps({"images": content}))
+    return images, target

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ocr.data import cache
+from ocr.data.report import Report
+from ocr.data.sources import build_source
+from ocr.errors import UserError
+from tests.conftest import quad, write_image
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three images, one label line unsound; the cache holds sets of any size and lies in the test's folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "WORTHWHILE", 1)
+    (tmp_path / "labels").mkdir()
+    for k in range(3):
+        write_image(tmp_path / f"images/{k}.jpg")
+        values = ",".join(str(v) for p in quad(5 + k, 5) for v in p)
+        (tmp_path / f"labels/gt_{k}.txt").write_text(f"{values},téxt\n" + ("broken\n" if k == 1 else ""))
+    return tmp_path
+
+
+def load(folder: Path, strict: bool = False):
+    report = Report(strict)
+    return build_source({"format": "icdar", "images": "images", "annotations": "labels"}, folder, report), report
+
+
+def test_second_start_reads_no_label_and_gives_the_same(labelled: Path, monkeypatch: pytest.MonkeyPatch):
+    first, report = load(labelled)
+    monkeypatch.setattr("ocr.data.sources.reader", lambda name: pytest.fail)
+    second, again = load(labelled)
+    assert again.to_dict() == report.to_dict() and again.counts == {"unparsable_line": 1}
+    assert second.fingerprint() == first.fingerprint()
+    assert [second.name(i) for i in range(3)] == [first.name(i) for i in range(3)]
+    assert second.index.truth(2).texts == ["téxt"]
+
+
+@pytest.mark.parametrize("change", ["label", "new image", "removed"])
+def test_a_changed_set_is_read_anew(change: str, labelled: Path):
+    load(labelled)
+    if change == "label":
+        path = labelled / "labels/gt_1.txt"
+        path.write_text(path.read_text().replace("broken", "1,1,9,1,9,9,1,9,x"))
+    elif change == "new image":
+        write_image(labelled / "images/3.jpg")
+        os.rename(labelled / "labels/gt_0.txt", labelled / "labels/gt_3.txt")
+    else:
+        (labelled / "images/2.jpg").unlink()
+        (labelled / "labels/gt_2.txt").unlink()
+    source, report = load(labelled)
+    if change == "label":
+        assert source.counts()["instances"] == 4 and not report.counts
+    elif change == "new image":
+        assert {Path(source.name(i)).stem for i in range(3)} == {"1", "2", "3"}
+    else:
+        assert len(source) == 2
+
+
+def test_strict_never_trusts_the_cache(labelled: Path):
+    load(labelled)
+    with pytest.raises(UserError, match="gt_1.txt:2"):
+        load(labelled, strict=True)
+
+
+def test_a_damaged_cache_is_a_warning(labelled: Path, caplog):
+    load(labelled)
+    [stored] = (labelled / "cache").rglob("*.npz")
+    stored.write_bytes(stored.read_bytes()[:100])
+    source, _ = load(labelled)
+    assert len(source) == 3 and "cannot be read" in caplog.text
+    np.testing.assert_array_equal(source.index.truth(0).polygons[0], quad(5, 5))

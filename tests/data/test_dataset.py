@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ocr.data.datamodule import DetectionData, worker_count
+from ocr.data.dataset import NOTHING, EpochSampler, ShardSampler
+from ocr.data.index import SampleIndex, StringTable
+from ocr.data.report import Report
+from ocr.data.synthetic import SyntheticReceipts
+from ocr.data.targets import TargetMaker
+from ocr.data.transforms import RandomGeometry, RandomLight
+from ocr.errors import UserError
+from ocr.types import Instance, Sample
+from tests.conftest import quad, write_image
+
+
+def make_data(pipeline, **changes) -> DetectionData:
+    settings = dict(
+        train=[{"format": "synthetic", "count": 6, "seed": 1}],
+        val=[{"format": "synthetic", "count": 3, "seed": 2}],
+        test=[{"format": "synthetic", "count": 3, "seed": 2}],
+        root=None, batch_size=2, eval_batch_size=2, num_workers=0, strict=False,
+        geometry=RandomGeometry((64, 96), (0.5, 1), (1, 1), 5, 1.0),
+        light=RandomLight(0.1, 0.1, 0.1, 0.1, 0.1, 3), targets=TargetMaker(0.4, 3), seed=3,
+    )  # fmt: skip
+    return DetectionData(pipeline=pipeline, **(settings | changes))
+
+
+def test_batches_have_the_documented_shapes(pipeline):
+    data = make_data(pipeline).load("train", "val")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (2, 96, 64, 3) and batch["image"].dtype == torch.uint8
+    assert batch["targets"].shape == (2, 4, 96, 64) and batch["targets"].dtype == torch.uint8
+    batches = list(data.val_dataloader())
+    assert [len(b["images"]) for b in batches] == [2, 1]
+    image, (width, height) = batches[0]["images"][0], batches[0]["sizes"][0]
+    assert tuple(image.shape[1::-1]) == pipeline.resize.padded_size(width, height)
+
+
+def test_number_of_workers_changes_nothing(pipeline):
+    batches = []
+    for workers in (0, 2):
+        data = make_data(pipeline, num_workers=workers).load("train")
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(1)
+        batches.append(list(loader))
+    for a, b in zip(*batches, strict=True):
+        assert torch.equal(a["image"], b["image"]) and torch.equal(a["targets"], b["targets"])
+
+
+def test_equal_splits_are_read_once(pipeline):
+    data = make_data(pipeline).load("val", "test")
+    assert data.sources["val"] is data.sources["test"]
+    assert data.fingerprint()["val"] == data.fingerprint()["test"]
+
+
+def test_epochs_draw_by_weight_without_repeats_and_ranks_share_out():
+    sources = [SyntheticReceipts(10, 1), SyntheticReceipts(8, 2, weight=0.5), SyntheticReceipts(4, 3, weight=2.0)]
+    draws = {}
+    for epoch in range(2):
+        ranks = []
+        for rank in range(2):
+            sampler = EpochSampler(sources, 5, rank, 2)
+            sampler.set_epoch(epoch)
+            ranks.append(list(sampler))
+        assert len(ranks[0]) == len(ranks[1]) == 11
+        indices = [i for rank in ranks for i, _ in rank]
+        assert sorted(i for i in indices if i < 10) == list(range(10))
+        assert len({i for i in indices if 10 <= i < 18}) == 4
+        assert sorted(i for i in indices if i >= 18) == sorted([18, 19, 20, 21] * 2)
+        assert len({seed for rank in ranks for _, seed in rank}) == 22
+        draws[epoch] = indices
+    assert draws[0] != draws[1]
+
+
+@pytest.mark.parametrize("length, world", [(7, 2), (8, 4), (1, 3)])
+def test_evaluation_shards_cover_all_once_in_equal_steps(length: int, world: int):
+    shards = [list(ShardSampler(length, rank, world)) for rank in range(world)]
+    assert len({len(s) for s in shards}) == 1
+    assert sorted(i for s in shards for i in s if i != NOTHING) == list(range(length))
+
+
+def test_index_keeps_labels_and_names(tmp_path: Path):
+    samples = []
+    for name, count in (("a", 2), ("ünï 한글", 0), ("c", 3)):
+        image = write_image(tmp_path / f"{name}.png")
+        instances = [Instance(np.float32(quad(5, 5 + 20 * k)), f"téxt {k}", k == 1) for k in range(count)]
+        samples.append(Sample(image, instances, entries=count))
+    index = SampleIndex.build(samples, Report())
+    assert [index.path(i) for i in range(3)] == [s.image for s in samples]
+    for i, sample in enumerate(samples):
+        truth = index.truth(i)
+        assert truth.texts == [x.text for x in sample.instances]
+        assert truth.ignore.tolist() == [x.ignore for x in sample.instances]
+        for a, b in zip(truth.polygons, sample.instances, strict=True):
+            np.testing.assert_array_equal(a, b.polygon)
+
+
+def test_an_index_of_100_000_samples_is_flat_arrays():
+    """Nothing per sample is a Python object, so that no worker ever copies it, and it stays small."""
+    count = 100_000
+    index = SampleIndex(
+        StringTable.build([f"/data/receipts/{i:06d}.jpg" for i in range(count)]),
+        np.full((count, 2), 1000, np.int32),
+        np.arange(count + 1, dtype=np.int64) * 10,
+        np.zeros((count * 40, 2), np.float32),
+        np.arange(count * 10 + 1, dtype=np.int64) * 4,
+        np.zeros(count * 10, bool),
+        StringTable.build(["text"] * (count * 10)),
+    )
+    arrays = [index.sizes, index.instance_offsets, index.points, index.point_offsets, index.ignore]
+    arrays += [index.paths.data, index.paths.offsets, index.texts.data, index.texts.offsets]
+    assert all(isinstance(a, np.ndarray) and a.dtype != object for a in arrays)
+    assert sum(a.nbytes for a in arrays) < 100e6
+    assert len(index.truth(77_777).polygons) == 10
+
+
+def test_worker_count():
+    assert worker_count(0) == 0 and worker_count(3) == 3
+    assert 1 <= worker_count("auto") <= max(1, os.cpu_count() or 1)
+    with pytest.raises(UserError):
+        worker_count(-1)
+
+
+def test_wrong_data_settings(pipeline):
+    with pytest.raises(UserError, match="batch_size"):
+        make_data(pipeline, batch_size=0)
+    with pytest.raises(UserError, match="no setting colour_depth"):
+        make_data(pipeline, colour_depth="x")
+    with pytest.raises(UserError, match="no train split"):
+        make_data(pipeline, train=[]).load("train")

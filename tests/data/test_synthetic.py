@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ocr.data import fonts
+from ocr.data.receipt_layout import draw_receipt
+from ocr.data.synthetic import SyntheticReceipts
+from tests.conftest import ROOT
+
+
+def test_a_receipt_depends_on_seed_and_index_alone():
+    a, b = SyntheticReceipts(10, 7), SyntheticReceipts(99, 7)
+    a.load(3)
+    image_a, truth_a = a.load(5)
+    image_b, truth_b = b.load(5)
+    np.testing.assert_array_equal(image_a, image_b)
+    assert truth_a.texts == truth_b.texts
+    assert SyntheticReceipts(10, 8).load(5)[1].texts != truth_a.texts
+    code = "import sys; sys.path.insert(0, '.')\nfrom ocr.data.synthetic import SyntheticReceipts as S\nprint(S(10, 7).load(5)[0].sum())"
+    other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(other.stdout) == int(image_a.sum())
+
+
+def test_quads_are_tight_around_the_ink():
+    """On the plain paper all dark pixels of the text lie inside the quads, and each quad is filled to its edges."""
+    for seed in range(4):
+        paper, cells = draw_receipt(np.random.default_rng(seed))
+        assert len(cells) > 10
+        for cell in cells:
+            left, top = cell.quad[0].astype(int)
+            right, bottom = cell.quad[2].astype(int)
+            inside = paper[top:bottom, left:right] < 255
+            assert cell.text.strip() and inside.any(), cell
+            assert inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any(), cell
+
+
+def test_photographed_quads_follow_the_paper():
+    """Text is darker than the paper around it: the mean inside a quad is below that of a ring around it."""
+    import cv2
+
+    source = SyntheticReceipts(6, 3, difficulty=1.0)
+    darker = total = 0
+    for i in range(6):
+        image, truth = source.load(i)
+        grey = image.mean(axis=2)
+        height, width = grey.shape
+        for polygon in truth.polygons:
+            assert polygon.shape == (4, 2)
+            assert (polygon >= -1).all() and (polygon <= (width + 1, height + 1)).all()
+            inside = np.zeros((height, width), np.uint8)
+            cv2.fillPoly(inside, [np.round(polygon - 0.5).astype(int)], 1)
+            ring = cv2.dilate(inside, np.ones((5, 5))) - inside
+            darker += grey[inside > 0].mean() < grey[ring > 0].mean()
+            total += 1
+    assert darker / total > 0.97
+
+
+def test_pillows_own_font_is_the_last_resort(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fonts, "system_fonts", lambda: ())
+    paper, cells = draw_receipt(np.random.default_rng(0))
+    assert len(cells) > 10 and (paper < 128).any()
+    assert not fonts.has_hangul(None)
+
+
+def test_hangul_is_drawn_where_a_font_has_it():
+    with_hangul = [path for path in fonts.system_fonts() if fonts.has_hangul(path)]
+    if not with_hangul:
+        pytest.skip("no system font with Hangul here (Debian: fonts-nanum)")
+    texts = [t for i in range(20) for t in SyntheticReceipts(20, 1).load(i)[1].texts]
+    assert any("\uac00" <= c <= "\ud7a3" for t in texts for c in t)

@@ -1,0 +1,136 @@
+"""The metric against a slow written-out version, on random polygons."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ocr.metrics import hmean
+from ocr.metrics.hmean import DetectionHmean, scores
+from ocr.metrics.matching import match
+from ocr.types import Detections, Truth
+
+
+def box(x: float, y: float, w: float, h: float, angle: float = 0.0) -> np.ndarray:
+    points = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2
+    c, s = np.cos(angle), np.sin(angle)
+    return (points @ np.array([[c, s], [-s, c]]) + (x, y)).astype(np.float32)
+
+
+def count(found: Detections, truth: Truth, threshold: float = 0.5) -> tuple[int, int, int]:
+    return hmean.count(match(found.polygons, truth.polygons, truth.ignore, threshold), truth.ignore)
+
+
+def slow_count(detections: list, truth: list, ignore: list, threshold: float) -> tuple[int, int, int]:
+    """The ICDAR 2015 protocol as its paper tells it, one pair at a time."""
+    shapes_d, shapes_t = [shapely.Polygon(p) for p in detections], [shapely.Polygon(p) for p in truth]
+    dont_care = set()
+    for j, d in enumerate(shapes_d):
+        for i, t in enumerate(shapes_t):
+            if ignore[i] and d.intersection(t).area / d.area > 0.5:
+                dont_care.add(j)
+                break
+    taken_t, taken_d = set(), set()
+    for i, t in enumerate(shapes_t):
+        for j, d in enumerate(shapes_d):
+            if i in taken_t or j in taken_d or ignore[i] or j in dont_care:
+                continue
+            inter = t.intersection(d).area
+            if inter / (t.area + d.area - inter) > threshold:
+                taken_t.add(i)
+                taken_d.add(j)
+    return len(taken_t), len(detections) - len(dont_care), sum(not i for i in ignore)
+
+
+coordinate = st.floats(0, 60, width=32)
+side = st.floats(2, 40, width=32)
+boxes = st.lists(st.tuples(coordinate, coordinate, side, side, st.floats(0, 3.1)), max_size=12)
+
+
+@settings(deadline=None, max_examples=150)
+@given(boxes, boxes, st.integers(0, 2**12), st.sampled_from([0.3, 0.5, 0.75]))
+def test_counts_equal_the_slow_version(found, wanted, ignored, threshold):
+    detections, truth = [box(*b) for b in found], [box(*b) for b in wanted]
+    ignore = [bool(ignored >> i & 1) for i in range(len(truth))]
+    got = count(Detections(detections, np.ones(len(detections))), Truth(truth, np.array(ignore, bool)), threshold)
+    assert got == slow_count(detections, truth, ignore, threshold)
+
+
+@settings(deadline=None, max_examples=60)
+@given(boxes, st.integers(0, 1000))
+def test_shifted_copies_match_their_originals(wanted, seed):
+    """Detections near the truth, in any order: the one-to-one matching is consistent both ways."""
+    truth = [box(*b) for b in wanted]
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(truth))
+    found = [truth[i] + rng.normal(0, 0.3, 2).astype(np.float32) for i in order]
+    result = match(found, truth, np.zeros(len(truth), bool))
+    for i, j in enumerate(result.truth):
+        assert (j >= 0) == (result.iou[i] > 0.5)
+        if j >= 0:
+            assert result.detection[j] == i
+    assert (result.truth >= 0).sum() == (result.detection >= 0).sum()
+
+
+def test_a_detection_on_ignored_text_does_not_count():
+    truth = Truth([box(50, 50, 40, 10), box(50, 80, 40, 10)], np.array([False, True]))
+    found = Detections([box(50, 50, 40, 10), box(45, 80, 20, 8), box(50, 120, 40, 10)], np.ones(3))
+    assert count(found, truth) == (1, 2, 1)
+
+
+def test_two_detections_of_one_text_are_one_hit_and_one_miss():
+    truth = Truth([box(50, 50, 40, 10)], np.zeros(1, bool))
+    assert count(Detections([box(50, 50, 40, 10), box(51, 50, 40, 10)], np.ones(2)), truth) == (1, 2, 1)
+
+
+def test_exactly_half_overlap_does_not_match():
+    truth = Truth([box(0, 0, 10, 10)], np.zeros(1, bool))
+    assert count(Detections([box(0, 0, 10, 5)], np.ones(1)), truth)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "counts, wanted",
+    [
+        ((0, 0, 0), (1.0, 1.0, 1.0)), ((0, 5, 0), (0.0, 0.0, 0.0)), ((0, 0, 5), (0.0, 0.0, 0.0)),
+        ((0, 3, 5), (0.0, 0.0, 0.0)), ((3, 4, 6), (0.75, 0.5, 0.6)),
+    ],
+)  # fmt: skip
+def test_scores_of_counts(counts, wanted):
+    assert tuple(scores(*counts).values()) == pytest.approx(wanted)
+
+
+def test_degenerate_polygons_match_nothing_and_fail_nothing():
+    line, bow, nan = [[0, 0], [5, 5], [9, 9]], [[0, 0], [9, 9], [9, 0], [0, 9]], [[0, 0], [np.nan, 1], [2, 2]]
+    found = Detections([np.array(p, np.float32) for p in (line, bow, nan)], np.ones(3))
+    assert count(found, Truth([box(5, 5, 9, 9)], np.zeros(1, bool))) == (0, 3, 1)
+
+
+def test_pooled_over_images_and_merged_over_ranks():
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(6):
+        truth = [box(*rng.uniform(20, 80, 2), 20, 8) for _ in range(5)]
+        found = [p + rng.normal(0, 2, 2).astype(np.float32) for p in truth[: rng.integers(1, 6)]]
+        images.append((Detections(found, np.ones(len(found))), Truth(truth, np.zeros(5, bool))))
+    whole = DetectionHmean()
+    for d, t in images:
+        whole.update([d], [t])
+    ranks = [DetectionHmean(), DetectionHmean()]
+    for k, (d, t) in enumerate(images):
+        ranks[k % 2].update([d], [t])
+    merged = DetectionHmean()
+    merged.counts = torch.stack([r.counts for r in ranks]).sum(dim=0)  # what dist_reduce_fx="sum" does
+    merged._update_count = 1
+    assert merged._reductions["counts"].__name__ == "dim_zero_sum"
+    assert whole.compute() == merged.compute()
+    totals = np.sum([slow_count(d.polygons, t.polygons, [False] * 5, 0.5) for d, t in images], axis=0)
+    assert whole.compute()["hmean"].item() == pytest.approx(scores(*totals)["hmean"])
+
+
+def test_lists_of_different_length_are_an_error():
+    with pytest.raises(ValueError, match="1 detections for 0 truths"):
+        DetectionHmean().update([Detections([], np.zeros(0))], [])

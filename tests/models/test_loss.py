@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ocr.models.detector import Maps
+from ocr.models.loss import DBLoss, balanced_bce, dice, masked_l1, top_k_sum
+
+LOSS = DBLoss(5.0, 10.0, 1.0, 3.0, 0.01, 50, 0.3, 0.7)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(0, 10_000), st.booleans())
+def test_top_k_sum_is_the_sum_of_the_sorted_head(n: int, seed: int, ties: bool):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(n, generator=generator) * 20
+    if ties:
+        values = values.round()
+    mask = torch.rand(n, generator=generator) < 0.7
+    for k in {0, int(mask.sum()) // 3, int(mask.sum())}:
+        wanted = values[mask].sort(descending=True).values[:k].sum()
+        torch.testing.assert_close(top_k_sum(values, mask, torch.tensor(float(k))), wanted)
+
+
+def test_top_k_sum_has_the_gradient_of_the_chosen():
+    values = torch.tensor([5.0, 1.0, 3.0, 3.0, 9.0], requires_grad=True)
+    mask = torch.tensor([True, True, True, True, False])
+    top_k_sum(values, mask, torch.tensor(2.0)).backward()
+    assert values.grad.tolist() == [1.0, 0.0, 0.5, 0.5, 0.0]  # two equal values share the second place
+
+
+def slow_balanced_bce(logits, target, mask, ratio, least):
+    """The published definition, sorted and pixel by pixel."""
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    loss = -(target * np.log(p) + (1 - target) * np.log(1 - p))
+    positive, negative = (target == 1) & (mask == 1), (target == 0) & (mask == 1)
+    k = min(int(max(positive.sum() * ratio, (positive.sum() + negative.sum()) * least)), int(negative.sum()))
+    hardest = np.sort(loss[negative])[::-1][:k]
+    return (loss[positive].sum() + hardest.sum()) / max(positive.sum() + k, 1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.2, 0.6, 1.0])
+def test_balanced_bce_against_the_definition(share: float):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (2, 20, 30)).astype(np.float32)
+    target = (rng.random((2, 20, 30)) < share).astype(np.float32)
+    mask = (rng.random((2, 20, 30)) < 0.8).astype(np.float32)
+    got = balanced_bce(*map(torch.from_numpy, (logits, target, mask)), 3.0, 0.01)
+    assert got.item() == pytest.approx(slow_balanced_bce(logits, target, mask, 3.0, 0.01), rel=1e-5)
+
+
+@pytest.mark.parametrize("case", ["no text", "all ignored", "all text", "usual"])
+@pytest.mark.parametrize("certain", [1.0, 80.0])
+def test_loss_is_finite_with_gradients_for_every_batch(case: str, certain: float):
+    targets = torch.zeros(2, 4, 32, 32, dtype=torch.uint8)
+    targets[:, 1] = case != "all ignored"
+    if case in ("all text", "usual"):
+        targets[:, 0] = 1 if case == "all text" else (torch.rand(2, 32, 32) < 0.2)
+        targets[:, 2], targets[:, 3] = 128, 1
+    maps = Maps(*(torch.randn(2, 1, 32, 32).mul(certain).requires_grad_() for _ in range(2)))
+    terms = LOSS(maps, targets)
+    assert all(torch.isfinite(v) for v in terms.values())
+    terms["loss"].backward()
+    assert all(torch.isfinite(m.grad).all() for m in maps)
+    if case == "all ignored":
+        assert terms["loss"].item() == 0
+    if case == "no text":
+        assert terms["loss_bce"].item() > 0 and terms["loss_dice"].item() == 0
+
+
+def test_total_is_the_weighted_sum_and_perfect_maps_lose_nothing():
+    targets = torch.zeros(1, 4, 16, 16, dtype=torch.uint8)
+    targets[:, 0, 4:8, 4:12], targets[:, 1], targets[:, 2], targets[:, 3] = 1, 1, 255, 1
+    logits = torch.where(targets[:, :1] > 0, 30.0, -30.0)
+    threshold = torch.full_like(logits, float(torch.logit(torch.tensor(0.7))))
+    terms = LOSS(Maps(logits, threshold), targets)
+    assert terms["loss"].item() == pytest.approx(0, abs=1e-4)
+    terms = LOSS(Maps(torch.randn(1, 1, 16, 16), torch.randn(1, 1, 16, 16)), targets)
+    parts = 5 * terms["loss_bce"] + 10 * terms["loss_l1"] + terms["loss_dice"]
+    torch.testing.assert_close(terms["loss"], parts)
+
+
+def test_l1_and_dice_by_hand():
+    a, b, mask = torch.tensor([[[0.5, 0.9]]]), torch.tensor([[[0.3, 0.1]]]), torch.tensor([[[1.0, 0.0]]])
+    assert masked_l1(a, b, mask).item() == pytest.approx(0.2)
+    ones = torch.ones(1, 1, 2)
+    assert dice(ones, torch.tensor([[[1.0, 0.0]]]), ones).item() == pytest.approx(1 - 2 / 3, abs=1e-5)
+
+
+def test_the_loss_is_in_float32_under_autocast():
+    targets = torch.ones(1, 4, 16, 16, dtype=torch.uint8)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = Maps(torch.randn(1, 1, 16, 16, dtype=torch.bfloat16), torch.randn(1, 1, 16, 16, dtype=torch.bfloat16))
+        assert LOSS(maps, targets)["loss"].dtype == torch.float32

@@ -1,0 +1,156 @@
+"""The jobs from end to end, started as a user starts them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import OFF, TINY, run, run_folder
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that a tiny training was started in."""
+    cwd = tmp_path_factory.mktemp("trained")
+    done = run("train", *TINY, OFF, "seed=7", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    (cwd / "stdout").write_text(done.stdout)
+    (cwd / "stderr").write_text(done.stderr)
+    return cwd
+
+
+def test_training_leaves_what_the_design_says(trained: Path):
+    folder = run_folder(trained)
+    for name in (".hydra/config.yaml", "run.log", "metrics.json", "predictions.jsonl", "csv/metrics.csv"):
+        assert (folder / name).is_file(), name
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    wanted = {"train/loss", "train/loss_bce", "train/loss_l1", "train/loss_dice", "val/hmean", "val/precision",
+              "val/recall", "test/hmean", "test/precision", "test/recall", "seconds", "images_per_second",
+              "git_commit", "config_hash"}  # fmt: skip
+    assert wanted <= set(metrics)
+    assert "train/loss" in (folder / "csv/metrics.csv").read_text()
+    printed = (trained / "stdout").read_text()
+    assert "test/hmean" in printed and "best.ckpt" in printed and "metrics.json" in printed
+
+
+def test_predictions_have_the_documented_form(trained: Path):
+    lines = (run_folder(trained) / "predictions.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    for line in map(json.loads, lines):
+        assert set(line) == {"image", "width", "height", "polygons", "scores"}
+        assert len(line["polygons"]) == len(line["scores"])
+        for polygon in line["polygons"]:
+            points = np.array(polygon)
+            assert points.ndim == 2 and points.shape[1] == 2
+            assert (points >= 0).all() and (points <= (line["width"], line["height"])).all()
+
+
+def test_a_checkpoint_has_plain_types_and_all_that_a_detector_needs(trained: Path):
+    from ocr.training.build import load_module
+
+    path = run_folder(trained) / "checkpoints/best.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["hyper_parameters"]["pipeline"]["resize"]["long_side"] == 160
+    module = load_module(run_folder(trained))
+    assert module.pipeline.to_dict() == checkpoint["hyper_parameters"]["pipeline"]
+    weights = module.state_dict()
+    assert all(torch.equal(weights[k], v) for k, v in checkpoint["state_dict"].items())
+
+
+def test_testing_a_checkpoint_repeats_the_figure_of_training(trained: Path):
+    best = run_folder(trained) / "checkpoints/best.ckpt"
+    trained_metrics = json.loads((run_folder(trained) / "metrics.json").read_text())
+    data = "data.val=[{format:synthetic,count:3,seed:2}]"
+    done = run("test", f"ckpt_path={best}", "trainer=cpu", data, "data.test=${data.val}", "data.num_workers=0", OFF,
+               "overlays=2", cwd=trained)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(trained, "test_synthetic")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for name in ("hmean", "precision", "recall"):
+        assert metrics[f"test/{name}"] == trained_metrics[f"val/{name}"]
+    assert len(list((folder / "overlays").glob("*.jpg"))) == 2
+
+
+def test_postprocessing_of_a_checkpoint_can_be_overridden(trained: Path):
+    done = run("test", f"ckpt_path={run_folder(trained)}", "trainer=cpu", "data.test=[{format:synthetic,count:2,seed:2}]",
+               "+postprocess.box_thresh=0.999", "+postprocess.thresh=0.99", "data.num_workers=0", OFF, "name=strict",
+               cwd=trained)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((run_folder(trained, "strict") / "metrics.json").read_text())
+    assert metrics["test/recall"] == 0
+
+
+def test_predict_takes_image_folder_and_glob(trained: Path, tmp_path: Path):
+    from ocr.data.write_icdar import write_icdar
+
+    images = write_icdar(tmp_path / "set", 3, 0, 0.5) / "images"
+    best = run_folder(trained) / "checkpoints/best.ckpt"
+    one = sorted(images.iterdir())[0]
+    for source, count in ((one, 1), (images, 3), (f"{images}/*.jpg", 3)):
+        output = tmp_path / f"out{count}"
+        done = run("predict", f"ckpt_path={best}", f"source='{source}'", f"output={output}", "overlays=true",
+                   "accelerator=cpu", "num_workers=0", cwd=tmp_path)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+        assert len(lines) == count and Path(lines[0]["image"]).is_file()
+        assert len(list((output / "overlays").glob("*.jpg"))) == count
+    done = run("predict", f"ckpt_path={best}", "source=nowhere", f"output={tmp_path}/x", cwd=tmp_path)
+    assert done.returncode == 2 and "no such image" in done.stderr
+
+
+def test_two_runs_with_one_seed_are_equal_to_the_bit(trained: Path, tmp_path: Path):
+    done = run("train", *TINY, OFF, "seed=7", "data.num_workers=2", "test=false", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    one, other = (
+        torch.load(run_folder(cwd) / "checkpoints/last.ckpt", weights_only=True) for cwd in (trained, tmp_path)
+    )
+    for key in ("state_dict", "current_model_state"):
+        assert all(torch.equal(one[key][k], v) for k, v in other[key].items())
+    assert any(not torch.equal(one["state_dict"][k], v) for k, v in one["current_model_state"].items())  # EMA is on
+
+
+def test_resume_goes_on_with_the_runs_own_settings(trained: Path):
+    whole = run("train", *TINY, OFF, "seed=7", "test=false", "name=whole", "trainer.max_epochs=3", cwd=trained)
+    assert whole.returncode == 0, whole.stderr
+    done = run("train", f"resume={run_folder(trained)}", "trainer.max_epochs=3", "test=false", "name=more", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    resumed = torch.load(run_folder(trained, "more") / "checkpoints/last.ckpt", weights_only=True)
+    assert resumed["epoch"] == 2 and resumed["global_step"] == 6
+    assert resumed["hyper_parameters"]["network"]["neck_channels"] == 16  # from the stopped run's command line
+    rows = (run_folder(trained, "more") / "csv/metrics.csv").read_text()
+    assert "0,,," not in rows.splitlines()[1][:2]
+    done = run("train", "resume=true", "name=nothing_here", cwd=trained)
+    assert done.returncode == 2 and "resume=true" in done.stderr
+
+
+def test_two_processes_score_as_one(trained: Path):
+    """trainer=ddp_cpu: gradients, sharded validation and the merged predictions of two processes."""
+    done = run(
+        "train", *[a for a in TINY if not a.startswith("trainer=")], OFF, "trainer=ddp_cpu", "name=ddp", cwd=trained
+    )
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(trained, "ddp")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    names = [json.loads(line)["image"] for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert names == [f"synthetic_3_{i:06d}.jpg" for i in range(3)]
+    done = run("test", f"ckpt_path={folder}", "trainer=cpu", "data.test=[{format:synthetic,count:3,seed:3}]", OFF,
+               "data.num_workers=0", "name=alone", cwd=trained)  # fmt: skip
+    alone = json.loads((run_folder(trained, "alone") / "metrics.json").read_text())
+    assert alone["test/hmean"] == metrics["test/hmean"]
+
+
+@pytest.mark.parametrize("choice", ["fdr", "limit", "overfit", "profiler"])
+def test_debug_configs(choice: str, tmp_path: Path):
+    extra = ["trainer.max_epochs=2"] if choice == "overfit" else []
+    arguments = [a for a in TINY if not a.startswith("trainer.max_epochs")]
+    done = run("train", *arguments, f"debug={choice}", OFF, *extra, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    if choice == "profiler":
+        assert list(run_folder(tmp_path).glob("*profile*"))
