@@ -22,6 +22,7 @@ TINY = [
     "data.num_workers=0",
     "trainer=cpu",
     "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=1",
 ]
 OFF = "logger.wandb.enabled=false"
 

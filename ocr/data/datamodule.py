@@ -19,7 +19,7 @@ from ocr.data.transforms import RandomGeometry, RandomLight
 from ocr.errors import UserError
 from ocr.pipeline import Pipeline
 
-FOLDER_WORDS = {"format", "images", "annotations", "val_from"}
+WORDS = {"name", "format", "images", "annotations", "val_from"}
 
 
 class DetectionData(L.LightningDataModule):
@@ -35,7 +35,7 @@ class DetectionData(L.LightningDataModule):
         strict: stop at the first unsound image or label.
         geometry, light, targets: see their classes.
         seed: of the order and of the random transforms.
-        words: settings of ``data=folder`` that only its own interpolations use.
+        words: settings that only interpolations of the config use: the set's ``name``, and those of ``data=folder``.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class DetectionData(L.LightningDataModule):
         **words: str,
     ) -> None:
         super().__init__()
-        if unknown := set(words) - FOLDER_WORDS:
+        if unknown := set(words) - WORDS:
             raise UserError(f"the data config has no setting {', '.join(sorted(unknown))}")
         self.splits, self.pipeline, self.root = {"train": train, "val": val, "test": test}, pipeline, root
         self.batch_size, self.eval_batch_size = int(batch_size), int(eval_batch_size)

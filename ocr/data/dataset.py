@@ -46,7 +46,7 @@ class Sources:
 
 
 class TrainSet(Dataset):
-    """Random crops with their target maps; the index is a pair (sample, seed of its randomness).
+    """Random crops with their target maps; the key is (sample, seed of its randomness), see :class:`EpochSampler`.
 
     Args:
         strict: raise when an image cannot be decoded; otherwise the next one takes its place, with a warning.
@@ -69,9 +69,9 @@ class TrainSet(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
+    def __getitem__(self, key: tuple[int, int] | int) -> dict[str, torch.Tensor]:
         """``image`` uint8 (H, W, 3) RGB and ``targets`` uint8 (4, H, W), see :class:`TargetMaker`."""
-        index, seed = key
+        index, seed = key if isinstance(key, tuple) else (key, key)  # a plain index: the same crop every time
         rng = np.random.default_rng(seed)
         image, truth = self._load(index)
         height, width = image.shape[:2]

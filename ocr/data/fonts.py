@@ -34,9 +34,9 @@ def system_fonts() -> tuple[str, ...]:
         for directory, _, names in os.walk(folder):
             for name in names:
                 low = name.lower().replace("-", "").replace("_", "")
-                if low.endswith((".ttf", ".otf", ".ttc")) and low.startswith(FAMILIES):
-                    if not any(word in low for word in AVOIDED):
-                        found.setdefault(name, os.path.join(directory, name))
+                known = low.endswith((".ttf", ".otf", ".ttc")) and low.startswith(FAMILIES)
+                if known and not any(word in low for word in AVOIDED):
+                    found.setdefault(name, os.path.join(directory, name))
     usable = [path for _, path in sorted(found.items()) if _has(path, "A")]
     usable.sort(key=lambda path: not has_hangul(path))
     return tuple(usable[:MAX_SYSTEM_FONTS])

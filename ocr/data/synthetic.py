@@ -102,10 +102,11 @@ def _photograph(
     scene = _background(height, width, rng)
     sheet = cv2.warpPerspective(paper, to_index, (width, height), flags=cv2.INTER_LINEAR)
     cover = cv2.warpPerspective(np.full_like(paper, 255), to_index, (width, height), flags=cv2.INTER_LINEAR)
-    alpha = cover[..., None].astype(np.float32) / 255
-    image = scene * (1 - alpha) + sheet[..., None] * tint.astype(np.float32) * alpha
+    alpha = cover.astype(np.float32) * (1 / 255)
+    coloured = cv2.LUT(cv2.merge([sheet] * 3), (np.arange(256)[:, None] * tint).astype(np.uint8)[None])
+    image = cv2.blendLinear(coloured, scene, alpha, 1 - alpha)
     light = 1 + 0.25 * difficulty * _smooth_noise((height, width), 2, rng)
-    image = np.clip(image * light[..., None], 0, 255).astype(np.uint8)
+    image = cv2.multiply(image, cv2.merge([light] * 3), dtype=cv2.CV_8U)
     sigma = rng.uniform(0, 0.9) * difficulty + 0.2
     image = cv2.GaussianBlur(image, (0, 0), sigma)
     quality = int(rng.integers(95 - round(55 * difficulty), 97))
@@ -121,17 +122,17 @@ def _fold(h: int, w: int, rng: np.random.Generator, difficulty: float) -> np.nda
     """Brightness factor (h, w) of a crease: dark on one side of a line, bright on the other."""
     angle = rng.choice([0.0, math.pi / 2]) + rng.normal(0, 0.05)
     x0, y0 = rng.uniform(0, w), rng.uniform(0, h)
-    ys, xs = np.ogrid[:h, :w]
-    distance = (xs - x0) * math.sin(angle) + (ys - y0) * math.cos(angle)
-    reach = rng.uniform(8, 40)
-    return (1 - 0.3 * difficulty * np.sign(distance) * np.exp(-np.abs(distance) / reach)).astype(np.float32)
+    xs, ys = np.arange(w, dtype=np.float32) - x0, np.arange(h, dtype=np.float32) - y0
+    distance = np.add.outer(ys * np.float32(math.cos(angle)), xs * np.float32(math.sin(angle)))
+    reach = np.float32(rng.uniform(8, 40))
+    return 1 - np.float32(0.3 * difficulty) * np.sign(distance) * np.exp(-np.abs(distance) / reach)
 
 
 def _background(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """float32 (H, W, 3): a table, a scanner bed or cloth, with a few edges that are no text."""
+    """uint8 (H, W, 3): a table, a scanner bed or cloth, with a few edges that are no text."""
     base = rng.uniform(20, 235, 3).astype(np.float32)
-    scene = base + rng.uniform(5, 30) * _smooth_noise((height, width), int(rng.integers(2, 12)), rng)[..., None]
-    scene = np.ascontiguousarray(scene)
+    relief = np.float32(rng.uniform(5, 30)) * _smooth_noise((height, width), int(rng.integers(2, 12)), rng)
+    scene = cv2.add(cv2.merge([relief] * 3), (*base.tolist(), 0.0), dtype=cv2.CV_8U)
     for _ in range(rng.integers(0, 5)):
         a, b = (tuple(int(v) for v in rng.uniform((0, 0), (width, height))) for _ in range(2))
         colour = tuple(float(v) for v in np.clip(base + rng.uniform(-60, 60, 3), 0, 255))

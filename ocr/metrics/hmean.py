@@ -53,16 +53,19 @@ class DetectionHmean(Metric):
         self.threshold = threshold
         self.add_state("counts", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, detections: Sequence[Detections], truths: Sequence[Truth]) -> None:
-        """Add images, one entry each in both lists."""
+    def update(
+        self, detections: Sequence[Detections], truths: Sequence[Truth], matches: Sequence[Match] | None = None
+    ) -> None:
+        """Add images, one entry each in all lists.
+
+        Args:
+            matches: results of :func:`match` at the same threshold, where they are known already.
+        """
         if len(detections) != len(truths):
             raise ValueError(f"{len(detections)} detections for {len(truths)} truths")
-        found = [match(d.polygons, t.polygons, t.ignore, self.threshold) for d, t in zip(detections, truths)]
-        self.add_matches(found, truths)
-
-    def add_matches(self, found: Sequence[Match], truths: Sequence[Truth]) -> None:
-        """Add images that were matched already, at the same threshold."""
-        totals = np.sum([count(m, t.ignore) for m, t in zip(found, truths)] or [(0, 0, 0)], axis=0)
+        if matches is None:
+            matches = [match(d.polygons, t.polygons, t.ignore, self.threshold) for d, t in zip(detections, truths)]
+        totals = np.sum([count(m, t.ignore) for m, t in zip(matches, truths)] or [(0, 0, 0)], axis=0)
         self.counts += torch.as_tensor(totals, dtype=self.counts.dtype, device=self.counts.device)
 
     def compute(self) -> dict[str, torch.Tensor]:

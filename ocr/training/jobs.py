@@ -145,7 +145,7 @@ def _test(
 
 def _best_checkpoint(callbacks: list[L.Callback]) -> str | None:
     for callback in callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
             return callback.best_model_path
     return None
 

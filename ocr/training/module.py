@@ -40,12 +40,13 @@ class DetectionModule(L.LightningModule):
         compile_network: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters({"network": dict(network), "pipeline": dict(pipeline)})
-        self.network = hydra.utils.instantiate(network).to(memory_format=torch.channels_last)
         self.pipeline = Pipeline.from_dict(pipeline)
+        self.save_hyperparameters({"network": dict(network), "pipeline": self.pipeline.to_dict()})
+        self.network = hydra.utils.instantiate(network).to(memory_format=torch.channels_last)
         self.loss = hydra.utils.instantiate(loss) if loss else None
         self.optimizer_config = OptimizerConfig(**optimizer) if optimizer else None
         self.metric = DetectionHmean()
+        self.metric.persistent(False)
         self.register_buffer("mean", torch.tensor(self.pipeline.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(self.pipeline.std).view(1, 3, 1, 1) * 255), persistent=False)
         if compile_network:
@@ -98,7 +99,7 @@ class DetectionModule(L.LightningModule):
             matches = [
                 match(d.polygons, t.polygons, t.ignore, self.metric.threshold) for d, t in zip(detections, truths)
             ]
-            self.metric.add_matches(matches, truths)
+            self.metric.update(detections, truths, matches)
         totals = np.sum([count(m, t.ignore) for m, t in zip(matches, truths)], axis=0)
         return {"detections": detections, "matches": matches, "scores": scores(*totals.tolist())}
 

@@ -79,7 +79,8 @@ def test_testing_a_checkpoint_repeats_the_figure_of_training(trained: Path):
 
 
 def test_postprocessing_of_a_checkpoint_can_be_overridden(trained: Path):
-    done = run("test", f"ckpt_path={run_folder(trained)}", "trainer=cpu", "data.test=[{format:synthetic,count:2,seed:2}]",
+    data = "data.test=[{format:synthetic,count:2,seed:2}]"
+    done = run("test", f"ckpt_path={run_folder(trained)}", "trainer=cpu", data,
                "+postprocess.box_thresh=0.999", "+postprocess.thresh=0.99", "data.num_workers=0", OFF, "name=strict",
                cwd=trained)  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -55,7 +55,7 @@ def test_summary_is_finite_and_the_name_has_the_score(recorded):
     for key in ("test/hmean", "val/hmean", "train/loss"):
         assert summary[key] == pytest.approx(metrics[key])
     name = summary["final_run_name"]
-    assert name.startswith("ann_synthetic_dbnet_mobilenetv3-small-050_bs4_lr0.002_hmean")
+    assert name.startswith("ann_synthetic_dbnet_mobilenetv3-small-050_bs4_lr0.003_hmean")
     assert name.endswith(f"hmean{metrics['test/hmean']:.4f}")
     assert "SCORE_PLACEHOLDER" not in name
     assert name in json.dumps({k: v for k, v in content.items() if k != "summary"})
