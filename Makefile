@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 		else $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make an environment: install python3-venv or uv" >&2; exit 2; }; fi; fi
 	@if ! command -v uv >/dev/null && [ ! -x $(VENV)/bin/uv ]; then $(PY) -m pip install -q -c constraints.txt uv; fi
 	@UV=$$(command -v uv || echo $(VENV)/bin/uv); \
-		$$UV pip install -q --python $(PY) -c constraints.txt -e '.[dev]'
+		$$UV pip install -q --compile-bytecode --python $(PY) -c constraints.txt -e '.[dev]'
 	@touch $@
 
 train: $(READY)  ## train (default: synthetic receipts, under 6 minutes on 2 cores), then test
@@ -39,7 +39,7 @@ data: $(READY)  ## write synthetic receipts to disk: make data ARGS="output=rece
 	$(PY) runners/make_data.py $(ARGS)
 
 test: $(READY)  ## run all tests
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-fast: $(READY)  ## run the tests that train nothing
 	$(PY) -m pytest -m "not slow" $(ARGS)

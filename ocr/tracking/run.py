@@ -81,13 +81,13 @@ def _start(config: DictConfig, job_type: str) -> wandb.Run:
     )
     try:
         run = wandb.init(mode=mode, **arguments)
+    except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
+        raise UserError(f"W&B: {error} (logger.offline=true records without the server)") from error
     except wandb.errors.CommError as error:
         if mode != "online":
             raise
         log.warning("W&B: no answer from the server (%s); recording offline", first_line(error))
         run = wandb.init(mode="offline", **arguments)
-    except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
-        raise UserError(f"W&B: {error} (logger.offline=true records without the server)") from error
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return run

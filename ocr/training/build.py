@@ -75,11 +75,25 @@ def load_module(path: str | Path, postprocess: Mapping[str, Any] | None = None) 
     if not {"network", "pipeline"} <= set(parameters):
         raise UserError(f"{path} is no checkpoint of this project: it has no network and pipeline")
     network, pipeline = parameters["network"], parameters["pipeline"]
+    _check_targets(network, path)
     network["backbone"]["pretrained"] = False  # the weights are here
     pipeline["postprocess"] = {**pipeline["postprocess"], **dict(postprocess or {})}
     module = DetectionModule(network, pipeline)
     module.load_state_dict(checkpoint["state_dict"])
     return module.eval()
+
+
+def _check_targets(node: Any, path: Path) -> None:
+    """A checkpoint names classes to build; one that names others than ours could run anything."""
+    if isinstance(node, Mapping):
+        target = node.get("_target_", "ocr.")
+        if not str(target).startswith("ocr."):
+            raise UserError(f"{path} wants to build {target!r}, which is not part of this project: it is not loaded")
+        for value in node.values():
+            _check_targets(value, path)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _check_targets(value, path)
 
 
 def checkpoint_path(path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -57,9 +58,8 @@ def train(config: DictConfig, logger: Logger | None) -> dict[str, float]:
     pictures = config.logger.per_batch_image_logging
     if logger is not None and pictures.enabled:
         callbacks.append(ProblemBatches(pictures.recall_threshold, pictures.max_batches, pictures.max_side))
-    loggers = build_loggers(config, logger)
-    trainer = build_trainer(config, callbacks, loggers)
-    _record(module, data)
+    trainer = build_trainer(config, callbacks, build_loggers(config, logger))
+    _record(module, data, folder)
 
     trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
     metrics = scalars(trainer.callback_metrics)
@@ -73,7 +73,7 @@ def train(config: DictConfig, logger: Logger | None) -> dict[str, float]:
     if config.test and not trainer.interrupted:
         if best is not None:
             module = load_module(best)
-        metrics.update(_test(config, module, data, loggers, folder))
+        metrics.update(_test(trainer, module, data, PredictionWriter(folder, config.overlays)))
 
     facts = {"seconds": round(time.perf_counter() - started, 2), "seconds_fit": round(seconds_fit, 2)}
     _finish(config, folder, metrics, facts, {"checkpoint": best or "none (no validation was run)"}, trainer)
@@ -94,8 +94,9 @@ def test(config: DictConfig, logger: Logger | None) -> dict[str, float]:
     data = build_data(config, module.pipeline)
     data.splits["test"] = data.splits.get(config.split)
     data.load("test")
-    _record(module, data)
-    metrics = _test(config, module, data, build_loggers(config, logger), folder)
+    _record(module, data, folder)
+    trainer = build_trainer(config, [Progress()], build_loggers(config, logger))
+    metrics = _test(trainer, module, data, PredictionWriter(folder, config.overlays))
     facts = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(config.ckpt_path)}
     _finish(config, folder, metrics, facts, {"checkpoint": config.ckpt_path}, None)
     return metrics
@@ -132,10 +133,9 @@ def predict(config: DictConfig) -> Path:
 
 
 def _test(
-    config: DictConfig, module: DetectionModule, data: DetectionData, loggers: list[Logger], folder: Path
+    trainer: L.Trainer, module: DetectionModule, data: DetectionData, writer: PredictionWriter
 ) -> dict[str, float]:
-    writer = PredictionWriter(folder, config.overlays)
-    trainer = build_trainer(config, [writer, Progress()], loggers)
+    trainer.callbacks.append(writer)  # type: ignore[attr-defined]
     started = time.perf_counter()
     trainer.test(module, datamodule=data, verbose=False)
     metrics = scalars({k: v for k, v in trainer.callback_metrics.items() if k.startswith("test/")})
@@ -150,8 +150,12 @@ def _best_checkpoint(callbacks: list[L.Callback]) -> str | None:
     return None
 
 
-def _record(module: DetectionModule, data: DetectionData) -> None:
-    """What only the built objects know, into the run's config and the log."""
+def _record(module: DetectionModule, data: DetectionData, folder: Path) -> None:
+    """What only the built objects know, into the run's config, the log and, of unsound data, a file."""
+    reports = {split: report.to_dict() for split, report in data.reports.items() if report.counts}
+    if reports:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "data_report.json").write_text(json.dumps(reports, indent=2, ensure_ascii=False), encoding="utf-8")
     counts = data.counts()
     parameters = sum(p.numel() for p in module.network.parameters())
     record_facts({"data_counts": counts, "data_fingerprint": data.fingerprint(), "parameters": parameters})

@@ -64,6 +64,19 @@ def test_a_checkpoint_has_plain_types_and_all_that_a_detector_needs(trained: Pat
     assert all(torch.equal(weights[k], v) for k, v in checkpoint["state_dict"].items())
 
 
+def test_a_checkpoint_that_names_foreign_code_is_not_loaded(trained: Path, tmp_path: Path):
+    from ocr.errors import UserError
+    from ocr.training.build import load_module
+
+    checkpoint = torch.load(run_folder(trained) / "checkpoints/best.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"]["network"]["backbone"]["kwargs"] = {
+        "x": {"_target_": "os.system", "command": "true"}
+    }
+    torch.save(checkpoint, tmp_path / "evil.ckpt")
+    with pytest.raises(UserError, match=r"os\.system"):
+        load_module(tmp_path / "evil.ckpt")
+
+
 def test_testing_a_checkpoint_repeats_the_figure_of_training(trained: Path):
     best = run_folder(trained) / "checkpoints/best.ckpt"
     trained_metrics = json.loads((run_folder(trained) / "metrics.json").read_text())
