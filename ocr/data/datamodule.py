@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from ocr.data.targets import TargetMaker
 from ocr.data.transforms import RandomGeometry, RandomLight
 from ocr.errors import UserError
 from ocr.pipeline import Pipeline
+from ocr.utils.machine import cores
 
 WORDS = {"name", "format", "images", "annotations", "val_from"}
 
@@ -141,8 +141,7 @@ def worker_count(wanted: int | str) -> int:
         if not isinstance(wanted, int) or wanted < 0:
             raise UserError(f"data.num_workers must be auto or a whole number from 0, got {wanted!r}")
         return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, cores - 1) or 1 if torch.cuda.is_available() else max(1, min(8, cores // 2))
+    return max(1, min(16, cores() - 1)) if torch.cuda.is_available() else max(1, min(8, cores() // 2))
 
 
 def _one_thread(worker: int) -> None:

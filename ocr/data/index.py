@@ -91,6 +91,27 @@ class SampleIndex:
             StringTable.build(texts),
         )
 
+    @classmethod
+    def join(cls, parts: Sequence[SampleIndex]) -> SampleIndex:
+        """Several indexes one after the other."""
+
+        def offsets(arrays: list[np.ndarray]) -> np.ndarray:
+            starts = np.cumsum([0] + [a[-1] for a in arrays])
+            return np.concatenate([[0]] + [a[1:] + start for a, start in zip(arrays, starts)]).astype(np.int64)
+
+        def strings(tables: list[StringTable]) -> StringTable:
+            return StringTable(np.concatenate([t.data for t in tables]), offsets([t.offsets for t in tables]))
+
+        return cls(
+            strings([p.paths for p in parts]),
+            np.concatenate([p.sizes for p in parts]),
+            offsets([p.instance_offsets for p in parts]),
+            np.concatenate([p.points for p in parts]),
+            offsets([p.point_offsets for p in parts]),
+            np.concatenate([p.ignore for p in parts]),
+            strings([p.texts for p in parts]),
+        )
+
     def __len__(self) -> int:
         return len(self.paths)
 

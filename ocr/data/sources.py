@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,12 +16,17 @@ import numpy as np
 from ocr.data.cache import cached, stamp
 from ocr.data.images import decode
 from ocr.data.index import SampleIndex
-from ocr.data.readers import reader
-from ocr.data.readers.files import read_ids
+from ocr.data.readers import icdar, reader, sroie
+from ocr.data.readers.files import list_images, read_ids, stems
 from ocr.data.report import Report
 from ocr.data.synthetic import SyntheticReceipts
 from ocr.errors import UserError
 from ocr.types import Truth
+from ocr.utils.machine import cores
+
+PER_IMAGE = {"icdar": icdar.naming, "sroie": sroie.naming}  # formats with one label file per image
+PARALLEL_FROM = 4000  # images; below that one process is as quick
+PART = 2000  # images a task
 
 
 class Source(Protocol):
@@ -85,7 +93,7 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
             return SyntheticReceipts(weight=weight, **spec)
         except TypeError as error:
             raise UserError(f"synthetic source: {error}") from error
-    read = reader(str(name))
+    reader(str(name))  # an unknown format is the first thing to say
     unknown = set(spec) - {"images", "annotations", "ids", "share"}
     if unknown or not spec.get("images") or not spec.get("annotations"):
         raise UserError(
@@ -97,15 +105,48 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
         raise UserError(f"image folder not found: {images} (set data.root=<folder>)")
     ids = read_ids(root / spec["ids"]) if spec.get("ids") else None
 
-    def build(found: Report) -> SampleIndex:
-        samples = read(images, annotations, ids, found)
-        if spec.get("share"):
-            low, high = (float(v) for v in spec["share"])
-            samples = (s for s in samples if low <= name_hash(s.image.stem) < high)
-        return SampleIndex.build(samples, found)
-
+    share = tuple(float(v) for v in spec.get("share") or (0.0, 1.0))
     key = stamp([name, spec, str(root.resolve()), ids], [images, annotations])
-    return FileSource(cached(key, report, build), weight)
+    return FileSource(cached(key, report, partial(build_index, str(name), images, annotations, ids, share)), weight)
+
+
+def build_index(
+    name: str, images: Path, annotations: Path, ids: Sequence[str] | None, share: tuple[float, float], report: Report
+) -> SampleIndex:
+    """Read and check a set; formats with one label file per image in several processes when the set is large.
+
+    Args:
+        name: of the label format.
+        share: see :func:`build_source`.
+    """
+    if name not in PER_IMAGE or len(names := ids or list_images(images)) < PARALLEL_FROM:
+        return _build_part(name, images, annotations, ids, share, report)
+    names = list(ids) if ids else stems(images, annotations, *PER_IMAGE[name](annotations))
+    parts = [names[k : k + PART] for k in range(0, len(names), PART)]
+    built = []
+    method = "fork" if "fork" in get_all_start_methods() else None
+    with ProcessPoolExecutor(min(cores(), len(parts)), mp_context=get_context(method)) as pool:
+        jobs = [pool.submit(_part, name, images, annotations, part, share, report.strict) for part in parts]
+        for job in jobs:
+            index, found = job.result()
+            report.merge(found)
+            built.append(index)
+    return SampleIndex.join(built)
+
+
+def _part(*arguments: Any) -> tuple[SampleIndex, dict[str, Any]]:
+    *rest, strict = arguments
+    report = Report(strict)
+    return _build_part(*rest, report), report.to_dict()
+
+
+def _build_part(
+    name: str, images: Path, annotations: Path, ids: Sequence[str] | None, share: tuple[float, float], report: Report
+) -> SampleIndex:
+    samples = reader(name)(images, annotations, ids, report)
+    if share != (0.0, 1.0):
+        samples = (s for s in samples if share[0] <= name_hash(s.image.stem) < share[1])
+    return SampleIndex.build(samples, report)
 
 
 def name_hash(name: str) -> float:

@@ -75,3 +75,22 @@ def test_a_damaged_cache_is_a_warning(labelled: Path, caplog):
     source, _ = load(labelled)
     assert len(source) == 3 and "cannot be read" in caplog.text
     np.testing.assert_array_equal(source.index.truth(0).polygons[0], quad(5, 5))
+
+
+@pytest.mark.parametrize("ids", [None, ["0.jpg", "1.jpg", "lonely.jpg"]])
+def test_several_processes_read_what_one_reads(ids, labelled: Path, monkeypatch: pytest.MonkeyPatch):
+    from ocr.data import sources
+
+    (labelled / "labels/gt_orphan.txt").write_text("1,1,9,1,9,9,1,9,x")
+    write_image(labelled / "images/lonely.jpg")
+    results = []
+    for threshold in (10**9, 1):
+        monkeypatch.setattr(sources, "PARALLEL_FROM", threshold)
+        monkeypatch.setattr(sources, "PART", 2)
+        report = Report()
+        index = sources.build_index("icdar", labelled / "images", labelled / "labels", ids, (0.0, 1.0), report)
+        results.append((index.fingerprint(), [index.truth(i).texts for i in range(len(index))], report.to_dict()))
+    assert results[0] == results[1]
+    report = Report(strict=True)
+    with pytest.raises(UserError, match=r"gt_1\.txt:2|orphan|lonely"):
+        sources.build_index("icdar", labelled / "images", labelled / "labels", ids, (0.0, 1.0), report)

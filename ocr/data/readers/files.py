@@ -71,22 +71,36 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
 
 
+def label_files(annotations: Path, suffix: str, prefix: str) -> dict[str, Path]:
+    """Label files ``<prefix><stem><suffix>`` of a folder as {stem: path}; the prefix is optional.
+
+    Raises:
+        UserError: the folder does not exist.
+    """
+    if not annotations.is_dir():
+        raise UserError(f"label folder not found: {annotations} (set data.root=<folder>)")
+    labels = {}
+    for entry in os.scandir(annotations):
+        if entry.name.endswith(suffix) and not entry.name.startswith("."):
+            labels[entry.name[: -len(suffix)].removeprefix(prefix)] = Path(entry.path)
+    return labels
+
+
+def stems(images: Path, annotations: Path, suffix: str, prefix: str) -> list[str]:
+    """All stems that have an image or a label file, sorted."""
+    named = {os.path.splitext(name)[0] for name in list_images(images)}
+    return sorted(named | label_files(annotations, suffix, prefix).keys())
+
+
 def pair_by_stem(
     images: Path, annotations: Path, suffix: str, prefix: str, ids: Sequence[str] | None, report: Report
 ) -> Iterator[tuple[Path, Path]]:
     """(image, label file) pairs for formats with one label file per image.
 
-    The label file of ``<stem>.jpg`` is ``<prefix><stem><suffix>``, the prefix being optional in the file's name.
     What has no partner is counted in the report.
     """
-    if not annotations.is_dir():
-        raise UserError(f"label folder not found: {annotations} (set data.root=<folder>)")
+    labels = label_files(annotations, suffix, prefix)
     by_stem = {os.path.splitext(name)[0]: path for name, path in reversed(list_images(images).items())}
-    labels = {}
-    for entry in os.scandir(annotations):
-        if entry.name.endswith(suffix) and not entry.name.startswith("."):
-            stem = entry.name[: -len(suffix)]
-            labels[stem[len(prefix) :] if prefix and stem.startswith(prefix) else stem] = Path(entry.path)
     wanted: Iterable[str]
     if ids is None:
         wanted = sorted(by_stem.keys() | labels.keys())

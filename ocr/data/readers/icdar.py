@@ -11,7 +11,12 @@ from ocr.data.report import Report
 from ocr.types import Sample
 
 
+def naming(annotations: Path) -> tuple[str, str]:
+    """(suffix, optional prefix) of the label files."""
+    return ".txt", "gt_"
+
+
 def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
     """Samples of a set in ICDAR 2015 form, see :mod:`ocr.data.readers`."""
-    for image, labels in pair_by_stem(images, annotations, ".txt", "gt_", ids, report):
+    for image, labels in pair_by_stem(images, annotations, *naming(annotations), ids, report):
         yield read_quad_file(image, labels, report)
