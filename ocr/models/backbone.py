@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import timm
 import torch
+from huggingface_hub import constants
 from torch import nn
 
 from ocr.errors import UserError, first_line
@@ -55,7 +60,8 @@ class TimmBackbone(nn.Module):
 def _create(name: str, pretrained: bool, kwargs: dict[str, Any]) -> tuple[nn.Module, bool]:
     if pretrained:
         try:
-            return timm.create_model(name, pretrained=True, features_only=True, **kwargs), True
+            with _no_waiting_for_the_hub():
+                return timm.create_model(name, pretrained=True, features_only=True, **kwargs), True
         except Exception as error:  # the hub client raises many kinds; the retry below separates its from ours
             reason = first_line(error)
             log.warning("no pretrained weights for %s (%s): training starts from random ones", name, reason)
@@ -63,3 +69,25 @@ def _create(name: str, pretrained: bool, kwargs: dict[str, Any]) -> tuple[nn.Mod
         return timm.create_model(name, pretrained=False, features_only=True, **kwargs), False
     except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
         raise UserError(f"timm model {name!r} cannot be a backbone with {kwargs}: {error}") from error
+
+
+@contextmanager
+def _no_waiting_for_the_hub() -> Iterator[None]:
+    """The hub's client retries for a minute when it has no network; weights in its cache are found without it."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _reachable(address: str, seconds: float = 5.0) -> bool:
+    if getproxies():
+        return True  # whether a proxy lets us through only a request can tell
+    parts = urlsplit(address)
+    try:
+        socket.create_connection((parts.hostname, parts.port or 443), timeout=seconds).close()
+    except OSError:
+        return False
+    return True

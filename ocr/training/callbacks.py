@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch.distributed
 from ocr.data.images import decode
 from ocr.types import Detections
 
+log = logging.getLogger(__name__)
 FOUND_COLOUR = (0, 114, 178)  # blue of a palette for colour-blind readers (Okabe and Ito 2008)
 
 
@@ -118,6 +120,10 @@ class PredictionWriter(L.Callback):
         longest = max(map(len, shards))
         lines = [shard[k] for k in range(longest) for shard in shards if k < len(shard)]
         self.images = len(lines)
+        if lines and not self.instances and trainer.world_size == 1:
+            log.warning(
+                "no text was found in any of %d image(s): an untrained checkpoint, or thresholds too high?", self.images
+            )
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "predictions.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")

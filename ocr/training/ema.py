@@ -23,7 +23,10 @@ def warmed_up_ema(decay: float, warmup: float = 10.0) -> Callable[[torch.Tensor,
         raise UserError(f"callbacks.ema.avg_fn.decay must lie in 0..1 (1 excluded), got {decay}")
 
     def average(old: torch.Tensor, new: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
-        kept = min(decay, (1 + int(count)) / (warmup + int(count)))
+        # a tensor throughout: reading the count would make a GPU wait for every parameter
+        count = torch.as_tensor(count)
+        count = count.to(torch.float64 if count.is_cpu else torch.float32)
+        kept = ((1 + count) / (warmup + count)).clamp(max=decay)
         return old * kept + new * (1 - kept)
 
     return average

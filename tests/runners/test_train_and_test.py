@@ -99,6 +99,7 @@ def test_postprocessing_of_a_checkpoint_can_be_overridden(trained: Path):
     assert done.returncode == 0, done.stderr
     metrics = json.loads((run_folder(trained, "strict") / "metrics.json").read_text())
     assert metrics["test/recall"] == 0
+    assert "no text was found in any of 2 image(s)" in done.stderr
 
 
 def test_predict_takes_image_folder_and_glob(trained: Path, tmp_path: Path):

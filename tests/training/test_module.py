@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ocr.data.synthetic import SyntheticReceipts
+from ocr.training.module import DetectionModule
+
+
+@pytest.fixture
+def module(pipeline) -> DetectionModule:
+    torch.manual_seed(0)
+    backbone = {
+        "_target_": "ocr.models.backbone.TimmBackbone", "name": "mobilenetv3_small_050", "pretrained": False, "kwargs": {},
+    }  # fmt: skip
+    network = {
+        "_target_": "ocr.models.detector.DBDetector", "backbone": backbone, "neck_channels": 16,
+        "adaptive_scale_fusion": False, "head_channels": 4, "prior": 0.1,
+    }  # fmt: skip
+    return DetectionModule(network, pipeline.to_dict()).eval()
+
+
+def test_normalised_images_are_channels_last_and_centred(module: DetectionModule):
+    images = torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8)
+    x = module.normalise(images)
+    assert x.shape == (2, 3, 64, 96) and x.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(x[1, 2], (images[1, :, :, 2].float() / 255 - 0.5) / 0.25)
+
+
+def test_a_result_does_not_depend_on_the_batch(module: DetectionModule):
+    """Images of several sizes in one batch give the maps, and so the polygons, that each gives alone."""
+    from ocr.data.dataset import EvalSet, collate_eval
+
+    dataset = EvalSet([SyntheticReceipts(3, 0)], module.pipeline)
+    items = [dataset[i] for i in (0, 1, 2, 1)]
+    batch = collate_eval(items)
+    together = module.detect(batch["images"], batch["sizes"])
+    for item, found in zip(items, together, strict=True):
+        [alone] = module.detect([item["image"]], [item["size"]])
+        assert len(alone) == len(found)
+        for a, b in zip(alone.polygons, found.polygons, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_only_plain_weights_are_saved(module: DetectionModule):
+    assert not [k for k in module.state_dict() if not k.startswith("network.")]
