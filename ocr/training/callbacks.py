@@ -62,7 +62,7 @@ def prediction_line(name: str, size: tuple[int, int], detections: Detections) ->
 def draw(image: np.ndarray, detections: Detections) -> np.ndarray:
     """Image uint8 (H, W, 3) RGB with the outlines of the detections drawn on a copy."""
     image = image.copy()
-    width = max(1, round(max(image.shape) / 600))
+    width = max(1, round(max(image.shape) / 1000))
     for polygon in detections.polygons:
         cv2.polylines(image, [np.round(polygon - 0.5).astype(np.int32)], True, FOUND_COLOUR, width, cv2.LINE_AA)
     return image

@@ -12,7 +12,8 @@ from ocr.training.module import DetectionModule
 def module(pipeline) -> DetectionModule:
     torch.manual_seed(0)
     backbone = {
-        "_target_": "ocr.models.backbone.TimmBackbone", "name": "mobilenetv3_small_050", "pretrained": False, "kwargs": {},
+        "_target_": "ocr.models.backbone.TimmBackbone", "name": "mobilenetv3_small_050", "pretrained": False,
+        "kwargs": {},
     }  # fmt: skip
     network = {
         "_target_": "ocr.models.detector.DBDetector", "backbone": backbone, "neck_channels": 16,
