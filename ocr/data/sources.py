@@ -26,7 +26,7 @@ from ocr.utils.machine import cores
 
 PER_IMAGE = {"icdar": icdar.naming, "sroie": sroie.naming}  # formats with one label file per image
 PARALLEL_FROM = 4000  # images; below that one process is as quick
-PART = 2000  # images a task
+PART = 2000  # images a task, at least
 
 
 class Source(Protocol):
@@ -122,7 +122,8 @@ def build_index(
     if name not in PER_IMAGE or len(names := ids or list_images(images)) < PARALLEL_FROM:
         return _build_part(name, images, annotations, ids, share, report)
     names = list(ids) if ids else stems(images, annotations, *PER_IMAGE[name](annotations))
-    parts = [names[k : k + PART] for k in range(0, len(names), PART)]
+    size = max(PART, -(-len(names) // cores()))  # every task lists the folders anew: few, large ones
+    parts = [names[k : k + size] for k in range(0, len(names), size)]
     built = []
     method = "fork" if "fork" in get_all_start_methods() else None
     with ProcessPoolExecutor(min(cores(), len(parts)), mp_context=get_context(method)) as pool:

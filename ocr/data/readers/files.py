@@ -25,10 +25,10 @@ def list_images(folder: Path) -> dict[str, Path]:
         raise UserError(f"image folder not found: {folder} (set data.root=<folder>)")
     found = {}
     for directory, _, names in os.walk(folder):
+        below = Path(directory).relative_to(folder).as_posix()
         for name in names:
             if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                path = Path(directory, name)
-                found[path.relative_to(folder).as_posix()] = path
+                found[name if below == "." else f"{below}/{name}"] = Path(directory, name)
     if not found:
         raise UserError(f"no images in {folder} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
     return dict(sorted(found.items()))
