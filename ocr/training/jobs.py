@@ -76,7 +76,7 @@ def train(config: DictConfig, logger: Logger | None) -> dict[str, float]:
         metrics.update(_test(trainer, module, data, PredictionWriter(folder, config.overlays)))
 
     facts = {"seconds": round(time.perf_counter() - started, 2), "seconds_fit": round(seconds_fit, 2)}
-    _finish(config, folder, metrics, facts, {"checkpoint": best or "none (no validation was run)"}, trainer)
+    _finish(config, folder, metrics, facts, {"checkpoint": best or "none (no validation was run)"})
     return metrics
 
 
@@ -98,7 +98,7 @@ def test(config: DictConfig, logger: Logger | None) -> dict[str, float]:
     trainer = build_trainer(config, [Progress()], build_loggers(config, logger))
     metrics = _test(trainer, module, data, PredictionWriter(folder, config.overlays))
     facts = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(config.ckpt_path)}
-    _finish(config, folder, metrics, facts, {"checkpoint": config.ckpt_path}, None)
+    _finish(config, folder, metrics, facts, {"checkpoint": config.ckpt_path})
     return metrics
 
 
@@ -166,7 +166,6 @@ def _record(module: DetectionModule, data: DetectionData, folder: Path) -> None:
 
 def _finish(
     config: DictConfig, folder: Path, metrics: dict[str, float], facts: dict[str, Any], places: dict[str, Any],
-    trainer: L.Trainer | None,
 ) -> None:  # fmt: skip
     if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
         return
