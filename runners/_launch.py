@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -17,11 +18,14 @@ if str(ROOT) not in sys.path:
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from ocr.errors import UserError  # noqa: E402
+from ocr.errors import UserError, first_line, one_line, user_error  # noqa: E402
 from ocr.tracking.credentials import load_env_variables  # noqa: E402
+from ocr.tracking.ending import ending_of  # noqa: E402
+from ocr.tracking.secrets import Redactor, redactor_for  # noqa: E402
 from ocr.training.resume import with_earlier_overrides  # noqa: E402
 
 CONFIGS = str(ROOT / "configs")
+log = logging.getLogger(__name__)
 
 
 def launch(main: Callable[[], Any]) -> None:
@@ -30,41 +34,57 @@ def launch(main: Callable[[], Any]) -> None:
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions arrive here whole
     OmegaConf.register_new_resolver("token", lambda: os.urandom(3).hex(), use_cache=True, replace=True)
-    load_env_variables()
     try:
+        load_env_variables()
         sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
         main()
     except UserError as error:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_config_message(error))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as error:
+        ending = ending_of(error)
+        if ending.tag in ("interrupted", "terminated"):
+            print(ending.reason, file=sys.stderr)
+        sys.exit(ending.exit_code)
 
 
 def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Wrap a Hydra task: its user errors end a single run at once; in a sweep they fail that job."""
+    """Wrap a Hydra task: its user errors end a single run at once; in a sweep they fail that job, and others go on.
+
+    From here on neither the log nor the settings that Hydra has written hold secrets.
+    """
 
     @functools.wraps(function)
     def wrapped(config: DictConfig) -> Any:
         from hydra.core.hydra_config import HydraConfig
-        from hydra.errors import InstantiationException
         from hydra.types import RunMode
 
+        hydra = HydraConfig.get()
+        redactor = redactor_for(config)
+        redactor.guard_logging()
+        _clean_settings(redactor, Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN)
         try:
             for key in sorted(OmegaConf.missing_keys(config)):
                 raise UserError(f"{key} is not set: add {key}=<value> to the command")
             return function(config)
-        except (UserError, InstantiationException, OmegaConfBaseException) as error:
-            found = _user_error(error)
-            if found is None:
-                raise
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise found from error
-            _fail(str(found))
+        except Exception as error:
+            found = user_error(error)
+            if hydra.mode == RunMode.MULTIRUN:
+                log.error("job %d failed: %s", hydra.job.num, first_line(found or error), exc_info=found is None)
+                if found is not None:
+                    raise UserError(redactor.text(str(found))) from error
+            elif found is not None:
+                _fail(redactor.text(str(found)))
+            raise
 
     return wrapped
+
+
+def _clean_settings(redactor: Redactor, folder: Path, sweep: bool) -> None:
+    """The YAML files that Hydra writes before a job starts."""
+    for path in [*folder.glob(".hydra/*.yaml"), *(folder.parent.glob("multirun.yaml") if sweep else ())]:
+        redactor.clean_yaml(path)
 
 
 def _fail(message: str) -> None:
@@ -72,28 +92,13 @@ def _fail(message: str) -> None:
     sys.exit(2)
 
 
-def _user_error(error: BaseException) -> UserError | None:
-    """The user error that ``error`` is or comes from; a constructor that rejects its arguments counts as one."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            return cause
-        if isinstance(cause, OmegaConfBaseException):
-            return UserError(_config_message(cause))
-        if isinstance(cause, TypeError) and "argument" in str(cause) and "__init__()" in str(cause):
-            return UserError(f"{str(error).splitlines()[0]}: {cause}")
-        cause = cause.__cause__
-    return None
-
-
 def _config_message(error: Exception) -> str:
     """Hydra's or OmegaConf's words in one line, with the nearest setting where a key is unknown."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else type(error).__name__
+    first = first_line(error)
     if first.startswith("Could not override"):
         key = first.split("'")[1]
         return f"there is no setting {key!r}{_nearest(key)} (+{key}=... adds a new one)"
-    return " ".join(lines)
+    return one_line(error)
 
 
 def _nearest(key: str) -> str:

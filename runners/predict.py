@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="predict")
 @job
 def main(config: DictConfig) -> None:
+    from ocr.training.build import find_model
     from ocr.training.jobs import predict
 
-    predict(config)
+    predict(config, find_model(config))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,14 @@ from omegaconf import DictConfig
 @job
 def main(config: DictConfig) -> None:
     from ocr.tracking.run import tracked_run
+    from ocr.training.build import find_model, origin_of
     from ocr.training.jobs import test
+    from ocr.training.validate import validate
 
-    with tracked_run(config, "testing") as logger:
-        test(config, logger)
+    validate(config)
+    checkpoint = find_model(config)
+    with tracked_run(config, "testing", origin_of(checkpoint)) as tracking:
+        test(config, checkpoint, tracking)
 
 
 if __name__ == "__main__":

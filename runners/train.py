@@ -13,9 +13,11 @@ def main(config: DictConfig) -> float | None:
     """Returns the metric named by ``optimized_metric``, for sweepers."""
     from ocr.tracking.run import tracked_run
     from ocr.training.jobs import train
+    from ocr.training.validate import validate
 
-    with tracked_run(config, "training") as logger:
-        metrics = train(config, logger)
+    validate(config)
+    with tracked_run(config, "training") as tracking:
+        metrics = train(config, tracking)
     return metrics.get(config.optimized_metric)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,6 +20,7 @@ from ocr.errors import UserError
 from ocr.pipeline import Pipeline
 from ocr.utils.machine import cores
 
+PATHS = ("images", "annotations", "ids")
 WORDS = {"name", "format", "images", "annotations", "val_from"}
 
 
@@ -101,6 +103,13 @@ class DetectionData(L.LightningDataModule):
     def fingerprint(self) -> dict[str, str]:
         """A digest a split, equal for equal data wherever it lies."""
         return {split: "-".join(s.fingerprint() for s in sources) for split, sources in self.sources.items()}
+
+    def paths(self) -> dict[str, Path]:
+        """Folders and label files of the splits that were read, by their path in the config."""
+        named = {
+            str(spec[key]) for split in self.sources for spec in self.splits[split] for key in PATHS if spec.get(key)
+        }
+        return {name: Path(self.root or ".").expanduser() / name for name in sorted(named)}
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -1,7 +1,10 @@
-"""Pictures of the validation batches that were read worst, for error analysis in W&B."""
+"""Pictures of the batches that were read worst, and a table of the worst images, for error analysis in W&B."""
 
 from __future__ import annotations
 
+import heapq
+import time
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -9,86 +12,185 @@ import lightning as L
 import numpy as np
 import wandb
 
-from ocr.errors import UserError
+from ocr.tracking.schema import PerBatchImages
+from ocr.tracking.secrets import Redactor
+from ocr.tracking.summary import STEP
 
 FOUND, MISSED, FALSE = (0, 114, 178), (230, 159, 0), (204, 121, 167)  # Okabe and Ito 2008: blue, orange, purple
+TABLE = "worst_images"
+COLUMNS = ["stage", "epoch", "batch", "image", "recall", "precision", "hmean", "texts", "matched", "missed", "false"]
+
+
+def draw_matches(image: np.ndarray, scale: np.ndarray, truth: Any, found: Any, matched: Any) -> np.ndarray:
+    """Outlines of found text (blue), missed text (orange) and false detections (purple), drawn in place.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        scale: float (2,), from the polygons' pixels to the image's, x then y.
+        truth: polygons and ignore flags.
+        found: detections.
+        matched: which belongs to which.
+    """
+    missed = [p for p, d, ignored in zip(truth.polygons, matched.truth, truth.ignore) if d < 0 and not ignored]
+    hits = [p for p, g in zip(found.polygons, matched.detection) if g >= 0]
+    false = [p for p, g, free in zip(found.polygons, matched.detection, matched.dont_care) if g < 0 and not free]
+    for polygons, colour in ((hits, FOUND), (missed, MISSED), (false, FALSE)):
+        outlines = [np.round(p * scale - 0.5).astype(np.int32) for p in polygons]
+        cv2.polylines(image, outlines, True, colour, 1, cv2.LINE_AA)
+    return image
 
 
 class ProblemBatches(L.Callback):
-    """Logs validation batches whose recall is below a threshold, the worst first.
+    """Logs batches whose recall is below a threshold, the worst first.
 
     A batch ``idx`` gives ``problematic_batch_{idx}_images``, ``_count``, ``_recall``, ``_precision`` and ``_hmean``.
-    Found text is drawn blue, missed text orange, false detections purple.
+    The pictures are the network's own input, which the batch still has: nothing is loaded again. What a pass spent on
+    them, and how many batches its limits left out, are ``problematic_batches/seconds`` and ``/left_out``.
 
     Args:
-        recall_threshold: batches below this recall are logged, 0..1.
-        max_batches: a validation pass logs at most this many.
-        max_side: pictures are shrunk to this many pixels.
+        run: takes the pictures.
+        settings: threshold and limits.
+        redactor: cleans image names.
+        stage: ``val`` or ``test``: whose batches.
     """
 
-    def __init__(self, recall_threshold: float, max_batches: int, max_side: int) -> None:
-        if not 0 <= recall_threshold <= 1:
-            raise UserError(f"logger.per_batch_image_logging.recall_threshold must lie in 0..1, got {recall_threshold}")
-        self.recall_threshold, self.max_batches, self.max_side = recall_threshold, max_batches, max_side
-        self._worst: list[tuple[float, int, dict[str, Any]]] = []
+    def __init__(self, run: wandb.Run, settings: PerBatchImages, redactor: Redactor, stage: str = "val") -> None:
+        self.run, self.settings, self.redactor, self.stage = run, settings, redactor, stage
+        self._reset()
+
+    def _reset(self) -> None:
+        self._worst: list[tuple[float, int, dict[str, Any], list[tuple[Any, ...]]]] = []
+        self._seconds, self._below = 0.0, 0
+
+    def _start(self, stage: str) -> None:
+        if stage == self.stage:
+            self._reset()
+
+    def _look(self, stage: str, outputs: Any, batch: Any, batch_idx: int, module: Any) -> None:
+        limits = self.settings
+        if stage != self.stage or not outputs or outputs["scores"]["recall"] >= limits.recall_threshold:
+            return
+        self._below += 1
+        recall = outputs["scores"]["recall"]
+        full = len(self._worst) >= limits.max_batches
+        if self._seconds > limits.seconds or (full and (not self._worst or recall >= self._worst[-1][0])):
+            return
+        started = time.perf_counter()
+        order = np.argsort([s["recall"] for s in outputs["image_scores"]], kind="stable")[: limits.max_images]
+        kept = [
+            (
+                _shrunk(batch["images"][k], batch["sizes"][k], module.pipeline.resize, limits.max_side),
+                batch["sizes"][k], batch["truths"][k], outputs["detections"][k], outputs["matches"][k],
+                f"{Path(batch['names'][k]).name}, recall {outputs['image_scores'][k]['recall']:.3f}",
+            )
+            for k in order
+        ]  # fmt: skip
+        count = len(batch["images"])
+        self._worst.append((recall, batch_idx, {"count": count, **outputs["scores"]}, kept))
+        self._worst = sorted(self._worst, key=lambda entry: entry[:2])[: limits.max_batches]
+        self._seconds += time.perf_counter() - started
+
+    def _log(self, stage: str, trainer: L.Trainer) -> None:
+        if stage != self.stage or not self._below or trainer.sanity_checking:
+            return
+        values: dict[str, Any] = {STEP: trainer.global_step}
+        logged = 0
+        for recall, idx, scores, pictures in self._worst:
+            started = time.perf_counter()
+            if self._seconds > self.settings.seconds:
+                break
+            key, images = f"problematic_batch_{idx}", []
+            for image, size, truth, found, matched, label in pictures:
+                scale = np.array([image.shape[1] / size[0], image.shape[0] / size[1]])
+                caption = self.redactor.text(f"batch {idx}, recall {recall:.3f}: {label}")
+                picture = draw_matches(image, scale, truth, found, matched)
+                images.append(wandb.Image(picture, caption=caption, file_type="jpg"))
+            values[f"{key}_images"] = images
+            values |= {f"{key}_{name}": scores[name] for name in ("count", "recall", "precision", "hmean")}
+            logged += 1
+            self._seconds += time.perf_counter() - started
+        values |= {"problematic_batches/seconds": self._seconds, "problematic_batches/left_out": self._below - logged}
+        self.run.log(values)
+        self._reset()
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._worst = []
+        self._start("val")
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if not outputs or wandb.run is None or trainer.sanity_checking:
-            return
-        scores = outputs["scores"]
-        if scores["recall"] >= self.recall_threshold:
-            return
-        if len(self._worst) == self.max_batches and self._worst and scores["recall"] >= self._worst[-1][0]:
-            return
-        pictures = [
-            self._picture(image, size, truth, found, matched, pl_module)
-            for image, size, truth, found, matched in zip(
-                batch["images"], batch["sizes"], batch["truths"], outputs["detections"], outputs["matches"], strict=True
-            )
-        ]
-        self._worst.append((scores["recall"], batch_idx, {"pictures": pictures, **scores}))
-        self._worst = sorted(self._worst, key=lambda entry: entry[:2])[: self.max_batches]
+        self._look("val", outputs, batch, batch_idx, pl_module)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if wandb.run is None or not self._worst:
-            return
-        values: dict[str, Any] = {"trainer/global_step": trainer.global_step}
-        for recall, idx, entry in self._worst:
-            caption = f"batch {idx}, recall {recall:.3f}"
-            key = f"problematic_batch_{idx}"
-            values[f"{key}_images"] = [wandb.Image(p, caption=caption, file_type="jpg") for p in entry["pictures"]]
-            values[f"{key}_count"] = len(entry["pictures"])
-            for name in ("recall", "precision", "hmean"):
-                values[f"{key}_{name}"] = entry[name]
-        wandb.run.log(values)
-        self._worst = []
+        self._log("val", trainer)
 
-    def _picture(
-        self, image: Any, size: tuple[int, int], truth: Any, found: Any, matched: Any, module: Any
-    ) -> np.ndarray:
-        """The network's input (already loaded) with the polygons drawn, uint8 (H, W, 3) RGB."""
-        width, height = module.pipeline.resize.content_size(*size)
-        shrink = min(1.0, self.max_side / max(width, height))
-        canvas = image[:height, :width].cpu().numpy()
-        canvas = cv2.resize(canvas, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-        scale = np.array([canvas.shape[1] / size[0], canvas.shape[0] / size[1]])
-        missed = [
-            p
-            for p, d, ignored in zip(truth.polygons, matched.truth, truth.ignore, strict=True)
-            if d < 0 and not ignored
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start("test")
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._look("test", outputs, batch, batch_idx, pl_module)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._log("test", trainer)
+
+
+class WorstImages(L.Callback):
+    """Keeps the images of the newest validation or test pass that were read worst; :meth:`write_table` makes
+    them a table.
+
+    Args:
+        rows: at most this many.
+        redactor: cleans image names.
+    """
+
+    def __init__(self, rows: int, redactor: Redactor) -> None:
+        self.rows, self.redactor = rows, redactor
+        self._heap: list[tuple[Any, ...]] = []
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._heap = []
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if not outputs:
+            return
+        stage = "test" if trainer.testing else "val"
+        for k, (name, score) in enumerate(zip(batch["names"], outputs["image_scores"])):
+            rank = (-score["hmean"], -score["recall"], -batch_idx, -k)
+            missed, false = score["wanted"] - score["matched"], score["detected"] - score["matched"]
+            row = [stage, trainer.current_epoch, batch_idx, Path(name).name, score["recall"], score["precision"],
+                   score["hmean"], score["wanted"], score["matched"], missed, false]  # fmt: skip
+            push = heapq.heappush if len(self._heap) < self.rows else heapq.heappushpop
+            push(self._heap, (rank, row))
+
+    on_test_batch_end = on_validation_batch_end
+
+    def write_table(self, run: wandb.Run) -> None:
+        """One table under the key ``worst_images``, the worst first.
+
+        It is logged as the file that it is: ``run.log`` of a table object would also make an artifact, which waits for
+        the server and is staged outside the run's folder.
+        """
+        if not self._heap:
+            return
+        rows = [
+            [self.redactor.text(v) if isinstance(v, str) else v for v in row] for _, row in sorted(self._heap)[::-1]
         ]
-        hits = [p for p, g in zip(found.polygons, matched.detection, strict=True) if g >= 0]
-        false = [
-            p
-            for p, g, free in zip(found.polygons, matched.detection, matched.dont_care, strict=True)
-            if g < 0 and not free
-        ]
-        for polygons, colour in ((hits, FOUND), (missed, MISSED), (false, FALSE)):
-            outlines = [np.round(p * scale - 0.5).astype(np.int32) for p in polygons]
-            cv2.polylines(canvas, outlines, True, colour, 1, cv2.LINE_AA)
-        return canvas
+        table = wandb.Table(columns=COLUMNS, data=rows)
+        table.bind_to_run(run, TABLE, 0)
+        run.log({TABLE: table.to_json(run)})
+
+
+def _shrunk(image: Any, size: tuple[int, int], resize: Any, longest: int) -> np.ndarray:
+    """The content of a network input, uint8 (H, W, 3), its longer side at most ``longest`` pixels; a copy."""
+    width, height = resize.content_size(*size)
+    factor = min(1.0, longest / max(width, height))
+    content = image[:height, :width].cpu().numpy()
+    return (
+        content.copy() if factor == 1 else cv2.resize(content, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    )

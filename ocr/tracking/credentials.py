@@ -1,20 +1,48 @@
-"""Credentials and switches from the environment and from ``.env`` files."""
+"""Credentials and switches from the environment and from ``.env`` files.
+
+Precedence: an override on the command line, the environment, ``.env.local``, ``.env``, the config's default.
+"""
 
 from __future__ import annotations
 
+import netrc
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlparse
 
 from dotenv import dotenv_values
 
+from ocr.errors import UserError
+
 ENV_FILES = (".env.local", ".env")  # the first that sets a variable wins; the environment wins over both
+SWITCHES = {"WANDB_ENABLED", "WANDB_DISABLED", "WANDB_MODE"}
+MODES = ("online", "offline", "disabled", "dryrun", "shared")
+_TRUE, _FALSE = ("1", "true", "yes", "on", "y", "t"), ("0", "false", "no", "off", "n", "f")
+
+
+@dataclass
+class EnvReport:
+    """Where the variables came from.
+
+    Attributes:
+        files: the ``.env`` files that were read.
+        sources: variable to the file that set it; what the environment had is not listed.
+        cleaned: variables whose value had white space or quotes around it.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    sources: dict[str, Path] = field(default_factory=dict)
+    cleaned: list[str] = field(default_factory=list)
 
 
 def load_env_variables(folder: str | os.PathLike[str] | None = None) -> list[Path]:
     """Load ``.env.local`` and ``.env`` into the environment without overriding what it has.
 
     White space and quotes around values are removed, the usual fault of a pasted key. Empty values are skipped, so
-    that an unfilled line of ``.env.example`` sets nothing.
+    that an unfilled line of ``.env.example`` sets nothing. What wandb does not know any more is translated:
+    ``WANDB_DISABLED`` and ``WANDB_MODE=disabled`` become ``WANDB_ENABLED=false``.
 
     Args:
         folder: where the files lie; the current folder, then the project's root when it is another.
@@ -22,16 +50,86 @@ def load_env_variables(folder: str | os.PathLike[str] | None = None) -> list[Pat
     Returns:
         The files that were read.
     """
+    return read_environment(folder).files
+
+
+def read_environment(folder: str | os.PathLike[str] | None = None) -> EnvReport:
+    """:func:`load_env_variables`, with an account of what came from where.
+
+    Raises:
+        UserError: a switch has a value that is neither true nor false, or a mode is unknown.
+    """
     root = Path(__file__).resolve().parents[2]
     folders = [Path(folder)] if folder is not None else list(dict.fromkeys([Path.cwd(), root]))
-    read = []
+    report = EnvReport()
+    layers: list[Mapping[str, str]] = [{k: v for k, v in os.environ.items() if v.strip()}]
     for place in folders:
         for name in ENV_FILES:
             path = place / name
             if path.is_file():
-                read.append(path)
-                for key, value in dotenv_values(path).items():
-                    value = (value or "").strip().strip("'\"").strip()
-                    if value and not os.environ.get(key):
-                        os.environ[key] = value
-    return read
+                report.files.append(path)
+                layers.append({k: v for k, v in dotenv_values(path).items() if v and v.strip()})
+    for path, layer in zip([None, *report.files], layers, strict=True):
+        for key, value in layer.items():
+            if path is None and not key.startswith("WANDB_"):
+                continue
+            bare = value.strip().strip("'\"").strip()
+            if path is None or (bare and not os.environ.get(key, "").strip()):
+                os.environ[key] = bare
+                if path is not None:
+                    report.sources[key] = path
+                if bare != value:
+                    report.cleaned.append(key)
+    enabled = _enabled(layers)
+    if enabled is not None:
+        os.environ["WANDB_ENABLED"] = str(enabled).lower()
+    return report
+
+
+def _enabled(layers: list[Mapping[str, str]]) -> bool | None:
+    """Whether the environment wants W&B; None when it says nothing. In one layer, off beats on."""
+    for layer in layers:
+        said = [_switch(name, layer[name]) for name in sorted(SWITCHES & set(layer))]
+        said = [s for s in said if s is not None]
+        if said:
+            return all(said)
+    return None
+
+
+def _switch(name: str, value: str) -> bool | None:
+    value = value.strip().strip("'\"").strip().lower()
+    if name == "WANDB_MODE":
+        if value not in MODES:
+            raise UserError(f"WANDB_MODE is {value!r}: it must be one of {', '.join(MODES)}")
+        return False if value == "disabled" else None
+    if value not in _TRUE + _FALSE:
+        raise UserError(f"{name} is {value!r}: write true or false")
+    return (value in _TRUE) != (name == "WANDB_DISABLED")
+
+
+def key_fault(key: str) -> str | None:
+    """What is wrong with the form of an API key, by wandb's own check; None for a sound one. Never shows the key.
+
+    >>> key_fault("a" * 40), key_fault("local-" + "a" * 40), key_fault("ab")
+    (None, None, 'API key must have 40+ characters, has 2.')
+    """
+    from wandb.sdk.lib.wbauth.validation import check_api_key
+
+    if key != key.strip() or key[:1] in "'\"" or key[-1:] in "'\"":
+        return "API key has white space or quotes around it."
+    return check_api_key(key)
+
+
+def stored_key() -> str | None:
+    """The API key that W&B would use: the environment's, or that of ``wandb login`` for the server in use."""
+    if key := os.environ.get("WANDB_API_KEY"):
+        return key
+    import wandb
+
+    host = urlparse(wandb.Settings().base_url).hostname or ""
+    path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
+    try:
+        found = netrc.netrc(path).authenticators(host)
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return found[2] if found else None

@@ -16,10 +16,13 @@ def generate_run_name(cfg: DictConfig) -> str:
     """``<user>_<experiment>_<architecture>_<backbone>_bs<batch>_lr<rate>_SCORE_PLACEHOLDER``, file-safe.
 
     What the config does not have (a test has no learning rate) is left out. :func:`finalize_run` puts the score in
-    the placeholder's stead.
+    the placeholder's stead. ``logger.run_name`` replaces all before the placeholder; with ``logger.private`` only a
+    user that was set is named.
     """
+    if given := _get(cfg, "logger.run_name"):
+        return _safe(str(given))[:MAX_LENGTH] + PLACEHOLDER
     parts = [
-        _get(cfg, "logger.user") or _login(),
+        _get(cfg, "logger.user") or (None if _get(cfg, "logger.private") else _login()),
         _get(cfg, "name"),
         _get(cfg, "model.architecture"),
         _get(cfg, "model.backbone.name"),
@@ -50,15 +53,15 @@ def _safe(text: str) -> str:
 
 
 def finished_name(name: str | None, label: str, value: float | None, precision: int = 4) -> str:
-    """The run's name with the score in the placeholder's stead.
+    """The run's name with the score in the placeholder's stead, or in an earlier score's.
 
     >>> finished_name("ann_sroie_SCORE_PLACEHOLDER", "hmean", 0.91234)
     'ann_sroie_hmean0.9123'
-    >>> finished_name("ann_sroie_hmean0.9123", "hmean", 0.91234)
-    'ann_sroie_hmean0.9123'
+    >>> finished_name("ann_sroie_hmean0.9123", "hmean", 0.92)
+    'ann_sroie_hmean0.9200'
     """
     score = f"_{label}{value:.{precision}f}" if value is not None else "_noscore"
     name = name or f"run{PLACEHOLDER}"
     if PLACEHOLDER in name:
         return name.replace(PLACEHOLDER, score)
-    return name if name.endswith(score) else name + score
+    return re.sub(rf"(?:_{re.escape(label)}-?\d+\.\d+|_noscore)$", "", name) + score

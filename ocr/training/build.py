@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError, first_line
 from ocr.pipeline import Pipeline
+from ocr.tracking.artifacts import local_checkpoint
+from ocr.tracking.run import Tracking
 from ocr.training.module import DetectionModule
 
 log = logging.getLogger(__name__)
@@ -83,6 +86,27 @@ def load_module(path: str | Path, postprocess: Mapping[str, Any] | None = None) 
     return module.eval()
 
 
+def find_model(config: DictConfig) -> Path:
+    """The checkpoint file that ``ckpt_path`` means: a file, a run folder or ``wandb:<artifact>``.
+
+    Raises:
+        UserError: there is none.
+    """
+    place = Path(config.paths.output, "artifacts")
+    logger = config.get("logger") or {}
+    project, entity = logger.get("project_name", ""), logger.get("entity")
+    return checkpoint_path(local_checkpoint(str(config.ckpt_path), place, project, entity))
+
+
+def origin_of(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says about the W&B run that made it; empty when it says nothing."""
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # what is wrong with it is said by load_module
+        return {}
+    return dict(content.get("tracking") or {}) if isinstance(content, dict) else {}
+
+
 def _check_targets(node: Any, path: Path) -> None:
     """A checkpoint names classes to build; one that names others than ours could run anything."""
     if isinstance(node, Mapping):
@@ -113,10 +137,16 @@ def build_callbacks(config: DictConfig) -> list[L.Callback]:
     return [hydra.utils.instantiate(node) for node in nodes if node is not None]
 
 
-def build_loggers(config: DictConfig, wandb_logger: Logger | None) -> list[Logger]:
+def build_loggers(config: DictConfig, tracking: Tracking | None) -> list[Logger]:
     """Metrics go to ``csv/metrics.csv`` in the run folder and to W&B, if that is on."""
     csv = CSVLogger(config.paths.run_dir, name="", version="csv")
-    return [csv] if wandb_logger is None else [csv, wandb_logger]
+    return [csv] if tracking is None else [csv, tracking.logger]
+
+
+def device_name(trainer: L.Trainer) -> str:
+    """The device that a trainer runs on: the card's name, or the processor's kind."""
+    device = trainer.strategy.root_device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
 
 
 def build_trainer(config: DictConfig, callbacks: list[L.Callback], loggers: list[Logger]) -> L.Trainer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import cv2
 import lightning as L
 import numpy as np
 import torch.distributed
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ocr.data.images import decode
+from ocr.tracking.run import Tracking
+from ocr.tracking.secrets import Redactor
 from ocr.types import Detections
 
 log = logging.getLogger(__name__)
@@ -43,6 +47,75 @@ class BestScores(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.scores, self.epoch = dict(state_dict["scores"]), state_dict["epoch"]
+
+
+class CleanCheckpoints(L.Callback):
+    """Checkpoints say which W&B run made them, and hold no secrets.
+
+    Args:
+        redactor: cleans every text in a checkpoint.
+        origin: plain facts about the run, stored under ``tracking``.
+    """
+
+    def __init__(self, redactor: Redactor, origin: Mapping[str, Any]) -> None:
+        self.redactor, self.origin = redactor, dict(origin)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["tracking"] = self.origin
+        for key in ("hyper_parameters", "callbacks", "tracking"):
+            if key in checkpoint:
+                checkpoint[key] = self.redactor.plain(checkpoint[key])
+
+
+class CheckpointArtifacts(L.Callback):
+    """Uploads the run's checkpoints: best and last when the job ends, on request each new best one before that.
+
+    Args:
+        tracking: the W&B run.
+        monitor: the metric that chooses the best.
+        metadata: recorded with every version.
+    """
+
+    def __init__(self, tracking: Tracking, monitor: str, metadata: Mapping[str, Any]) -> None:
+        self.run, self.artifacts = tracking.run, tracking.artifacts
+        self.monitor, self.metadata = monitor, dict(metadata)
+        self.each_best = tracking.settings.artifacts.checkpoints == "best" and tracking.artifacts.online
+        self._sent: float | None = None
+        self._trainer: L.Trainer | None = None
+        tracking.at_end(self._upload)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._trainer = trainer
+
+    def _checkpoints(self) -> dict[str, tuple[Path, float | None]]:
+        """Alias to file and value of the monitored metric."""
+        found: dict[str, tuple[Path, float | None]] = {}
+        for callback in self._trainer.checkpoint_callbacks if self._trainer else ():
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+                newest = self._trainer.callback_metrics.get(self.monitor)
+                score = callback.best_model_score if callback.monitor else newest
+                alias = "best" if callback.monitor else "last"
+                found[alias] = Path(callback.best_model_path), None if score is None else float(score)
+        return found
+
+    def _facts(self, score: float | None) -> dict[str, Any]:
+        trainer = self._trainer
+        assert trainer is not None
+        facts = {"run_name": self.run.name, "metric": self.monitor, "score": score}
+        return self.metadata | facts | {"epochs": trainer.current_epoch, "steps": trainer.global_step}
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self.each_best:
+            return
+        path, score = self._checkpoints().get("best", (None, None))
+        if path is not None and score != self._sent and path.is_file():
+            self._sent = score
+            self.artifacts.checkpoint(path, ["best"], self._facts(score), final=False)
+
+    def _upload(self) -> None:
+        for alias, (path, score) in self._checkpoints().items():
+            if path.is_file():
+                self.artifacts.checkpoint(path, [alias], self._facts(score), final=True)
 
 
 def prediction_line(name: str, size: tuple[int, int], detections: Detections) -> str:

@@ -11,26 +11,29 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
 from ocr.data.datamodule import DetectionData, worker_count
 from ocr.data.dataset import EvalSet, ShardSampler, collate_eval
 from ocr.data.pictures import find_pictures
-from ocr.tracking.batch_images import ProblemBatches
+from ocr.tracking.batch_images import ProblemBatches, WorstImages
 from ocr.tracking.record import config_hash, git_commit
-from ocr.tracking.run import finalize_run, record_facts
+from ocr.tracking.run import Tracking
+from ocr.tracking.secrets import redactor_for
+from ocr.tracking.summary import finalize_run
 from ocr.training.build import (
     build_callbacks,
     build_data,
     build_loggers,
     build_module,
     build_trainer,
+    device_name,
     load_module,
+    origin_of,
     quiet_lightning,
 )
-from ocr.training.callbacks import BestScores, PredictionWriter
+from ocr.training.callbacks import BestScores, CheckpointArtifacts, CleanCheckpoints, PredictionWriter
 from ocr.training.module import DetectionModule
 from ocr.training.progress import Progress
 from ocr.training.results import print_results, scalars, write_metrics
@@ -39,8 +42,12 @@ from ocr.training.resume import find_checkpoint
 log = logging.getLogger(__name__)
 
 
-def train(config: DictConfig, logger: Logger | None) -> dict[str, float]:
+def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
     """Fit, then test the best checkpoint.
+
+    Args:
+        config: the composed config.
+        tracking: the W&B run, if there is one.
 
     Returns:
         All final metrics under their logged keys; ``val/*`` are those of the best checkpoint.
@@ -55,11 +62,14 @@ def train(config: DictConfig, logger: Logger | None) -> dict[str, float]:
     if config.test:
         data.load("test")
     callbacks = build_callbacks(config)
-    pictures = config.logger.per_batch_image_logging
-    if logger is not None and pictures.enabled:
-        callbacks.append(ProblemBatches(pictures.recall_threshold, pictures.max_batches, pictures.max_side))
-    trainer = build_trainer(config, callbacks, build_loggers(config, logger))
-    _record(module, data, folder)
+    callbacks.append(CleanCheckpoints(redactor_for(config), tracking.origin if tracking else {}))
+    callbacks += _tracking_callbacks(tracking, "val")
+    if tracking is not None and tracking.settings.artifacts.checkpoints != "none":
+        facts = {key: tracking.origin[key] for key in ("config_hash", "git_commit")}
+        facts["data_fingerprint"] = data.fingerprint()
+        callbacks.append(CheckpointArtifacts(tracking, config.optimized_metric, facts))
+    trainer = build_trainer(config, callbacks, build_loggers(config, tracking))
+    _record(config, module, data, trainer, tracking)
 
     trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
     metrics = scalars(trainer.callback_metrics)
@@ -80,8 +90,13 @@ def train(config: DictConfig, logger: Logger | None) -> dict[str, float]:
     return metrics
 
 
-def test(config: DictConfig, logger: Logger | None) -> dict[str, float]:
+def test(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
     """Test a checkpoint. The pipeline is the checkpoint's own.
+
+    Args:
+        config: the composed config.
+        checkpoint: the file.
+        tracking: the W&B run, if there is one.
 
     Returns:
         The metrics under their logged keys.
@@ -90,26 +105,33 @@ def test(config: DictConfig, logger: Logger | None) -> dict[str, float]:
     folder = Path(config.paths.run_dir)
     quiet_lightning()
     L.seed_everything(config.seed, workers=True, verbose=False)
-    module = load_module(config.ckpt_path, config.postprocess)
+    module = load_module(checkpoint, config.postprocess)
     data = build_data(config, module.pipeline)
     data.splits["test"] = data.splits.get(config.split)
     data.load("test")
-    _record(module, data, folder)
-    trainer = build_trainer(config, [Progress()], build_loggers(config, logger))
+    callbacks = [Progress(), *_tracking_callbacks(tracking, "test")]
+    trainer = build_trainer(config, callbacks, build_loggers(config, tracking))
+    _record(config, module, data, trainer, tracking)
+    if tracking is not None and tracking.settings.artifacts.checkpoints != "none":
+        tracking.artifacts.use_checkpoint(checkpoint, origin_of(checkpoint))
     metrics = _test(trainer, module, data, PredictionWriter(folder, config.overlays))
-    facts = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(config.ckpt_path)}
-    _finish(config, folder, metrics, facts, {"checkpoint": config.ckpt_path})
+    facts = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(checkpoint)}
+    _finish(config, folder, metrics, facts, {"checkpoint": checkpoint})
     return metrics
 
 
-def predict(config: DictConfig) -> Path:
+def predict(config: DictConfig, checkpoint: Path) -> Path:
     """Write ``predictions.jsonl``, and pictures on request.
+
+    Args:
+        config: the composed config.
+        checkpoint: the file.
 
     Returns:
         The file.
     """
     quiet_lightning()
-    module = load_module(config.ckpt_path, config.postprocess)
+    module = load_module(checkpoint, config.postprocess)
     output = Path(config.output)
     dataset = EvalSet([find_pictures(config.source)], module.pipeline)
     loader = DataLoader(
@@ -150,15 +172,38 @@ def _best_checkpoint(callbacks: list[L.Callback]) -> str | None:
     return None
 
 
-def _record(module: DetectionModule, data: DetectionData, folder: Path) -> None:
+def _tracking_callbacks(tracking: Tracking | None, stage: str) -> list[L.Callback]:
+    """What shows in W&B which images are read badly."""
+    if tracking is None or not tracking.settings.per_batch_image_logging.enabled:
+        return []
+    settings = tracking.settings.per_batch_image_logging
+    callbacks: list[L.Callback] = [ProblemBatches(tracking.run, settings, tracking.redactor, stage)]
+    if settings.table_rows:
+        worst = WorstImages(settings.table_rows, tracking.redactor)
+        tracking.at_end(lambda: worst.write_table(tracking.run))
+        callbacks.append(worst)
+    return callbacks
+
+
+def _record(
+    config: DictConfig, module: DetectionModule, data: DetectionData, trainer: L.Trainer, tracking: Tracking | None
+) -> None:
     """What only the built objects know, into the run's config, the log and, of unsound data, a file."""
+    folder = Path(config.paths.run_dir)
     reports = {split: report.to_dict() for split, report in data.reports.items() if report.counts}
     if reports:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "data_report.json").write_text(json.dumps(reports, indent=2, ensure_ascii=False), encoding="utf-8")
-    counts = data.counts()
+    counts, fingerprint = data.counts(), data.fingerprint()
     parameters = sum(p.numel() for p in module.network.parameters())
-    record_facts({"data_counts": counts, "data_fingerprint": data.fingerprint(), "parameters": parameters})
+    if tracking is not None:
+        device = {"device": device_name(trainer), "devices": trainer.num_devices * trainer.num_nodes}
+        facts = {"data_counts": counts, "data_fingerprint": fingerprint, "parameters": parameters}
+        tracking.record(facts | device | {"precision": str(trainer.precision)})
+        if tracking.settings.artifacts.dataset:
+            splits = {split: data.splits[split] for split in counts}
+            described = {"name": config.data.name, "fingerprint": fingerprint, "counts": counts, "splits": splits}
+            tracking.artifacts.dataset(config.data.name, described, data.paths())
     for split, numbers in counts.items():
         log.info("%s: %s", split, ", ".join(f"{number} {name}" for name, number in numbers.items()))
     log.info("network: %.2f M parameters", parameters / 1e6)

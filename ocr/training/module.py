@@ -41,7 +41,7 @@ class DetectionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.pipeline = Pipeline.from_dict(pipeline)
-        self.save_hyperparameters({"network": dict(network), "pipeline": self.pipeline.to_dict()})
+        self.save_hyperparameters({"network": dict(network), "pipeline": self.pipeline.to_dict()}, logger=False)
         self.network = hydra.utils.instantiate(network).to(memory_format=torch.channels_last)
         self.loss = hydra.utils.instantiate(loss) if loss else None
         self.optimizer_config = OptimizerConfig(**optimizer) if optimizer else None
@@ -100,8 +100,13 @@ class DetectionModule(L.LightningModule):
                 match(d.polygons, t.polygons, t.ignore, self.metric.threshold) for d, t in zip(detections, truths)
             ]
             self.metric.update(detections, truths, matches)
-        totals = np.sum([count(m, t.ignore) for m, t in zip(matches, truths)], axis=0)
-        return {"detections": detections, "matches": matches, "scores": scores(*totals.tolist())}
+        counts = [count(m, t.ignore) for m, t in zip(matches, truths)]
+        return {
+            "detections": detections,
+            "matches": matches,
+            "scores": scores(*np.sum(counts, axis=0).tolist()),
+            "image_scores": [dict(zip(("matched", "detected", "wanted"), c)) | scores(*c) for c in counts],
+        }
 
     def _log_scores(self, stage: str) -> None:
         values = {f"{stage}/{name}": value for name, value in self.metric.compute().items()}

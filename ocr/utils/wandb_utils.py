@@ -2,6 +2,6 @@
 
 from ocr.tracking.credentials import load_env_variables
 from ocr.tracking.naming import generate_run_name
-from ocr.tracking.run import finalize_run
+from ocr.tracking.summary import finalize_run
 
 __all__ = ["finalize_run", "generate_run_name", "load_env_variables"]

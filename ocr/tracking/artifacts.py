@@ -1,0 +1,296 @@
+"""Checkpoints and data sets as W&B artifacts, staged in the run's own folder.
+
+W&B drops an artifact silently when it was logged while the server was away, or when its file has moved by the time of
+a sync. So every artifact is first described and its files linked or copied below ``staged/`` of the run's W&B folder
+(``artifacts.json``); :mod:`ocr.tracking.sync` sends what the server has not got. Everything that may wait for the
+network happens on one thread of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from ocr.errors import UserError, first_line
+from ocr.tracking.record import relative
+from ocr.tracking.secrets import Redactor
+
+log = logging.getLogger(__name__)
+
+PREFIX = "wandb:"
+STAGED = "staged"
+MANIFEST = "artifacts.json"
+MOST_REFERENCES = 10_000  # files of a folder that are listed one by one
+
+
+@dataclass
+class StagedArtifact:
+    """An artifact as it lies in a run's folder.
+
+    Attributes:
+        collection: name without version.
+        type: ``model`` or ``dataset``.
+        files: name in the artifact to path below the staging folder.
+        references: name in the artifact to URI.
+        used: the run used it; else the run made it.
+        digest: W&B's digest of the content.
+        uploaded: the server has confirmed it.
+    """
+
+    collection: str
+    type: str
+    aliases: list[str]
+    metadata: dict[str, Any]
+    files: dict[str, str]
+    references: dict[str, str]
+    used: bool
+    digest: str = ""
+    uploaded: bool = False
+
+    def build(self, folder: Path) -> wandb.Artifact:
+        """The client's object; ``folder`` is the staging folder."""
+        artifact = wandb.Artifact(self.collection, self.type, metadata=self.metadata)
+        for name, path in self.files.items():
+            artifact.add_file(relative(folder / path), name=name, policy="immutable", skip_cache=True)
+        for name, uri in self.references.items():
+            artifact.add_reference(uri, name=name, checksum=False, max_objects=MOST_REFERENCES)
+        self.digest = artifact.digest
+        return artifact
+
+    def log_to(self, run: wandb.Run, folder: Path) -> wandb.Artifact:
+        """Hand it to a run, as made or as used."""
+        artifact = self.build(folder)
+        # use_artifact() waits for the server and refuses offline runs; this is what it calls, without the wait
+        return run._log_artifact(
+            artifact, aliases=list(self.aliases), is_user_created=self.used, use_after_commit=self.used
+        )
+
+
+def read_staged(folder: Path) -> list[StagedArtifact]:
+    """The artifacts of a run's W&B folder."""
+    path = folder / STAGED / MANIFEST
+    return [StagedArtifact(**entry) for entry in json.loads(path.read_text())] if path.is_file() else []
+
+
+def write_staged(folder: Path, staged: list[StagedArtifact]) -> None:
+    """Replace the list of a run's artifacts."""
+    path = folder / STAGED / MANIFEST
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps([asdict(entry) for entry in staged], indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+@dataclass
+class Artifacts:
+    """The artifacts of a run in progress.
+
+    Args:
+        run: in progress.
+        folder: the run's W&B folder.
+        redactor: cleans metadata.
+        keep: superseded versions of the run's checkpoints that stay on the server.
+    """
+
+    run: wandb.Run
+    folder: Path
+    redactor: Redactor
+    keep: int = 0
+    staged: list[StagedArtifact] = field(default_factory=list)
+    _objects: list[tuple[StagedArtifact, wandb.Artifact]] = field(default_factory=list)
+    _futures: list[Future] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.online = not self.run.offline
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="artifacts") if self.online else None
+
+    @property
+    def collection(self) -> str:
+        """The collection of this run's checkpoints."""
+        return f"model-{self.run.id}"
+
+    def checkpoint(self, path: Path, aliases: list[str], metadata: Mapping[str, Any], final: bool) -> None:
+        """A checkpoint that this run made.
+
+        Args:
+            path: the file.
+            aliases: ``best`` or ``last``.
+            metadata: score, epoch, config hash, commit.
+            final: nobody writes to the file any more: it is linked, not copied.
+        """
+        self._add(self.collection, "model", {path.name: path}, {}, aliases, metadata, used=False, link=final)
+
+    def use_checkpoint(self, path: Path, origin: Mapping[str, Any]) -> None:
+        """The checkpoint that this run tests, so that the lineage is drawn.
+
+        Equal content is one version on the server: with the file that training logged, this is a link to it.
+        """
+        collection = origin.get("collection") or f"model-{_safe(path.parent.parent.name or path.stem)}"
+        aliases = [path.stem] if origin.get("collection") and path.stem in ("best", "last") else []
+        self._add(str(collection), "model", {path.name: path}, {}, aliases, {}, used=True, link=True)
+
+    def dataset(self, name: str, facts: Mapping[str, Any], paths: Mapping[str, Path]) -> None:
+        """The data of this run: its fingerprint, and references to its files.
+
+        Args:
+            name: of the set.
+            facts: fingerprint, counts, sources; written into the artifact, so that other data is another version.
+            paths: name in the artifact to file or folder; left out when private or too large a folder.
+        """
+        references, facts = {}, dict(facts)
+        for label, path in paths.items():
+            count = _count(path)
+            if self.redactor.private or count > MOST_REFERENCES or not path.exists():
+                facts.setdefault("not_listed", {})[label] = count
+            else:
+                references[label] = path.resolve().as_uri()
+        target = self.folder / STAGED / "dataset.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        clean = self.redactor.plain(facts)
+        target.write_text(json.dumps(clean, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
+        self._add(f"data-{_safe(name)}", "dataset", {target.name: target}, references, [], clean, used=True, link=True)
+
+    def _add(
+        self, collection: str, kind: str, files: Mapping[str, Path], references: Mapping[str, str],
+        aliases: list[str], metadata: Mapping[str, Any], used: bool, link: bool,
+    ) -> None:  # fmt: skip
+        folder = self.folder / STAGED
+        places = {}
+        for name, path in files.items():
+            if path.parent != folder:
+                _stage(path, folder / f"{len(self.staged)}_{name}", link)
+                path = folder / f"{len(self.staged)}_{name}"
+            places[name] = path.name
+        clean = self.redactor.plain(dict(metadata))
+        entry = StagedArtifact(collection, kind, aliases, clean, places, dict(references), used)
+        with self._lock:
+            self.staged.append(entry)
+        self._submit(lambda: self._log(entry))
+
+    def _log(self, entry: StagedArtifact) -> None:
+        artifact = entry.log_to(self.run, self.folder / STAGED)
+        self._objects.append((entry, artifact))
+        self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            write_staged(self.folder, self.staged)
+
+    def _submit(self, action: Callable[[], None]) -> None:
+        if self._pool is None:
+            action()
+        else:
+            self._futures.append(self._pool.submit(action))
+
+    def close(self, seconds: float) -> list[str]:
+        """Wait for the uploads, drop superseded versions, write the list.
+
+        Args:
+            seconds: to wait at most.
+
+        Returns:
+            The artifacts that the server has not confirmed, in words.
+        """
+        if not self.staged:
+            return []
+        self._write()
+        if self._pool is None:
+            return []
+        deadline = time.monotonic() + seconds
+        future = self._pool.submit(self._confirm, deadline)
+        wait([*self._futures, future], timeout=seconds)
+        for done in self._futures:
+            if done.done() and (error := done.exception()) is not None:
+                log.warning("W&B: an artifact was not sent: %s", self.redactor.text(first_line(error)))
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._write()
+        return [f"{e.collection}:{'/'.join(e.aliases) or 'latest'}" for e in self.staged if not e.uploaded]
+
+    def _confirm(self, deadline: float) -> None:
+        for entry, artifact in self._objects:
+            artifact.wait(timeout=max(1, int(deadline - time.monotonic())))
+            entry.uploaded = True
+        if any(not e.used for e in self.staged):
+            _prune(self.run, self.collection, self.keep)
+
+
+def _prune(run: wandb.Run, collection: str, keep: int) -> None:
+    """Delete versions of a run's checkpoints that have neither ``best`` nor ``last`` any more."""
+    api = wandb.Api(overrides={"entity": run.entity, "project": run.project})
+    versions = list(api.artifacts("model", f"{run.entity}/{run.project}/{collection}"))
+    superseded = [v for v in versions if not {"best", "last"} & set(v.aliases)]
+    superseded.sort(key=lambda v: int(v.version.removeprefix("v")), reverse=True)
+    for version in superseded[keep:]:
+        version.delete(delete_aliases=True)
+
+
+def _stage(source: Path, target: Path, link: bool) -> None:
+    """A hard link where it can be one, else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another file system
+            pass
+    shutil.copyfile(source, target)
+
+
+def _count(path: Path) -> int:
+    if not path.is_dir():
+        return 1
+    return sum(len(files) for _, _, files in os.walk(path))
+
+
+def _safe(name: str) -> str:
+    """Letters, digits, ``-``, ``_`` and ``.`` are what W&B takes."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:120] or "unnamed"
+
+
+def local_checkpoint(path: str, download_to: Path, project: str, entity: str | None) -> Path:
+    """A checkpoint's path; ``wandb:<artifact>`` is downloaded first.
+
+    Args:
+        path: a file, a run folder, or ``wandb:[entity/[project/]]<name>[:alias]``; without an alias ``best``.
+        download_to: folder below which downloads go.
+        project, entity: of a name that gives none.
+
+    Raises:
+        UserError: the artifact cannot be had.
+    """
+    if not path.startswith(PREFIX):
+        return Path(path)
+    name = path.removeprefix(PREFIX)
+    if not re.fullmatch(r"(?:[^/:]+/){0,2}[^/:]+(?::[^/:]+)?", name):
+        raise UserError(f"{path}: write wandb:[entity/[project/]]<name>[:alias]")
+    name = name if ":" in name else f"{name}:best"
+    parts = name.split("/")
+    if len(parts) < 2:
+        parts = [project, *parts]
+    if len(parts) < 3 and entity:
+        parts = [entity, *parts]
+    full = "/".join(parts)
+    try:
+        artifact = wandb.Api(timeout=20).artifact(full, type="model")
+        folder = Path(artifact.download(str(download_to / _safe(f"{artifact.collection.name}-{artifact.version}"))))
+    except Exception as error:  # the client raises many kinds for no key, no network, no such name
+        raise UserError(
+            f"{path}: cannot get the artifact {full} ({first_line(error)}); with the file at hand, give its path"
+        ) from error
+    found = sorted(folder.glob("*.ckpt"))
+    if not found:
+        raise UserError(f"{path}: the artifact {full} holds no .ckpt file")
+    return found[0]

@@ -1,0 +1,87 @@
+"""How a job ended, in one place for its exit code, its record and its message."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+from ocr.errors import first_line, user_error
+
+
+@dataclass(frozen=True)
+class Ending:
+    """An end.
+
+    Attributes:
+        exit_code: of the process: 0, 1 for a bug, 2 for what the user can fix, 128 and the number of a signal.
+        tag: ``finished``, ``failed``, ``interrupted`` or ``terminated``.
+        reason: one line.
+    """
+
+    exit_code: int
+    tag: str
+    reason: str
+
+
+TAGS = ("finished", "failed", "interrupted", "terminated")
+
+
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP arrived; the exit code is 128 and its number."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+
+
+def ending_of(error: BaseException | None) -> Ending:
+    """What an exception that left the job means; None for a job that came to its end.
+
+    >>> ending_of(None)
+    Ending(exit_code=0, tag='finished', reason='finished')
+    >>> ending_of(KeyError("x")).exit_code, ending_of(KeyboardInterrupt()).tag, ending_of(Terminated(15)).exit_code
+    (1, 'interrupted', 143)
+    """
+    if error is None:
+        return Ending(0, "finished", "finished")
+    if isinstance(error, Terminated) or type(error).__name__ == "SIGTERMException":  # the latter is Lightning's
+        code = error.code if isinstance(error, Terminated) and isinstance(error.code, int) else 143
+        return Ending(code, "terminated", f"terminated by {signal.Signals(code - 128).name}")
+    if isinstance(error, KeyboardInterrupt) or _comes_from_interrupt(error):
+        return Ending(130, "interrupted", "interrupted by Ctrl-C")
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        return Ending(code, "failed" if code else "finished", f"exit with code {code}")
+    if fixable := user_error(error):
+        return Ending(2, "failed", first_line(fixable))
+    return Ending(1, "failed", f"{type(error).__name__}: {first_line(error)}")
+
+
+def _comes_from_interrupt(error: BaseException) -> bool:
+    """Lightning turns Ctrl-C into SystemExit(1)."""
+    return isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
+
+
+@contextlib.contextmanager
+def signals_raise() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise :class:`Terminated` inside, so that the job is ended in good order.
+
+    A second one, and a Ctrl-C while the end is under way, ends the process as usual.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+        raise Terminated(signum)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)

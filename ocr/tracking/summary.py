@@ -1,0 +1,104 @@
+"""The metrics of a run: their names, which way is better, and what stands in the summary at the end."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import wandb
+
+from ocr.tracking.naming import finished_name
+
+log = logging.getLogger(__name__)
+
+STEP = "trainer/global_step"
+BEST: dict[str, str] = {  # names as in docs/wandb.md; the rest keeps its last value
+    "train/loss": "min",
+    "train/loss_bce": "min",
+    "train/loss_l1": "min",
+    "train/loss_dice": "min",
+    "train/images_per_second": "max",
+    "val/hmean": "max",
+    "val/precision": "max",
+    "val/recall": "max",
+}
+
+
+def define_metrics(run: wandb.Run) -> None:
+    """All metrics over ``trainer/global_step``; of those in :data:`BEST` the best value is kept beside the last."""
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP, step_sync=True)
+    for name, better in BEST.items():
+        run.define_metric(name, step_metric=STEP, step_sync=True, summary=f"{better},last")
+
+
+def settle_summary(run: wandb.Run, metrics: Mapping[str, float] | None = None) -> None:
+    """One form for the summary of every ended run: ``<name>`` is a number, ``best/<name>`` its best value.
+
+    While a run goes on, W&B keeps ``{"max": ..., "last": ...}`` under the name.
+
+    Args:
+        run: in progress.
+        metrics: final values that win over the last ones.
+    """
+    summary = _fetch(run)
+    for name, better in BEST.items():
+        kept = summary.get(name)
+        if isinstance(kept, Mapping):
+            if _finite(kept.get(better)):
+                run.summary[f"best/{name}"] = kept[better]
+            final = (metrics or {}).get(name, kept.get("last"))
+            if _finite(final):
+                run.summary[name] = final
+
+
+def _fetch(run: wandb.Run) -> dict[str, Any]:
+    return {k: dict(v) if hasattr(v, "keys") else v for k, v in dict(run.summary).items()}
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def finalize_run(
+    metrics: Mapping[str, float],
+    metric_label: str = "hmean",
+    metric_keys: tuple[str, ...] = ("test/hmean", "val/hmean"),
+) -> None:
+    """Write the summary and put the score in the name of the run in progress; without a run nothing happens.
+
+    Calling it again gives the same; it needs no network.
+
+    Args:
+        metrics: names to values; what is not finite is left out and named in ``summary["left_out"]``.
+        metric_label: stands before the score in the name.
+        metric_keys: the first of these among the finite metrics is the score.
+    """
+    run = wandb.run
+    if run is None:
+        return
+    finite, left_out = {}, []
+    for key, value in metrics.items():
+        number = _to_float(value)
+        if number is not None and math.isfinite(number):
+            finite[key] = number
+        else:
+            left_out.append(key)
+    settle_summary(run, finite)
+    for key, number in finite.items():
+        run.summary[key] = number
+    if left_out:
+        run.summary["left_out"] = sorted(left_out)
+        log.warning("W&B: not finite and left out of the summary: %s", ", ".join(sorted(left_out)))
+    score = next((finite[key] for key in metric_keys if key in finite), None)
+    run.name = finished_name(run.name, metric_label, score)
+    run.summary["final_run_name"] = run.name
+
+
+def _to_float(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,103 @@
+"""The whole config checked before anything starts: nothing unknown, nothing of the wrong kind."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig
+
+from ocr.errors import UserError, first_line
+from ocr.pipeline import Pipeline
+from ocr.tracking.record import plain_config
+from ocr.tracking.schema import check_logger, unknown_setting
+from ocr.training.schedule import OptimizerConfig
+
+_SIMPLE = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def validate(config: DictConfig) -> None:
+    """Check a composed config against what it will build: dataclasses, and the signature of every ``_target_``.
+
+    Raises:
+        UserError: all problems, in one line.
+    """
+    plain = plain_config(config)
+    problems: list[str] = []
+    for check in (lambda: check_logger(plain["logger"]), lambda: _check_dataclasses(plain)):
+        try:
+            check()
+        except UserError as error:
+            problems.append(str(error))
+    for path, node in _targets(plain):
+        problems += _check_signature(path, node)
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def _check_dataclasses(plain: Mapping[str, Any]) -> None:
+    if "model" in plain:
+        Pipeline.from_dict(plain["model"]["pipeline"])
+    if "optimizer" in plain:
+        names = [f.name for f in fields(OptimizerConfig)]
+        unknown = [unknown_setting(k, names, "optimizer.") for k in plain["optimizer"] if k not in names]
+        if unknown:
+            raise UserError("; ".join(unknown))
+        OptimizerConfig(**plain["optimizer"])
+
+
+def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from _targets(value, f"{path}.{key}" if path else key)
+    elif isinstance(node, list):
+        for k, value in enumerate(node):
+            yield from _targets(value, f"{path}[{k}]")
+
+
+def _check_signature(path: str, node: Mapping[str, Any]) -> list[str]:
+    try:
+        target = get_object(node["_target_"])
+    except Exception as error:  # Hydra wraps whatever the import raises
+        return [f"{path}._target_: {first_line(error)}"]
+    function = target.__init__ if inspect.isclass(target) else target
+    parameters = inspect.signature(target).parameters
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:  # names that exist for type checkers only
+        hints = {}
+    problems = []
+    for key, value in node.items():
+        if key.startswith("_") and key.endswith("_"):
+            continue
+        if key not in parameters:
+            if not open_ended:
+                problems.append(unknown_setting(key, [p for p in parameters if p != "self"], f"{path}."))
+        elif (words := _misfit(hints.get(key), value)) is not None:
+            problems.append(f"{path}.{key} must be {words}, got {value!r}")
+    return problems
+
+
+def _misfit(hint: Any, value: Any) -> str | None:
+    """What a value should be and is not; None when it fits, or when the annotation is not of simple kinds."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(hint) if union else (hint,)
+    if not kinds or not all(kind in _SIMPLE or kind is type(None) for kind in kinds):
+        return None
+    if value is None or (isinstance(value, str) and str not in kinds):
+        fits = value is None and type(None) in kinds
+    elif isinstance(value, bool):
+        fits = bool in kinds
+    elif isinstance(value, int):
+        fits = int in kinds or float in kinds
+    else:
+        fits = type(value) in kinds
+    return None if fits else " or ".join(_SIMPLE.get(kind, "null") for kind in kinds)
