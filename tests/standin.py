@@ -122,6 +122,90 @@ class StandIn:
         return {"viewer": who | {"teams": teams, "admin": False, "apiKeys": {"edges": []}, "deletedAt": None}}
 
     _on_GetViewer = _on_Viewer
+    _on_GetDefaultEntity = _on_Viewer
+
+    def _on_Run(self, v: dict) -> dict:
+        run = self.runs.get(v["name"])
+        return {"project": {"internalId": "1", "run": self._public(run) if run else None}}
+
+    _on_GetRun = _on_Run
+    _on_GetLightRun = _on_Run
+
+    def _public(self, run: StoredRun) -> dict:
+        state = "finished" if run.exit_code == 0 else "failed" if run.complete else "running"
+        return self._bucket(run) | {
+            "tags": run.fields.get("tags") or [], "group": run.fields.get("groupName"), "state": state,
+            "jobType": run.fields.get("jobType"), "commit": None, "readOnly": False, "heartbeatAt": "2026-01-01T00:00:00",
+            "createdAt": "2026-01-01T00:00:00", "notes": run.fields.get("notes"), "systemMetrics": "{}",
+            "summaryMetrics": json.dumps(run.summary), "user": {"name": "ann", "username": "ann"}, "historyKeys": None,
+        }  # fmt: skip
+
+    def _on_ProjectArtifacts(self, v: dict) -> dict:
+        found = [a for a in self.artifacts.values() if a.collection == v["collection"] and a.state == "COMMITTED"]
+        if not any(a.collection == v["collection"] for a in self.artifacts.values()):
+            return {"project": {"artifactType": {"artifactCollection": None}}}
+        edges = [{"version": f"v{a.version}", "node": self._node(a)} for a in found]
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        artifacts = {"totalCount": len(found), "pageInfo": page, "edges": edges}
+        return {"project": {"artifactType": {"artifactCollection": {"__typename": "ArtifactSequence", "artifacts": artifacts}}}}
+
+    def _collection(self, artifact: StoredArtifact, kind: str) -> dict:
+        place = {"id": "P", "internalId": "1", "name": artifact.project, "entity": {"name": ENTITY}}
+        return {"__typename": kind, "name": artifact.collection, "project": place}
+
+    def _node(self, artifact: StoredArtifact) -> dict:
+        aliases = [
+            {"__typename": "ArtifactAlias", "id": f"{artifact.id}{a}", "alias": a,
+             "artifactCollection": self._collection(artifact, "ArtifactSequence")}
+            for a in sorted(artifact.aliases | {f"v{artifact.version}"})
+        ]  # fmt: skip
+        return {
+            "__typename": "Artifact", "id": artifact.id, "versionIndex": artifact.version,
+            "artifactSequence": self._collection(artifact, "ArtifactSequence"), "description": None,
+            "artifactType": {"name": artifact.type}, "metadata": json.dumps(artifact.metadata), "tags": [],
+            "ttlDurationSeconds": artifact.ttl or -2, "ttlIsInherited": True, "historyStep": None,
+            "state": artifact.state, "size": sum(map(len, artifact.files.values())), "digest": artifact.digest,
+            "commitHash": "c", "fileCount": len(artifact.files), "createdAt": "2026-01-01T00:00:00Z",
+            "updatedAt": "2026-01-01T00:00:00Z", "aliases": aliases,
+        }  # fmt: skip
+
+    def _on_ArtifactMembershipByName(self, v: dict) -> dict:
+        found = self._find(v["name"])
+        if found is None or found.state != "COMMITTED":
+            return {"project": {"artifactCollectionMembership": None}}
+        node = self._node(found)
+        aliases = [{k: a[k] for k in ("__typename", "id", "alias")} for a in node["aliases"]]
+        membership = {
+            "__typename": "ArtifactCollectionMembership", "id": f"m{found.id}", "versionIndex": found.version,
+            "aliases": aliases, "artifactCollection": self._collection(found, "ArtifactSequence"), "artifact": node,
+        }  # fmt: skip
+        return {"project": {"artifactCollectionMembership": membership}}
+
+    def _on_ArtifactByID(self, v: dict) -> dict:
+        return {"artifact": self._node(self.artifacts[v["id"]])}
+
+    def _on_DeleteArtifact(self, v: dict) -> dict:
+        artifact = self.artifacts[v["input"]["artifactID"]]
+        artifact.state = "DELETED"
+        return {"result": {"artifact": {"id": artifact.id}}}
+
+    def _on_FetchArtifactManifest(self, v: dict) -> dict:
+        url = f"{self.url}/up/manifests/{v['id']}"
+        return {"artifact": {"currentManifest": {"file": {"directUrl": url}}}}
+
+    def _on_ArtifactFileURLsByManifestEntries(self, v: dict) -> dict:
+        names = [entry["name"] for entry in v["entries"]]
+        edges = [{"node": {"name": n, "directUrl": f"{self.url}/up/artifacts/{v['id']}/{n}"}} for n in names]
+        page = {"hasNextPage": False, "endCursor": None}
+        return {"artifact": {"filesByManifestEntries": {"pageInfo": page, "edges": edges}}}
+
+    def _on_ArtifactFileURLs(self, v: dict) -> dict:
+        files = self.artifacts[v["id"]].files
+        edges = [{"node": {"name": n, "directUrl": f"{self.url}/up/artifacts/{v['id']}/{n}"}} for n in files]
+        return {"artifact": {"files": {"pageInfo": {"hasNextPage": False, "endCursor": None}, "edges": edges}}}
+
+    def _on_ArtifactManifest(self, v: dict) -> dict:
+        return self._on_FetchArtifactManifest({"id": v["artifact_id"]})
 
     def _on_ServerFeaturesQuery(self, v: dict) -> dict:
         return {"serverInfo": {"features": []}}

@@ -32,7 +32,7 @@ from ocr.tracking.summary import define_metrics, settle_summary
 
 log = logging.getLogger(__name__)
 
-RECORD = "wandb_run.json"  # in the run folder: where the W&B record is
+RECORD = "wandb_run.json"  # which W&B run a folder belongs to, and what became of it
 LONGEST_TAG = 64
 
 
@@ -164,7 +164,8 @@ def _start(config: DictConfig, settings: LoggerConfig, job_type: str, origin: Ma
     made = {"id": run.id, "project": run.project or settings.project_name, "entity": run.entity or settings.entity,
             "group": group, "collection": f"model-{run.id}", "config_hash": config_hash(config),
             "git_commit": git_commit()}  # fmt: skip
-    _write_record(folder, made | {"mode": mode, "folder": os.path.relpath(place, folder), "state": "running"})
+    record = {"mode": mode, "folder": os.path.relpath(place, folder), "state": "running", "pid": os.getpid()}
+    _write_record(folder, place, made | record)
     artifacts = Artifacts(run, place, redactor, settings.artifacts.keep)
     return Tracking(run, WandbLogger(experiment=run), settings, artifacts, redactor, redactor.plain(made))
 
@@ -286,9 +287,11 @@ def _synced(folder: Path) -> bool:
     return any(folder.glob("*.wandb.synced"))
 
 
-def _write_record(folder: Path, facts: Mapping[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+def _write_record(folder: Path, place: Path, facts: Mapping[str, Any]) -> None:
+    """In the run folder, for a resume, and in W&B's, for a sync: the two may lie apart and move."""
+    for target in (folder, place):
+        target.mkdir(parents=True, exist_ok=True)
+        (target / RECORD).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def _close(tracking: Tracking, ending: Ending, folder: Path) -> None:
@@ -329,7 +332,7 @@ def _close(tracking: Tracking, ending: Ending, folder: Path) -> None:
             redactor.clean_text(path)
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     state = "offline" if offline else "uploaded" if complete and not missing else "incomplete"
-    _write_record(folder, record | {"state": state, "ended": ending.tag})
+    _write_record(folder, place, record | {"state": state, "ended": ending.tag, "exit_code": ending.exit_code})
     if offline:
         log.warning("W&B: recorded offline; to upload: wandb sync %s (make sync: all runs, artifacts checked)",
                     relative(place))  # fmt: skip

@@ -1,0 +1,225 @@
+"""Local W&B records: which are there, which the server has, sending the rest, clearing what is sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from ocr.errors import first_line
+from ocr.tracking.artifacts import STAGED, StagedArtifact, read_staged, write_staged
+from ocr.tracking.record import relative
+from ocr.tracking.run import RECORD
+
+
+@dataclass
+class LocalRun:
+    """A record on disk.
+
+    Attributes:
+        folder: ``.../wandb/[offline-]run-<time>-<id>``.
+        record: what :mod:`ocr.tracking.run` noted beside it; empty for a run of another program.
+    """
+
+    folder: Path
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.folder.name.rsplit("-", 1)[-1]
+
+    @property
+    def shown(self) -> str:
+        """How it is called in a list."""
+        return relative(self.folder)
+
+    @property
+    def offline(self) -> bool:
+        return self.folder.name.startswith("offline-run-")
+
+    @property
+    def active(self) -> bool:
+        """A process is writing to it."""
+        return self.record.get("state") == "running" and _alive(self.record.get("pid"))
+
+    @property
+    def synced(self) -> bool:
+        """The server has all of it, as far as this machine knows."""
+        if self.record.get("state") == "uploaded":
+            return True
+        marked = any(self.folder.glob("*.wandb.synced"))
+        return marked and all(entry.uploaded for entry in read_staged(self.folder))
+
+    def freed(self) -> int:
+        """Bytes that deleting it frees; files that lie elsewhere as well free none."""
+        files = (p.lstat() for p in self.folder.rglob("*") if p.is_file() or p.is_symlink())
+        return sum(stat.st_size for stat in files if stat.st_nlink == 1)
+
+
+def _alive(pid: int | None) -> bool:
+    if not pid:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def local_places() -> list[Path]:
+    """Where records lie unless somebody says otherwise."""
+    given = [os.environ[name] for name in ("WANDB_DIR",) if os.environ.get(name)]
+    return [place for place in (Path("runs"), Path("wandb"), *map(Path, given)) if place.is_dir()]
+
+
+def find_runs(places: Iterable[Path]) -> list[LocalRun]:
+    """All W&B records below some folders, the oldest first, so that a model comes before its tests."""
+    found: dict[Path, LocalRun] = {}
+    for place in places:
+        for log in _logs(place):
+            folder = log.parent.resolve()
+            path = folder / RECORD
+            record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            found[folder] = LocalRun(folder, record)
+    return sorted(found.values(), key=lambda run: run.folder.name.removeprefix("offline-"))
+
+
+def _logs(place: Path) -> Iterator[Path]:
+    if place.is_file():
+        place = place.parent
+    for pattern in ("*.wandb", "**/wandb/run-*/*.wandb", "**/wandb/offline-run-*/*.wandb", "run-*/*.wandb",
+                    "offline-run-*/*.wandb"):  # fmt: skip
+        yield from place.glob(pattern)
+
+
+@dataclass
+class SyncReport:
+    """What came of sending a run.
+
+    Attributes:
+        problems: why the server has not got all of it; empty on success.
+        notes: what was done beyond ``wandb sync``.
+    """
+
+    run: LocalRun
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def sync_run(run: LocalRun, seconds: float = 3600) -> SyncReport:
+    """Send a run with ``wandb sync``, then ask the server for the run and each of its artifacts.
+
+    ``wandb sync`` reports success even when an artifact was dropped, because its file has moved or it was logged while
+    the server was away. What is missing is sent from the run's own folder.
+
+    Args:
+        run: not active.
+        seconds: to wait at most.
+    """
+    report = SyncReport(run)
+    staged = read_staged(run.folder)
+    _find_files(run, staged, report)
+    if report.problems:
+        return report
+    command = [sys.executable, "-m", "wandb", "sync", "--include-online", "--include-synced", str(run.folder)]
+    clean = {**os.environ, "WANDB_PROGRAM": "runners/sync.py", "WANDB_MODE": "online"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=clean)
+    except subprocess.TimeoutExpired:
+        report.problems.append(f"wandb sync did not end within {seconds:g} s")
+        return report
+    if done.returncode:
+        report.problems.append(f"wandb sync failed: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+        return report
+    try:
+        _verify(run, staged, report)
+    except Exception as error:  # the client raises many kinds for what the server does not have or say
+        report.problems.append(f"the server could not confirm it: {first_line(error)}")
+    write_staged(run.folder, staged) if staged else None
+    if report.problems:
+        for marker in run.folder.glob("*.wandb.synced"):
+            marker.unlink()
+    elif run.record:
+        run.record["state"] = "uploaded"
+        (run.folder / RECORD).write_text(json.dumps(run.record, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def _find_files(run: LocalRun, staged: list[StagedArtifact], report: SyncReport) -> None:
+    """Every file of every artifact must be there, unchanged; a lost one is taken from the run's checkpoints."""
+    folder = run.folder / STAGED
+    for entry in staged:
+        if entry.uploaded:
+            continue
+        for name, place in entry.files.items():
+            target = folder / place
+            spare = run.folder.parent.parent / "checkpoints" / name
+            if not target.is_file() and spare.is_file():
+                shutil.copyfile(spare, target)
+            if not target.is_file():
+                report.problems.append(f"the file {target} of the artifact {entry.collection} is lost")
+        if not report.problems:
+            wanted = entry.digest
+            entry.references = {k: v for k, v in entry.references.items() if _exists(v)}
+            entry.build(folder)
+            if wanted and entry.digest != wanted and not entry.used:
+                report.problems.append(f"a file of the artifact {entry.collection} has changed since it was logged")
+
+
+def _exists(uri: str) -> bool:
+    return not uri.startswith("file://") or Path(uri.removeprefix("file://")).exists()
+
+
+def _verify(run: LocalRun, staged: list[StagedArtifact], report: SyncReport) -> None:
+    api = wandb.Api(timeout=30)
+    entity = run.record.get("entity") or api.default_entity
+    path = f"{entity}/{run.record['project']}" if run.record else None
+    if path is None:
+        return  # a run of another program: nothing is known that could be asked for
+    remote = api.run(f"{path}/{run.id}")
+    missing = [entry for entry in staged if not entry.uploaded and not _on_server(api, path, entry)]
+    if missing:
+        exit_code = run.record.get("exit_code") or 0
+        with_run = wandb.init(
+            entity=entity, project=run.record["project"], id=run.id, resume="must", mode="online",
+            dir=str(run.folder.parent.parent), reinit="finish_previous",
+            settings=wandb.Settings(
+                silent=True, console="off", x_disable_meta=True, x_disable_stats=True, disable_git=True,
+                program="runners/sync.py", host="-", save_code=False, x_save_requirements=False,
+            ),
+        )  # fmt: skip
+        again = Path(with_run.dir).parent
+        try:
+            for entry in missing:
+                entry.log_to(with_run, run.folder / STAGED).wait(timeout=600)
+                report.notes.append(f"{entry.collection}: sent from the run's folder")
+        finally:
+            with_run.finish(exit_code=exit_code)
+            wandb.teardown()
+            shutil.rmtree(again, ignore_errors=True)
+    for entry in staged:
+        entry.uploaded = _on_server(api, path, entry)
+        if not entry.uploaded:
+            report.problems.append(f"the server has no artifact {entry.collection} with this content")
+    if remote.state == "running":
+        report.notes.append("the server still shows it as running")
+
+
+def _on_server(api: wandb.Api, path: str, entry: StagedArtifact) -> bool:
+    try:
+        versions = list(api.artifacts(entry.type, f"{path}/{entry.collection}"))
+    except ValueError as error:
+        if "Unable to parse" in str(error):  # what the client says of a collection that does not exist
+            return False
+        raise
+    return any(version.digest == entry.digest for version in versions)
