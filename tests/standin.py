@@ -16,6 +16,7 @@ An operation that it does not know is answered with an error and listed in :attr
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import threading
@@ -26,6 +27,7 @@ from typing import Any
 
 KEY = "0123456789abcdef" * 3
 ENTITY = "team"
+TIME = "2026-01-01T00:00:00Z"
 WRITES = {"UpsertBucket", "CreateArtifact", "CreateRunFiles"}
 
 
@@ -80,6 +82,7 @@ class StandIn:
         self.uploads: dict[str, bytes] = {}
         self.operations: list[str] = []
         self.faults: list[str] = []  # what it did not know or could not read
+        self.bodies: list[bytes] = []  # everything that came, for searches
         self._lock = threading.RLock()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
@@ -99,13 +102,6 @@ class StandIn:
 
     def env(self, key: str = KEY) -> dict[str, str]:
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": key, "WANDB_ENTITY": ENTITY, "WANDB_MODE": "online"}
-
-    def wait_for(self, condition: Any, seconds: float = 60) -> None:
-        """Until ``condition()`` holds; AssertionError after that long."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {seconds} s"
-            time.sleep(0.05)
 
     # what each operation of the client gets as an answer
 
@@ -135,8 +131,8 @@ class StandIn:
         state = "finished" if run.exit_code == 0 else "failed" if run.complete else "running"
         return self._bucket(run) | {
             "tags": run.fields.get("tags") or [], "group": run.fields.get("groupName"), "state": state,
-            "jobType": run.fields.get("jobType"), "commit": None, "readOnly": False, "heartbeatAt": "2026-01-01T00:00:00",
-            "createdAt": "2026-01-01T00:00:00", "notes": run.fields.get("notes"), "systemMetrics": "{}",
+            "jobType": run.fields.get("jobType"), "commit": None, "readOnly": False, "heartbeatAt": TIME,
+            "createdAt": TIME, "notes": run.fields.get("notes"), "systemMetrics": "{}",
             "summaryMetrics": json.dumps(run.summary), "user": {"name": "ann", "username": "ann"}, "historyKeys": None,
         }  # fmt: skip
 
@@ -147,7 +143,11 @@ class StandIn:
         edges = [{"version": f"v{a.version}", "node": self._node(a)} for a in found]
         page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
         artifacts = {"totalCount": len(found), "pageInfo": page, "edges": edges}
-        return {"project": {"artifactType": {"artifactCollection": {"__typename": "ArtifactSequence", "artifacts": artifacts}}}}
+        return {
+            "project": {
+                "artifactType": {"artifactCollection": {"__typename": "ArtifactSequence", "artifacts": artifacts}}
+            }
+        }
 
     def _collection(self, artifact: StoredArtifact, kind: str) -> dict:
         place = {"id": "P", "internalId": "1", "name": artifact.project, "entity": {"name": ENTITY}}
@@ -165,8 +165,8 @@ class StandIn:
             "artifactType": {"name": artifact.type}, "metadata": json.dumps(artifact.metadata), "tags": [],
             "ttlDurationSeconds": artifact.ttl or -2, "ttlIsInherited": True, "historyStep": None,
             "state": artifact.state, "size": sum(map(len, artifact.files.values())), "digest": artifact.digest,
-            "commitHash": "c", "fileCount": len(artifact.files), "createdAt": "2026-01-01T00:00:00Z",
-            "updatedAt": "2026-01-01T00:00:00Z", "aliases": aliases,
+            "commitHash": "c", "fileCount": len(artifact.files), "createdAt": TIME, "updatedAt": TIME,
+            "aliases": aliases,
         }  # fmt: skip
 
     def _on_ArtifactMembershipByName(self, v: dict) -> dict:
@@ -177,6 +177,7 @@ class StandIn:
         aliases = [{k: a[k] for k in ("__typename", "id", "alias")} for a in node["aliases"]]
         membership = {
             "__typename": "ArtifactCollectionMembership", "id": f"m{found.id}", "versionIndex": found.version,
+            "createdAt": TIME,
             "aliases": aliases, "artifactCollection": self._collection(found, "ArtifactSequence"), "artifact": node,
         }  # fmt: skip
         return {"project": {"artifactCollectionMembership": membership}}
@@ -193,16 +194,14 @@ class StandIn:
         url = f"{self.url}/up/manifests/{v['id']}"
         return {"artifact": {"currentManifest": {"file": {"directUrl": url}}}}
 
-    def _on_ArtifactFileURLsByManifestEntries(self, v: dict) -> dict:
-        names = [entry["name"] for entry in v["entries"]]
-        edges = [{"node": {"name": n, "directUrl": f"{self.url}/up/artifacts/{v['id']}/{n}"}} for n in names]
-        page = {"hasNextPage": False, "endCursor": None}
-        return {"artifact": {"filesByManifestEntries": {"pageInfo": page, "edges": edges}}}
-
-    def _on_ArtifactFileURLs(self, v: dict) -> dict:
-        files = self.artifacts[v["id"]].files
-        edges = [{"node": {"name": n, "directUrl": f"{self.url}/up/artifacts/{v['id']}/{n}"}} for n in files]
-        return {"artifact": {"files": {"pageInfo": {"hasNextPage": False, "endCursor": None}, "edges": edges}}}
+    def _on_GetArtifactMembershipFileUrls(self, v: dict) -> dict:
+        artifact = self._find(f"{v['collection']}:{v['alias']}")
+        assert artifact is not None
+        urls = {name: f"{self.url}/up/artifacts/{artifact.id}/{name}" for name in artifact.files}
+        edges = [{"node": {"__typename": "File", "name": n, "directUrl": url}} for n, url in urls.items()]
+        page = {"__typename": "PageInfo", "hasNextPage": False, "endCursor": None}
+        member = {"files": {"pageInfo": page, "edges": edges}}
+        return {"project": {"artifactCollection": {"__typename": "ArtifactSequence", "artifactMembership": member}}}
 
     def _on_ArtifactManifest(self, v: dict) -> dict:
         return self._on_FetchArtifactManifest({"id": v["artifact_id"]})
@@ -359,7 +358,8 @@ class StandIn:
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client has gone
+                    self.wfile.write(body)
 
             def _misbehaves(self) -> bool:
                 if standin.mood == "stall":
@@ -381,10 +381,17 @@ class StandIn:
                     return b"".join(chunks)
                 return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-            def do_POST(self) -> None:
+            def _kept_body(self) -> bytes:
                 body = self._body()
+                standin.bodies.append(self.path.encode() + b"\n" + body)
+                return body
+
+            def do_POST(self) -> None:
+                body = self._kept_body()
                 if self._misbehaves():
                     return
+                if self.path.startswith("/sdk/otel"):  # the client's own telemetry
+                    return self._reply({}, 404)
                 key = base64.b64decode((self.headers.get("Authorization") or "Basic ").split()[-1]).decode()
                 if standin.mood == "deny" or key.removeprefix("api:") != KEY:
                     return self._reply({"errors": [{"message": "user is not logged in"}]}, 401)
@@ -405,7 +412,7 @@ class StandIn:
                 self._reply({"data": data})
 
             def do_PUT(self) -> None:
-                body = self._body()
+                body = self._kept_body()
                 if self._misbehaves():
                     return
                 standin.received(self.path.removeprefix("/up/"), body)

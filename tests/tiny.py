@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import lightning as L
 
 from tests.conftest import ROOT
 
@@ -35,7 +43,46 @@ def run(runner: str, *arguments: str, cwd: Path, **env: str) -> subprocess.Compl
     )
 
 
+@contextlib.contextmanager
+def started(runner: str, *arguments: str, cwd: Path, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """A runner in a process group of its own, as a terminal starts it; what is left of it at the end is killed."""
+    command = [sys.executable, str(ROOT / "runners" / f"{runner}.py"), *arguments]
+    process = subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, **env, "COLUMNS": "200"},
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """What ``condition()`` gives, once that is true; AssertionError after that long."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+    return value
+
+
+def inspect(folder: Path) -> dict[str, Any]:
+    """``wandb leet inspect --summary --json`` of the one W&B record below a run folder."""
+    [recorded] = [p for p in folder.glob("wandb/*run-*") if p.is_dir() and not p.is_symlink()]
+    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(recorded)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
+
+
 def run_folder(cwd: Path, name: str = "synthetic") -> Path:
     """The newest run folder below ``cwd``."""
     folders = [p for p in (cwd / "runs" / name).iterdir() if p.is_dir()]
     return max(folders, key=lambda p: p.stat().st_mtime)
+
+
+class Broken(L.Callback):
+    """A callback with a bug."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        raise RuntimeError("planted")

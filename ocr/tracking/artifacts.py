@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import queue
 import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,12 +110,11 @@ class Artifacts:
     keep: int = 0
     staged: list[StagedArtifact] = field(default_factory=list)
     _objects: list[tuple[StagedArtifact, wandb.Artifact]] = field(default_factory=list)
-    _futures: list[Future] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.online = not self.run.offline
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="artifacts") if self.online else None
+        self._sender = _Sender() if self.online else None
 
     @property
     def collection(self) -> str:
@@ -190,10 +189,10 @@ class Artifacts:
             write_staged(self.folder, self.staged)
 
     def _submit(self, action: Callable[[], None]) -> None:
-        if self._pool is None:
+        if self._sender is None:
             action()
         else:
-            self._futures.append(self._pool.submit(action))
+            self._sender.submit(action)
 
     def close(self, seconds: float) -> list[str]:
         """Wait for the uploads, drop superseded versions, write the list.
@@ -207,15 +206,12 @@ class Artifacts:
         if not self.staged:
             return []
         self._write()
-        if self._pool is None:
+        if self._sender is None:
             return []
         deadline = time.monotonic() + seconds
-        future = self._pool.submit(self._confirm, deadline)
-        wait([*self._futures, future], timeout=seconds)
-        for done in self._futures:
-            if done.done() and (error := done.exception()) is not None:
-                log.warning("W&B: an artifact was not sent: %s", self.redactor.text(first_line(error)))
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._sender.submit(lambda: self._confirm(deadline))
+        for error in self._sender.close(seconds):
+            log.warning("W&B: an artifact was not sent: %s", self.redactor.text(first_line(error)))
         self._write()
         return [f"{e.collection}:{'/'.join(e.aliases) or 'latest'}" for e in self.staged if not e.uploaded]
 
@@ -225,6 +221,33 @@ class Artifacts:
             entry.uploaded = True
         if any(not e.used for e in self.staged):
             _prune(self.run, self.collection, self.keep)
+
+
+class _Sender:
+    """A thread that works off a queue; the process does not wait for it at its end."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._errors: list[Exception] = []
+        self._done = threading.Event()
+        threading.Thread(target=self._work, name="artifacts", daemon=True).start()
+
+    def _work(self) -> None:
+        while (action := self._queue.get()) is not None:
+            try:
+                action()
+            except Exception as error:  # reported by close(); the client raises many kinds
+                self._errors.append(error)
+        self._done.set()
+
+    def submit(self, action: Callable[[], None]) -> None:
+        self._queue.put(action)
+
+    def close(self, seconds: float) -> list[Exception]:
+        """Wait that long at most; what went wrong so far."""
+        self._queue.put(None)
+        self._done.wait(seconds)
+        return list(self._errors)
 
 
 def _prune(run: wandb.Run, collection: str, keep: int) -> None:
@@ -285,7 +308,7 @@ def local_checkpoint(path: str, download_to: Path, project: str, entity: str | N
     full = "/".join(parts)
     try:
         artifact = wandb.Api(timeout=20).artifact(full, type="model")
-        folder = Path(artifact.download(str(download_to / _safe(f"{artifact.collection.name}-{artifact.version}"))))
+        folder = Path(artifact.download(str(download_to / _safe(artifact.name))))
     except Exception as error:  # the client raises many kinds for no key, no network, no such name
         raise UserError(
             f"{path}: cannot get the artifact {full} ({first_line(error)}); with the file at hand, give its path"

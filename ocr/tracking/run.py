@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,7 @@ from ocr.tracking.naming import generate_run_name
 from ocr.tracking.record import command_line, config_hash, environment, git_commit, plain_config, relative
 from ocr.tracking.schema import LoggerConfig, check_logger
 from ocr.tracking.secrets import Redactor, redactor_for
-from ocr.tracking.summary import define_metrics, settle_summary
+from ocr.tracking.summary import define_metrics, name_unfinished, settle_summary
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +179,7 @@ def _client_settings(settings: LoggerConfig, runner: str) -> wandb.Settings:
         program=f"runners/{runner}.py",
         host="-" if hidden else socket.gethostname(),
         init_timeout=settings.init_timeout,
-        finish_timeout=settings.finish_timeout,
+        finish_timeout=settings.finish_timeout / 2,  # the other half is for artifacts
         finish_timeout_raises=True,
         silent=True,
         x_disable_meta=True,  # the command line may hold secrets; the config has what matters of it
@@ -299,14 +298,13 @@ def _close(tracking: Tracking, ending: Ending, folder: Path) -> None:
     run, settings, redactor = tracking.run, tracking.settings, tracking.redactor
     place, offline = Path(run.dir).parent, run.offline
     url = None if offline else run.url
-    deadline = time.monotonic() + settings.finish_timeout
     signal_before = _let_interrupt()
     complete = False
     missing: list[str] = []
 
     def write_ending() -> None:
-        if ending.exit_code:
-            settle_summary(run)
+        settle_summary(run)
+        name_unfinished(run)
         run.summary["ended/reason"] = redactor.text(ending.reason)
         run.summary["ended/exit_code"] = ending.exit_code
         run.tags = (*[t for t in run.tags or () if t not in TAGS], ending.tag)
@@ -317,7 +315,7 @@ def _close(tracking: Tracking, ending: Ending, folder: Path) -> None:
                 action()
             except Exception as error:  # a fault in recording must neither hide the job's own nor leave the run open
                 log.warning("W&B: %s", redactor.text(first_line(error)), exc_info=True)
-        missing = tracking.artifacts.close(max(1.0, deadline - time.monotonic()))
+        missing = tracking.artifacts.close(settings.finish_timeout / 2)
         run.finish(exit_code=ending.exit_code)
         complete = True
     except TimeoutError:

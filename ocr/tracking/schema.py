@@ -71,13 +71,13 @@ class LoggerConfig:
     private: bool
     init_timeout: float
     finish_timeout: float
-    transmit_interval: float
+    transmit_interval: int
     system_metrics_interval: float
     artifacts: Artifacts
     per_batch_image_logging: PerBatchImages
 
     RANGES: ClassVar = {
-        "init_timeout": (1.0, 3600.0), "finish_timeout": (1.0, 86_400.0), "transmit_interval": (0.1, 3600.0),
+        "init_timeout": (1.0, 3600.0), "finish_timeout": (1.0, 86_400.0), "transmit_interval": (1, 3600),
         "system_metrics_interval": POSITIVE,
     }  # fmt: skip
 

@@ -21,7 +21,9 @@ HIDDEN = "***"
 _WORDS = r"(?:api|access|private|signing|encryption|ssh)[_-]?key|secret(?:[_-]?key)?|tokens?|pass(?:word|wd|phrase)|pwd"
 _NAME = re.compile(rf"(?:^|[_.\-/])(?:{_WORDS}|credentials?|auth)(?:$|[_.\-])|api_?key|password|secret", re.IGNORECASE)
 _IN_TEXT = re.compile(
-    r"""([+~]{0,2}[\w.@/\-]+)(\s*[=:]\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&'"}\])]+)""", re.VERBOSE
+    rf"""([+~]{{0,2}}[\w.@/\-]*?(?:{_WORDS}|credential|auth)[\w.\-]*)  # a name that may be secret
+    (\s*[=:]\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&'"}}\])]+)""",
+    re.VERBOSE | re.IGNORECASE,
 )
 _IN_URL = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
 _PATHS = ("PWD", "OLDPWD")  # working folders, not passwords

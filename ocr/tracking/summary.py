@@ -9,7 +9,7 @@ from typing import Any
 
 import wandb
 
-from ocr.tracking.naming import finished_name
+from ocr.tracking.naming import PLACEHOLDER, finished_name
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,14 @@ def finalize_run(
     score = next((finite[key] for key in metric_keys if key in finite), None)
     run.name = finished_name(run.name, metric_label, score)
     run.summary["final_run_name"] = run.name
+
+
+def name_unfinished(run: wandb.Run, metric_key: str = "val/hmean", metric_label: str = "hmean") -> None:
+    """A run that was not finalized gets the best score that it reached in its name."""
+    if PLACEHOLDER in (run.name or PLACEHOLDER):
+        best = _fetch(run).get(f"best/{metric_key}")
+        run.name = finished_name(run.name, metric_label, best if _finite(best) else None)
+        run.summary["final_run_name"] = run.name
 
 
 def _to_float(value: Any) -> float | None:

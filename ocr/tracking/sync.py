@@ -205,7 +205,6 @@ def _verify(run: LocalRun, staged: list[StagedArtifact], report: SyncReport) -> 
                 report.notes.append(f"{entry.collection}: sent from the run's folder")
         finally:
             with_run.finish(exit_code=exit_code)
-            wandb.teardown()
             shutil.rmtree(again, ignore_errors=True)
     for entry in staged:
         entry.uploaded = _on_server(api, path, entry)

@@ -15,6 +15,7 @@ import torch.distributed
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ocr.data.images import decode
+from ocr.errors import UserError
 from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import Redactor
 from ocr.types import Detections
@@ -27,19 +28,24 @@ class BestScores(L.Callback):
     """Keeps the validation metrics of the epoch that the monitored one was best in.
 
     Args:
-        monitor: name of the metric, larger is better.
+        monitor: name of the metric.
+        mode: ``max`` or ``min``, what is better.
     """
 
-    def __init__(self, monitor: str) -> None:
-        self.monitor = monitor
+    def __init__(self, monitor: str, mode: str) -> None:
+        if mode not in ("max", "min"):
+            raise UserError(f"callbacks.best_scores.mode must be max or min, got {mode!r}")
+        self.monitor, self.mode = monitor, mode
         self.scores: dict[str, float] = {}
         self.epoch: int | None = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        if not self.scores or metrics[self.monitor] > self.scores[self.monitor]:
+        kept = [k for k in trainer.callback_metrics if k.startswith("val/") or k == self.monitor]
+        metrics = {k: float(trainer.callback_metrics[k]) for k in kept}
+        sign = 1 if self.mode == "max" else -1
+        if not self.scores or sign * metrics[self.monitor] > sign * self.scores[self.monitor]:
             self.scores, self.epoch = metrics, trainer.current_epoch
 
     def state_dict(self) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def _finish(
     rates = [metrics[k] for k in ("train/images_per_second", "test/images_per_second") if k in metrics]
     facts |= {"images_per_second": round(rates[0], 2) if rates else None}
     facts |= {"git_commit": git_commit(), "config_hash": config_hash(config)}
-    places["metrics"] = write_metrics(folder, metrics, **facts)
+    places["metrics"] = write_metrics(folder, metrics, **redactor_for(config).plain(facts))
     if (folder / "predictions.jsonl").is_file():
         places["predictions"] = folder / "predictions.jsonl"
     places["run folder"] = folder

@@ -6,10 +6,12 @@ after them, so that ``resume=<run folder> trainer.max_epochs=40`` repeats nothin
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ocr.errors import UserError
+from ocr.tracking.secrets import HIDDEN
 
 LAST = Path("checkpoints", "last.ckpt")
 
@@ -65,5 +67,9 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
     if not record.is_file():
         return mine
     earlier = [str(o) for o in OmegaConf.to_container(OmegaConf.load(record))]  # type: ignore[union-attr]
+    hidden = [o.split("=", 1)[0] for o in earlier if HIDDEN in o]
+    if hidden:
+        print(f"not taken from the stopped run, for they hold secrets: {', '.join(hidden)}", file=sys.stderr)
+    earlier = [o for o in earlier if HIDDEN not in o]
     keys = {a.split("=", 1)[0].lstrip("+~") for a in mine}
     return [o for o in earlier if o.split("=", 1)[0].lstrip("+~") not in keys] + mine

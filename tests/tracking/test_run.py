@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,14 +10,7 @@ from omegaconf import OmegaConf
 
 from ocr.tracking.credentials import load_env_variables
 from ocr.tracking.naming import finished_name, generate_run_name
-from tests.tiny import TINY, run, run_folder
-
-
-def inspect(folder: Path) -> dict:
-    """``wandb leet inspect --summary --json`` of the one offline run below a folder."""
-    [recorded] = folder.glob("wandb/offline-run-*")
-    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(recorded)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
+from tests.tiny import TINY, inspect, run, run_folder
 
 
 @pytest.fixture(scope="module")
