@@ -33,7 +33,7 @@ def launch(main: Callable[[], Any]) -> None:
     from hydra.errors import HydraException
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions arrive here whole
-    OmegaConf.register_new_resolver("token", lambda: os.urandom(3).hex(), use_cache=True, replace=True)
+    register_resolvers()
     try:
         load_env_variables()
         sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
@@ -47,6 +47,11 @@ def launch(main: Callable[[], Any]) -> None:
         if ending.tag in ("interrupted", "terminated"):
             print(ending.reason, file=sys.stderr)
         sys.exit(ending.exit_code)
+
+
+def register_resolvers() -> None:
+    """``${token:}``: three random bytes in hex, the same throughout a process."""
+    OmegaConf.register_new_resolver("token", lambda: os.urandom(3).hex(), use_cache=True, replace=True)
 
 
 def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:

@@ -82,6 +82,7 @@ class StandIn:
         self.uploads: dict[str, bytes] = {}
         self.operations: list[str] = []
         self.faults: list[str] = []  # what it did not know or could not read
+        self.views: list[dict[str, Any]] = []  # workspaces
         self.bodies: list[bytes] = []  # everything that came, for searches
         self._lock = threading.RLock()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
@@ -181,6 +182,15 @@ class StandIn:
             "aliases": aliases, "artifactCollection": self._collection(found, "ArtifactSequence"), "artifact": node,
         }  # fmt: skip
         return {"project": {"artifactCollectionMembership": membership}}
+
+    def _on_GetProject(self, v: dict) -> dict:
+        known = any(run.project == v["name"] for run in self.runs.values())
+        place = {"__typename": "Project", "id": "P", "name": v["name"], "entityName": ENTITY, "createdAt": TIME}
+        return {"project": place | {"isBenchmark": False, "user": None} if known else None}
+
+    def _on_UpsertView2(self, v: dict) -> dict:
+        self.views.append(json.loads(v["spec"]))
+        return {"upsertView": {"view": {"id": "V", "name": v["name"]}, "inserted": True}}
 
     def _on_ArtifactByID(self, v: dict) -> dict:
         return {"artifact": self._node(self.artifacts[v["id"]])}

@@ -120,13 +120,18 @@ def key_fault(key: str) -> str | None:
     return check_api_key(key)
 
 
+def server_url() -> str:
+    """The W&B server in use, by wandb's own settings: environment, settings files, its default."""
+    import wandb
+
+    return wandb.setup().settings.base_url
+
+
 def stored_key() -> str | None:
     """The API key that W&B would use: the environment's, or that of ``wandb login`` for the server in use."""
     if key := os.environ.get("WANDB_API_KEY"):
         return key
-    import wandb
-
-    host = urlparse(wandb.Settings().base_url).hostname or ""
+    host = urlparse(server_url()).hostname or ""
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
         found = netrc.netrc(path).authenticators(host)

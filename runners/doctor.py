@@ -1,0 +1,53 @@
+"""What stands between this machine and a recorded run: ``python runners/doctor.py [--json] [key=value ...]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from _launch import CONFIGS, register_resolvers
+
+
+def main() -> int:
+    """1 when there is a fault, else 0."""
+    parser = argparse.ArgumentParser(prog="runners/doctor.py", description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="as for train.py")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
+    parser.add_argument("--timeout", type=float, default=5, metavar="SECONDS", help="for each question to the server")
+    options = parser.parse_args()
+
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    from ocr.errors import UserError, one_line
+    from ocr.tracking.credentials import EnvReport, read_environment
+    from ocr.tracking.doctor import Finding, examine
+
+    register_resolvers()
+    findings: list[Finding] = []
+    environment = EnvReport()
+    try:
+        environment = read_environment()
+    except UserError as error:
+        findings.append(Finding("environment", "fault", str(error), "correct it in the environment or .env"))
+    try:
+        with initialize_config_dir(CONFIGS, version_base="1.3"):
+            config = compose("train", overrides=[*options.overrides, "paths.run_dir=${paths.output}"])
+    except HydraException as error:
+        findings.append(Finding("config", "fault", one_line(error), "correct the override"))
+    else:
+        findings += examine(config, environment, options.timeout)
+    faults = sum(f.level == "fault" for f in findings)
+    warnings = sum(f.level == "warning" for f in findings)
+    if options.json:
+        print(json.dumps({"faults": faults, "warnings": warnings, "checks": [f.to_dict() for f in findings]}, indent=1))
+    else:
+        for f in findings:
+            print(f"{f.level:7}  {f.check:18} {f.found}" + (f"\n{'':28}fix: {f.fix}" if f.fix else ""))
+        print(f"{faults} fault(s), {warnings} warning(s)")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
