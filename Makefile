@@ -6,7 +6,8 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-fast sweep evaluate predict data lint format clean
+.PHONY: help setup train test test-fast sweep evaluate predict data doctor sync clean-runs dashboard benchmark lint \
+	format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,21 @@ predict: $(READY)  ## find text in pictures: make predict ARGS="ckpt_path=... so
 
 data: $(READY)  ## write synthetic receipts to disk: make data ARGS="output=receipts count=100"
 	$(PY) runners/make_data.py $(ARGS)
+
+doctor: $(READY)  ## what stands between this machine and a recorded run
+	$(PY) runners/doctor.py $(ARGS)
+
+sync: $(READY)  ## send W&B runs that are only on disk, and check that all of them arrived
+	$(PY) runners/sync.py $(ARGS)
+
+clean-runs: $(READY)  ## delete local W&B records that are synced; shows them and asks
+	$(PY) runners/clean_runs.py $(ARGS)
+
+dashboard: $(READY)  ## make the project's W&B workspace
+	$(PY) runners/dashboard.py $(ARGS)
+
+benchmark: $(READY)  ## what W&B costs an epoch of the default job (10 minutes)
+	$(PY) benchmarks/wandb_overhead.py $(ARGS)
 
 test: $(READY)  ## run all tests
 	$(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)

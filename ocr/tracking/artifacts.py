@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
 from ocr.errors import UserError, first_line
 from ocr.tracking.record import relative
@@ -43,7 +44,8 @@ class StagedArtifact:
         collection: name without version.
         type: ``model`` or ``dataset``.
         files: name in the artifact to path below the staging folder.
-        references: name in the artifact to URI.
+        references: name in the artifact to W&B's entry for it: ``ref``, ``digest``, ``size``; kept whole, so that the
+            same artifact can be made where the files are not.
         used: the run used it; else the run made it.
         digest: W&B's digest of the content.
         uploaded: the server has confirmed it.
@@ -54,7 +56,7 @@ class StagedArtifact:
     aliases: list[str]
     metadata: dict[str, Any]
     files: dict[str, str]
-    references: dict[str, str]
+    references: dict[str, dict[str, Any]]
     used: bool
     digest: str = ""
     uploaded: bool = False
@@ -64,8 +66,8 @@ class StagedArtifact:
         artifact = wandb.Artifact(self.collection, self.type, metadata=self.metadata)
         for name, path in self.files.items():
             artifact.add_file(relative(folder / path), name=name, policy="immutable", skip_cache=True)
-        for name, uri in self.references.items():
-            artifact.add_reference(uri, name=name, checksum=False, max_objects=MOST_REFERENCES)
+        for name, entry in self.references.items():
+            artifact.manifest.add_entry(ArtifactManifestEntry(path=name, **entry))
         self.digest = artifact.digest
         return artifact
 
@@ -149,13 +151,14 @@ class Artifacts:
             facts: fingerprint, counts, sources; written into the artifact, so that other data is another version.
             paths: name in the artifact to file or folder; left out when private or too large a folder.
         """
-        references, facts = {}, dict(facts)
+        references: dict[str, dict[str, Any]] = {}
+        facts = dict(facts)
         for label, path in paths.items():
             count = _count(path)
             if self.redactor.private or count > MOST_REFERENCES or not path.exists():
                 facts.setdefault("not_listed", {})[label] = count
             else:
-                references[label] = path.resolve().as_uri()
+                references |= _reference_entries(label, path)
         target = self.folder / STAGED / "dataset.json"
         target.parent.mkdir(parents=True, exist_ok=True)
         clean = self.redactor.plain(facts)
@@ -163,7 +166,7 @@ class Artifacts:
         self._add(f"data-{_safe(name)}", "dataset", {target.name: target}, references, [], clean, used=True, link=True)
 
     def _add(
-        self, collection: str, kind: str, files: Mapping[str, Path], references: Mapping[str, str],
+        self, collection: str, kind: str, files: Mapping[str, Path], references: Mapping[str, dict[str, Any]],
         aliases: list[str], metadata: Mapping[str, Any], used: bool, link: bool,
     ) -> None:  # fmt: skip
         folder = self.folder / STAGED
@@ -270,6 +273,16 @@ def _stage(source: Path, target: Path, link: bool) -> None:
         except OSError:  # another file system
             pass
     shutil.copyfile(source, target)
+
+
+def _reference_entries(label: str, path: Path) -> dict[str, dict[str, Any]]:
+    """W&B's entries for the files at a path: where they lie, not what is in them, which the fingerprint tells."""
+    draft = wandb.Artifact("draft", "dataset")
+    draft.add_reference(path.resolve().as_uri(), name=label, checksum=False, max_objects=MOST_REFERENCES)
+    return {
+        name: {"ref": str(entry.ref), "digest": str(entry.digest), "size": entry.size}
+        for name, entry in draft.manifest.entries.items()
+    }
 
 
 def _count(path: Path) -> int:

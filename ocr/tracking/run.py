@@ -165,8 +165,21 @@ def _start(config: DictConfig, settings: LoggerConfig, job_type: str, origin: Ma
             "git_commit": git_commit()}  # fmt: skip
     record = {"mode": mode, "folder": os.path.relpath(place, folder), "state": "running", "pid": os.getpid()}
     _write_record(folder, place, made | record)
+    _link_latest(place)
     artifacts = Artifacts(run, place, redactor, settings.artifacts.keep)
     return Tracking(run, WandbLogger(experiment=run), settings, artifacts, redactor, redactor.plain(made))
+
+
+def _link_latest(place: Path) -> None:
+    """``wandb sync wandb/latest-run`` works from where the job was started, wherever its folder lies."""
+    link = Path("wandb", "latest-run")
+    if link.is_symlink() or not link.exists():
+        try:
+            link.parent.mkdir(exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(place, link.parent))
+        except OSError as error:  # a folder that cannot be written, a system without links: a convenience only
+            log.debug("no wandb/latest-run: %s", error)
 
 
 def _client_settings(settings: LoggerConfig, runner: str) -> wandb.Settings:

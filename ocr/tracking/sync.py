@@ -170,14 +170,9 @@ def _find_files(run: LocalRun, staged: list[StagedArtifact], report: SyncReport)
                 report.problems.append(f"the file {target} of the artifact {entry.collection} is lost")
         if not report.problems:
             wanted = entry.digest
-            entry.references = {k: v for k, v in entry.references.items() if _exists(v)}
             entry.build(folder)
-            if wanted and entry.digest != wanted and not entry.used:
+            if wanted and entry.digest != wanted:
                 report.problems.append(f"a file of the artifact {entry.collection} has changed since it was logged")
-
-
-def _exists(uri: str) -> bool:
-    return not uri.startswith("file://") or Path(uri.removeprefix("file://")).exists()
 
 
 def _verify(run: LocalRun, staged: list[StagedArtifact], report: SyncReport) -> None:

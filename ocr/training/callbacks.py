@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,36 @@ class BestScores(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.scores, self.epoch = dict(state_dict["scores"]), state_dict["epoch"]
+
+
+class CarryBest(L.Callback):
+    """A resumed run starts with the stopped run's best checkpoint as its own.
+
+    Lightning forgets the best score when the folder changes, so the first validation after a resume, however bad,
+    would count as the best.
+
+    Args:
+        folder: of the stopped run's checkpoints.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key)
+            if not isinstance(callback, ModelCheckpoint) or state is None or callback.dirpath is None:
+                continue
+            name = Path(state["best_model_path"]).name
+            old, new = self.folder / name, Path(callback.dirpath, name)
+            if callback.monitor is None or not name or not old.is_file():
+                continue
+            if trainer.is_global_zero and not new.exists():
+                new.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(old, new)
+            score = state["best_model_score"]
+            state |= {"dirpath": callback.dirpath, "best_model_path": str(new), "kth_best_model_path": str(new),
+                      "best_k_models": {str(new): score}, "kth_value": score}  # fmt: skip
 
 
 class CleanCheckpoints(L.Callback):

@@ -33,7 +33,7 @@ from ocr.training.build import (
     origin_of,
     quiet_lightning,
 )
-from ocr.training.callbacks import BestScores, CheckpointArtifacts, CleanCheckpoints, PredictionWriter
+from ocr.training.callbacks import BestScores, CarryBest, CheckpointArtifacts, CleanCheckpoints, PredictionWriter
 from ocr.training.module import DetectionModule
 from ocr.training.progress import Progress
 from ocr.training.results import print_results, scalars, write_metrics
@@ -63,6 +63,8 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
         data.load("test")
     callbacks = build_callbacks(config)
     callbacks.append(CleanCheckpoints(redactor_for(config), tracking.origin if tracking else {}))
+    if resumed is not None:
+        callbacks.append(CarryBest(resumed.parent))
     callbacks += _tracking_callbacks(tracking, "val")
     if tracking is not None and tracking.settings.artifacts.checkpoints != "none":
         facts = {key: tracking.origin[key] for key in ("config_hash", "git_commit")}

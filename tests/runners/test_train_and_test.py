@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import OFF, TINY, run, run_folder
+from tests.tiny import OFF, TINY, inspect, run, run_folder
 
 pytestmark = pytest.mark.slow
 
@@ -139,6 +139,14 @@ def test_resume_goes_on_with_the_runs_own_settings(trained: Path):
     resumed = torch.load(run_folder(trained, "more") / "checkpoints/last.ckpt", weights_only=True)
     assert resumed["epoch"] == 2 and resumed["global_step"] == 6
     assert resumed["hyper_parameters"]["network"]["neck_channels"] == 16  # from the stopped run's command line
+    scores = (
+        json.loads((run_folder(trained) / "metrics.json").read_text()),
+        json.loads((run_folder(trained, "more") / "metrics.json").read_text()),
+    )
+    if scores[0]["val/hmean"] == scores[1]["val/hmean"]:  # the stopped run's best is still the best, score and weights
+        best = [(run_folder(trained, name) / "checkpoints/best.ckpt").read_bytes() for name in ("synthetic", "more")]
+        assert best[0] == best[1]
+    assert "has changed" not in done.stderr
     rows = (run_folder(trained, "more") / "csv/metrics.csv").read_text()
     assert "0,,," not in rows.splitlines()[1][:2]
     done = run("train", "resume=true", "name=nothing_here", cwd=trained)
@@ -147,11 +155,10 @@ def test_resume_goes_on_with_the_runs_own_settings(trained: Path):
 
 def test_two_processes_score_as_one(trained: Path):
     """trainer=ddp_cpu: gradients, sharded validation and the merged predictions of two processes."""
-    done = run(
-        "train", *[a for a in TINY if not a.startswith("trainer=")], OFF, "trainer=ddp_cpu", "name=ddp", cwd=trained
-    )
+    done = run("train", *[a for a in TINY if not a.startswith("trainer=")], "trainer=ddp_cpu", "name=ddp", cwd=trained)
     assert done.returncode == 0, done.stderr
     folder = run_folder(trained, "ddp")
+    assert inspect(folder)["exit_code"] == 0, "one W&B run of the two processes"
     metrics = json.loads((folder / "metrics.json").read_text())
     names = [json.loads(line)["image"] for line in (folder / "predictions.jsonl").read_text().splitlines()]
     assert names == [f"synthetic_3_{i:06d}.jpg" for i in range(3)]

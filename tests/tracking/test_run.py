@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
+import wandb
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ocr.tracking.credentials import load_env_variables
+from ocr.tracking.credentials import load_env_variables, server_url, stored_key
 from ocr.tracking.naming import finished_name, generate_run_name
+from ocr.tracking.run import tracked_run
+from ocr.tracking.summary import BEST, define_metrics, finalize_run
+from tests.conftest import ROOT
+from tests.standin import StandIn
 from tests.tiny import TINY, inspect, run, run_folder
 
 
@@ -35,7 +47,10 @@ def test_config_is_resolved(recorded):
     config = content["config"]
     config = config.get("value", config)
     assert "mobilenetv3_small_050" in json.dumps(config)
-    assert "data_fingerprint" in json.dumps(config) and "git_commit" in json.dumps(config)
+    facts = {"data_fingerprint", "data_counts", "parameters", "git_commit", "git_dirty", "hostname", "timestamp",
+             "versions", "device", "command", "config_hash", "platform"}  # fmt: skip
+    assert facts <= set(config)
+    assert config["command"].startswith("python runners/train.py model.backbone.name=mobilenetv3_small_050")
 
 
 @pytest.mark.slow
@@ -50,6 +65,33 @@ def test_summary_is_finite_and_the_name_has_the_score(recorded):
     assert name.endswith(f"hmean{metrics['test/hmean']:.4f}")
     assert "SCORE_PLACEHOLDER" not in name
     assert name in json.dumps({k: v for k, v in content.items() if k != "summary"})
+
+
+@pytest.mark.slow
+def test_metric_names_are_standard_and_best_values_stand_beside_them(recorded):
+    summary = recorded[0]["summary"]
+    for key in summary:
+        assert re.fullmatch(r"[A-Za-z0-9_./-]+", key), key
+    for key, better in BEST.items():
+        assert isinstance(summary[key], (int, float)) and isinstance(summary[f"best/{key}"], (int, float))
+        assert (summary[f"best/{key}"] <= summary[key]) if better == "min" else (summary[f"best/{key}"] >= summary[key])
+
+
+@pytest.mark.slow
+def test_the_printed_and_the_documented_sync_commands(recorded):
+    _, folder, stderr = recorded
+    cwd = folder.parents[2]
+    printed = re.search(r"wandb sync (\S+)", stderr).group(1)
+    with StandIn() as server:
+        for place in (printed, "wandb/latest-run"):
+            command = [str(Path(sys.executable).with_name("wandb")), "sync", "--include-synced", place]
+            env = {**os.environ, **server.env()}
+            done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, env=env)
+            assert done.returncode == 0, done.stderr
+            [stored] = server.runs.values()
+            assert stored.complete and stored.summary["test/hmean"] == recorded[0]["summary"]["test/hmean"]
+            assert {alias for a in server.artifacts.values() for alias in a.aliases} >= {"best", "last"}
+            server.runs.clear()
 
 
 @pytest.mark.slow
@@ -75,22 +117,6 @@ def test_a_failed_run_is_recorded_as_failed(tmp_path: Path):
     assert done.returncode == 2
     content = inspect(run_folder(tmp_path))
     assert content["exit_code"] == 2
-
-
-def test_wandb_can_be_switched_off_three_ways(tmp_path: Path):
-    from hydra import compose, initialize_config_dir
-
-    from tests.conftest import ROOT
-
-    def enabled(*overrides: str) -> bool:
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            return compose("train", overrides=list(overrides)).logger.wandb.enabled
-
-    with pytest.MonkeyPatch.context() as patch:
-        assert enabled() is True
-        patch.setenv("WANDB_ENABLED", "false")
-        assert enabled() is False
-        assert enabled("logger.wandb.enabled=true") is True
 
 
 def test_env_files_fill_in_what_the_environment_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -134,3 +160,87 @@ def test_documented_import_path():
     from ocr.utils import wandb_utils
 
     assert {"finalize_run", "generate_run_name", "load_env_variables"} <= set(wandb_utils.__all__)
+
+
+@pytest.fixture
+def in_progress(tmp_path: Path) -> Iterator[wandb.Run]:
+    """A real run, offline."""
+    run = wandb.init(mode="offline", dir=str(tmp_path), name="ann_x_SCORE_PLACEHOLDER", reinit="finish_previous",
+                     settings=wandb.Settings(silent=True, console="off"))  # fmt: skip
+    define_metrics(run)
+    yield run
+    run.finish()
+    wandb.teardown()
+
+
+def test_finalize_run_is_idempotent_and_leaves_out_what_is_not_finite(in_progress: wandb.Run):
+    for step, value in enumerate((0.3, 0.9, 0.5)):
+        in_progress.log({"val/hmean": value, "trainer/global_step": step})
+    metrics = {"val/hmean": 0.9, "test/hmean": 0.8125, "train/loss": float("nan"), "x": float("inf"), "y": "text"}
+    for _ in range(2):
+        finalize_run(metrics)
+        assert in_progress.name == "ann_x_hmean0.8125"
+        summary = dict(in_progress.summary)
+        assert summary["val/hmean"] == 0.9 and summary["best/val/hmean"] == 0.9 and summary["test/hmean"] == 0.8125
+        assert summary["left_out"] == ["train/loss", "x", "y"] and not {"train/loss", "x", "y"} & set(summary)
+        assert summary["final_run_name"] == in_progress.name
+    finalize_run({"val/cleval_hmean": 0.5}, metric_label="cleval", metric_keys=("val/cleval_hmean",))
+    assert in_progress.name.endswith("cleval0.5000")
+
+
+def test_finalize_run_without_a_run_does_nothing():
+    assert wandb.run is None
+    finalize_run({"val/hmean": 1.0})
+
+
+def composed(*overrides: str, folder: Path):
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("train", overrides=[f"paths.run_dir={folder}", "hydra.run.dir=x", *overrides])
+
+
+def test_names_tags_group_and_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_TAGS", "from-environment, ")
+    overrides = ["logger.tags=[experiment,baseline,' ablation']", "logger.group=mine", "logger.job_type=pretraining",
+                 "logger.notes=why", "logger.run_name=called this", "logger.exp_version=v2"]  # fmt: skip
+    with tracked_run(composed(*overrides, folder=tmp_path / "run"), "training") as tracking:
+        assert tracking is not None
+        assert tracking.run.tags == ("experiment", "baseline", "ablation", "from-environment")
+        assert tracking.run.name == "called-this_SCORE_PLACEHOLDER" and tracking.run.group == "mine"
+        assert tracking.run.job_type == "pretraining" and tracking.run.notes == "why"
+        assert tracking.run.config["logger"]["exp_version"] == "v2"
+    assert inspect(tmp_path / "run")["tags"][-1] == "finished"
+
+
+def test_offline_is_a_mode_of_the_run_not_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    with tracked_run(composed("logger.offline=true", folder=tmp_path / "run"), "training") as tracking:
+        assert tracking is not None and tracking.run.offline
+        assert os.environ["WANDB_MODE"] == "online"
+    assert json.loads((tmp_path / "run/wandb_run.json").read_text())["state"] == "offline"
+
+
+def test_wandb_dir_holds_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "store"))
+    with tracked_run(composed(folder=tmp_path / "run"), "training"):
+        pass
+    assert list((tmp_path / "store/wandb").glob("offline-run-*/*.wandb")) and not (tmp_path / "run/wandb").exists()
+    assert (tmp_path / "wandb/latest-run").resolve().name.startswith("offline-run-")
+
+
+def test_off_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with tracked_run(composed("logger.wandb.enabled=false", folder=tmp_path / "run"), "training") as tracking:
+        assert tracking is None and wandb.run is None
+    assert not list(tmp_path.rglob("*.wandb"))
+
+
+def test_a_key_of_wandb_login_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert stored_key() is None
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").write_text(f"machine {urlparse(server_url()).hostname}\n login user\n password {'n' * 40}\n")
+    assert stored_key() == "n" * 40
+    wandb.teardown()  # asking for the server has started a session, which keeps its environment

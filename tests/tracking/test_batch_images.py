@@ -1,0 +1,145 @@
+"""Pictures and table of the worst images: which, how many, in what colours, at what cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import wandb
+
+from ocr.metrics.hmean import count, scores
+from ocr.metrics.matching import match
+from ocr.pipeline import Pipeline
+from ocr.tracking.batch_images import FALSE, FOUND, MISSED, ProblemBatches, WorstImages, draw_matches
+from ocr.tracking.schema import PerBatchImages
+from ocr.tracking.secrets import Redactor
+from ocr.types import Detections, Truth
+from tests.conftest import quad
+
+SETTINGS = dict(
+    enabled=True, recall_threshold=0.8, max_batches=2, max_images=2, max_side=64, seconds=60, table_rows=3
+)  # fmt: skip
+
+
+def polygons(*corners: tuple[float, float]) -> list[np.ndarray]:
+    return [np.array(quad(x, y), np.float32) for x, y in corners]
+
+
+def batch(found: list[list], truth: list[list]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A batch of white images of 128 x 96 with their truth and detections, as the module returns it."""
+    truths = [Truth(polygons(*t), np.zeros(len(t), bool)) for t in truth]
+    detections = [Detections(polygons(*f), np.ones(len(f))) for f in found]
+    matches = [match(d.polygons, t.polygons, t.ignore, 0.5) for d, t in zip(detections, truths)]
+    counts = [count(m, t.ignore) for m, t in zip(matches, truths)]
+    outputs = {
+        "detections": detections, "matches": matches, "scores": scores(*np.sum(counts, axis=0).tolist()),
+        "image_scores": [dict(zip(("matched", "detected", "wanted"), c)) | scores(*c) for c in counts],
+    }  # fmt: skip
+    names = [f"folder/image_{len(t)}_{k}.jpg" for k, t in enumerate(truth)]
+    images = [torch.full((96, 128, 3), 255, dtype=torch.uint8) for _ in truth]
+    return {"images": images, "sizes": [(128, 96)] * len(truth), "truths": truths, "names": names}, outputs
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[wandb.Run]:
+    """A real run, offline."""
+    run = wandb.init(mode="offline", dir=str(tmp_path), settings=wandb.Settings(silent=True, console="off"))
+    yield run
+    run.finish()
+    wandb.teardown()
+
+
+def logged(run: wandb.Run) -> dict[str, Any]:
+    """The newest value under every key."""
+    return {k: dict(v) if hasattr(v, "keys") else v for k, v in dict(run.summary).items() if not k.startswith("_")}
+
+
+@pytest.fixture
+def module(pipeline: Pipeline) -> Any:
+    resize = SimpleNamespace(content_size=lambda width, height: (width, height))
+    return SimpleNamespace(pipeline=SimpleNamespace(resize=resize))
+
+
+TRAINER: Any = SimpleNamespace(sanity_checking=False, global_step=7, testing=False, current_epoch=1)
+HIT, MISS, WRONG = (10, 10), (10, 40), (70, 70)
+
+
+def one_pass(callback: ProblemBatches, batches: list, module: Any) -> None:
+    callback.on_validation_epoch_start(TRAINER, module)
+    for idx, (content, outputs) in enumerate(batches):
+        callback.on_validation_batch_end(TRAINER, module, outputs, content, idx)
+    callback.on_validation_epoch_end(TRAINER, module)
+
+
+def test_the_worst_batches_below_the_threshold_under_the_documented_keys(run, module):
+    good = batch([[HIT]], [[HIT]])
+    half = batch([[HIT]], [[HIT, MISS]])
+    third = batch([[HIT], []], [[HIT], [HIT, MISS]])
+    none = batch([[], [], []], [[HIT], [HIT], [MISS]])
+    one_pass(ProblemBatches(run, PerBatchImages(**SETTINGS), Redactor({})), [good, half, third, none], module)
+    values = logged(run)
+    names = ("images", "count", "recall", "precision", "hmean")
+    wanted = {f"problematic_batch_{idx}_{name}" for idx in (2, 3) for name in names}
+    assert {key for key in values if key.startswith("problematic_batch_")} == wanted
+    assert values["problematic_batch_3_count"] == 3 and values["problematic_batch_3_images"]["count"] == 2, "capped"
+    assert values["problematic_batch_2_recall"] == pytest.approx(1 / 3)
+    assert values["problematic_batches/left_out"] == 1 and values["problematic_batches/seconds"] > 0
+    assert values["trainer/global_step"] == 7
+    pictures = values["problematic_batch_2_images"]
+    assert pictures["format"] == "jpg" and max(pictures["width"], pictures["height"]) == 64
+    assert pictures["captions"][0] == "batch 2, recall 0.333: image_2_1.jpg, recall 0.000", "the worst image first"
+    assert len(list(Path(run.dir).glob("media/images/*.jpg"))) == 4
+
+
+def test_a_time_budget_of_nothing_logs_nothing_and_says_so(run, module):
+    limits = PerBatchImages(**{**SETTINGS, "seconds": 0.0})
+    one_pass(ProblemBatches(run, limits, Redactor({})), [batch([[]], [[HIT]])] * 4, module)
+    values = logged(run)
+    assert not any("images" in key for key in values)
+    assert values["problematic_batches/left_out"] == 4
+
+
+def test_nothing_is_logged_when_every_batch_is_read(run, module):
+    one_pass(ProblemBatches(run, PerBatchImages(**SETTINGS), Redactor({})), [batch([[HIT]], [[HIT]])], module)
+    assert logged(run) == {}
+
+
+def test_three_colours_that_colour_blind_readers_tell_apart():
+    content, outputs = batch([[HIT, WRONG]], [[HIT, MISS]])
+    canvas = np.full((96, 128, 3), 255, np.uint8)
+    draw_matches(canvas, np.ones(2), content["truths"][0], outputs["detections"][0], outputs["matches"][0])
+    for corner, colour in ((HIT, FOUND), (MISS, MISSED), (WRONG, FALSE)):
+        x, y = corner
+        edge = canvas[y - 1 : y + 2, x + 10 : x + 30].reshape(-1, 3).astype(int)
+        assert np.abs(edge - np.array(colour)).sum(axis=1).min() < 30, colour
+    # Machado et al. 2009, full deuteranopia and protanopia, linear RGB: the pairs stay apart
+    deutan = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
+    protan = np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]])
+    linear = (np.array([FOUND, MISSED, FALSE]) / 255) ** 2.2
+    for seen in (linear @ deutan.T, linear @ protan.T):
+        shown = np.clip(seen, 0, 1) ** (1 / 2.2) * 255
+        distances = [np.linalg.norm(shown[a] - shown[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+        assert min(distances) > 60, distances
+
+
+def test_the_table_has_the_worst_images_of_the_newest_pass(run, module):
+    worst = WorstImages(3, Redactor({}))
+    for _ in range(2):
+        worst.on_validation_epoch_start(TRAINER, module)
+        for idx, (content, outputs) in enumerate([batch([[HIT]], [[HIT]]), batch([[HIT], []], [[HIT, MISS], [HIT]]),
+                                                  batch([[WRONG]], [[HIT]])]):  # fmt: skip
+            worst.on_validation_batch_end(TRAINER, module, outputs, content, idx)
+    worst.write_table(run)
+    assert logged(run)["worst_images"]["nrows"] == 3
+    [path] = Path(run.dir).glob("media/table/worst_images*.table.json")
+    table = json.loads(path.read_text())
+    rows = [dict(zip(table["columns"], row)) for row in table["data"]]
+    assert [(r["batch"], r["hmean"]) for r in rows] == [(1, 0), (2, 0), (1, pytest.approx(2 / 3))]
+    assert rows[0]["image"] == "image_1_1.jpg" and rows[1]["false"] == 1 and rows[2]["missed"] == 1
+    assert rows[0]["stage"] == "val" and rows[0]["epoch"] == 1
