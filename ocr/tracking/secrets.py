@@ -54,7 +54,8 @@ class Redactor:
         self._secrets: set[str] = set()
         self.learn_values(v for name, v in environment.items() if is_secret_name(name) and name not in _PATHS)
         self.private = private
-        self._personal = _personal(environment) if private else []
+        self._homes = _home_patterns(environment) if private else []
+        self._names = _name_patterns(environment) if private else []
 
     def learn_values(self, values: Iterable[str]) -> None:
         """Hide these from now on."""
@@ -82,15 +83,21 @@ class Redactor:
         >>> Redactor({"HF_TOKEN": "hunter22"}).text("login hunter22 at https://ann:pw@host, +model.api_key='x y'")
         'login *** at https://***@host, +model.api_key=***'
         """
+        text = self._key(text)
+        for pattern, shown in self._names:
+            text = pattern.sub(shown, text)
+        return text
+
+    def _key(self, text: str) -> str:
+        """Keys are words of ours, whatever people are called; but some are paths."""
         if text in self._secrets:
             return HIDDEN
+        for pattern, shown in self._homes:
+            text = pattern.sub(shown, text)
         for secret in self._long:
             text = text.replace(secret, HIDDEN)
         text = _IN_URL.sub(HIDDEN, text)
-        text = _IN_TEXT.sub(lambda m: f"{m[1]}{m[2]}{HIDDEN}" if is_secret_name(m[1]) else m[0], text)
-        for pattern, shown in self._personal:
-            text = pattern.sub(shown, text)
-        return text
+        return _IN_TEXT.sub(lambda m: f"{m[1]}{m[2]}{HIDDEN}" if is_secret_name(m[1]) else m[0], text)
 
     def plain(self, data: Any) -> Any:
         """Nested plain data without secrets, in keys as in values; numbers and tensors stay."""
@@ -98,7 +105,7 @@ class Redactor:
             return self.text(data)
         if isinstance(data, Mapping):
             return {
-                self.text(key) if isinstance(key, str) else key: HIDDEN
+                self._key(key) if isinstance(key, str) else key: HIDDEN
                 if isinstance(key, str) and is_secret_name(key) and isinstance(value, str) and value
                 else self.plain(value)
                 for key, value in data.items()
@@ -153,13 +160,18 @@ def redactor_for(config: Any, private: bool | None = None) -> Redactor:
     return redactor
 
 
-def _personal(environment: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
-    """Patterns of the home folder, the login and the host name, and what stands in their stead."""
+def _home_patterns(environment: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
+    """The home folder, and what stands in its stead."""
     homes = {os.path.expanduser("~"), environment.get("HOME", ""), os.path.realpath(os.path.expanduser("~"))}
-    found = [(re.compile(re.escape(h.rstrip("/")) + r"(?![\w.-])"), "~") for h in homes if len(h) > 2]
+    longest_first = sorted(homes, key=len, reverse=True)
+    return [(re.compile(re.escape(h.rstrip("/")) + r"(?![\w.-])"), "~") for h in longest_first if len(h) > 2]
+
+
+def _name_patterns(environment: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
+    """The login and the host name, and what stands in their stead."""
     names = {environment.get(n, "") for n in ("USER", "LOGNAME", "USERNAME")}
     with contextlib.suppress(OSError, KeyError):
         names.add(getpass.getuser())
-    found += [(re.compile(rf"(?<![A-Za-z0-9]){re.escape(n)}(?![A-Za-z0-9])"), "user") for n in names if len(n) > 2]
-    found.append((re.compile(rf"(?<![A-Za-z0-9]){re.escape(socket.gethostname())}(?![A-Za-z0-9])"), "host"))
-    return found
+    names.discard("root")  # names nobody, and is a word of the config
+    shown = {name: "user" for name in names if len(name) > 2} | {socket.gethostname(): "host"}
+    return [(re.compile(rf"(?<![A-Za-z0-9]){re.escape(n)}(?![A-Za-z0-9])"), word) for n, word in shown.items()]

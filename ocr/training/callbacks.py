@@ -17,12 +17,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ocr.data.images import decode
 from ocr.errors import UserError
+from ocr.tracking.batch_images import FOUND
 from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import Redactor
 from ocr.types import Detections
 
 log = logging.getLogger(__name__)
-FOUND_COLOUR = (0, 114, 178)  # blue of a palette for colour-blind readers (Okabe and Ito 2008)
 
 
 class BestScores(L.Callback):
@@ -174,7 +174,7 @@ def draw(image: np.ndarray, detections: Detections) -> np.ndarray:
     image = image.copy()
     width = max(1, round(max(image.shape) / 1000))
     for polygon in detections.polygons:
-        cv2.polylines(image, [np.round(polygon - 0.5).astype(np.int32)], True, FOUND_COLOUR, width, cv2.LINE_AA)
+        cv2.polylines(image, [np.round(polygon - 0.5).astype(np.int32)], True, FOUND, width, cv2.LINE_AA)
     return image
 
 
