@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import wandb
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+import wandb
 from ocr.errors import UserError, first_line
 from ocr.tracking.artifacts import Artifacts
 from ocr.tracking.credentials import key_fault, stored_key
@@ -144,7 +144,7 @@ def _start(config: DictConfig, settings: LoggerConfig, job_type: str, origin: Ma
     arguments: dict[str, Any] = dict(
         project=settings.project_name,
         entity=settings.entity,
-        name=redactor.text(generate_run_name(config)),
+        name=redactor.text(generate_run_name(_with_model(config, origin))),
         config=redactor.plain(recorded),
         tags=_tags(settings, facts, redactor),
         group=group,
@@ -160,14 +160,24 @@ def _start(config: DictConfig, settings: LoggerConfig, job_type: str, origin: Ma
     if not run.offline:
         log.info("W&B: recording at %s", run.url)
     place = Path(run.dir).parent
+    model = origin.get("model")
+    if "model" in config:
+        model = {"architecture": config.model.architecture, "backbone": {"name": config.model.backbone.name}}
     made = {"id": run.id, "project": run.project or settings.project_name, "entity": run.entity or settings.entity,
             "group": group, "collection": f"model-{run.id}", "config_hash": config_hash(config),
-            "git_commit": git_commit()}  # fmt: skip
+            "git_commit": git_commit(), "model": model}  # fmt: skip
     record = {"mode": mode, "folder": os.path.relpath(place, folder), "state": "running", "pid": os.getpid()}
     _write_record(folder, place, made | record)
     _link_latest(place)
     artifacts = Artifacts(run, place, redactor, settings.artifacts.keep)
     return Tracking(run, WandbLogger(experiment=run), settings, artifacts, redactor, redactor.plain(made))
+
+
+def _with_model(config: DictConfig, origin: Mapping[str, Any]) -> DictConfig:
+    """A test's config knows no model, but its checkpoint does."""
+    if "model" in config or not origin.get("model"):
+        return config
+    return OmegaConf.create({**plain_config(config), "model": dict(origin["model"])})
 
 
 def _link_latest(place: Path) -> None:
