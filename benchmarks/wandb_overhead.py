@@ -20,8 +20,8 @@ import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 
 from ocr.tracking.run import tracked_run
-from ocr.training import jobs
 from ocr.training.build import build_callbacks, build_data, build_module, build_trainer, quiet_lightning
+from ocr.training.jobs import tracking_callbacks
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -76,7 +76,7 @@ def main(pairs: int, overrides: list[str]) -> None:
         assert tracking is not None
         module = build_module(config)
         data = build_data(config, module.pipeline).load("train", "val")
-        ours = jobs._tracking_callbacks(tracking, "val")
+        ours = tracking_callbacks(tracking, "val")
         for callback in ours:
             names = [n for n in vars(type(callback)) if n.startswith("on_validation")]
             switched(callback, names, switch)

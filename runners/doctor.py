@@ -44,7 +44,7 @@ def main() -> int:
         print(json.dumps({"faults": faults, "warnings": warnings, "checks": [f.to_dict() for f in findings]}, indent=1))
     else:
         for f in findings:
-            print(f"{f.level:7}  {f.check:18} {f.found}" + (f"\n{'':28}fix: {f.fix}" if f.fix else ""))
+            print(f"{f.level:7}  {f.check:22} {f.found}" + (f"\n{'':32}fix: {f.fix}" if f.fix else ""))
         print(f"{faults} fault(s), {warnings} warning(s)")
     return 1 if faults else 0
 

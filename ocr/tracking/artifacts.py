@@ -21,16 +21,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import wandb
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
-from ocr.errors import UserError, first_line
+import wandb
+from ocr.errors import first_line
 from ocr.tracking.record import relative
 from ocr.tracking.secrets import Redactor
 
 log = logging.getLogger(__name__)
 
-PREFIX = "wandb:"
 STAGED = "staged"
 MANIFEST = "artifacts.json"
 MOST_REFERENCES = 10_000  # files of a folder that are listed one by one
@@ -139,7 +138,7 @@ class Artifacts:
 
         Equal content is one version on the server: with the file that training logged, this is a link to it.
         """
-        collection = origin.get("collection") or f"model-{_safe(path.parent.parent.name or path.stem)}"
+        collection = origin.get("collection") or f"model-{safe_name(path.parent.parent.name or path.stem)}"
         aliases = [path.stem] if origin.get("collection") and path.stem in ("best", "last") else []
         self._add(str(collection), "model", {path.name: path}, {}, aliases, {}, used=True, link=True)
 
@@ -163,7 +162,9 @@ class Artifacts:
         target.parent.mkdir(parents=True, exist_ok=True)
         clean = self.redactor.plain(facts)
         target.write_text(json.dumps(clean, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
-        self._add(f"data-{_safe(name)}", "dataset", {target.name: target}, references, [], clean, used=True, link=True)
+        self._add(
+            f"data-{safe_name(name)}", "dataset", {target.name: target}, references, [], clean, used=True, link=True
+        )
 
     def _add(
         self, collection: str, kind: str, files: Mapping[str, Path], references: Mapping[str, dict[str, Any]],
@@ -291,42 +292,6 @@ def _count(path: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(path))
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """Letters, digits, ``-``, ``_`` and ``.`` are what W&B takes."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:120] or "unnamed"
-
-
-def local_checkpoint(path: str, download_to: Path, project: str, entity: str | None) -> Path:
-    """A checkpoint's path; ``wandb:<artifact>`` is downloaded first.
-
-    Args:
-        path: a file, a run folder, or ``wandb:[entity/[project/]]<name>[:alias]``; without an alias ``best``.
-        download_to: folder below which downloads go.
-        project, entity: of a name that gives none.
-
-    Raises:
-        UserError: the artifact cannot be had.
-    """
-    if not path.startswith(PREFIX):
-        return Path(path)
-    name = path.removeprefix(PREFIX)
-    if not re.fullmatch(r"(?:[^/:]+/){0,2}[^/:]+(?::[^/:]+)?", name):
-        raise UserError(f"{path}: write wandb:[entity/[project/]]<name>[:alias]")
-    name = name if ":" in name else f"{name}:best"
-    parts = name.split("/")
-    if len(parts) < 2:
-        parts = [project, *parts]
-    if len(parts) < 3 and entity:
-        parts = [entity, *parts]
-    full = "/".join(parts)
-    try:
-        artifact = wandb.Api(timeout=20).artifact(full, type="model")
-        folder = Path(artifact.download(str(download_to / _safe(artifact.name))))
-    except Exception as error:  # the client raises many kinds for no key, no network, no such name
-        raise UserError(
-            f"{path}: cannot get the artifact {full} ({first_line(error)}); with the file at hand, give its path"
-        ) from error
-    found = sorted(folder.glob("*.ckpt"))
-    if not found:
-        raise UserError(f"{path}: the artifact {full} holds no .ckpt file")
-    return found[0]

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import wandb
-
 from ocr.errors import first_line
 from ocr.tracking.artifacts import STAGED, StagedArtifact, read_staged, write_staged
 from ocr.tracking.record import relative
-from ocr.tracking.run import RECORD
+from ocr.tracking.start import RECORD
 
 
 @dataclass

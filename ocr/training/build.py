@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError, first_line
 from ocr.pipeline import Pipeline
-from ocr.tracking.artifacts import local_checkpoint
+from ocr.tracking.download import local_checkpoint
 from ocr.tracking.run import Tracking
 from ocr.training.module import DetectionModule
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,10 @@ import cv2
 import lightning as L
 import numpy as np
 import torch.distributed
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ocr.data.images import decode
 from ocr.errors import UserError
 from ocr.tracking.batch_images import FOUND
-from ocr.tracking.run import Tracking
-from ocr.tracking.secrets import Redactor
 from ocr.types import Detections
 
 log = logging.getLogger(__name__)
@@ -54,105 +49,6 @@ class BestScores(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.scores, self.epoch = dict(state_dict["scores"]), state_dict["epoch"]
-
-
-class CarryBest(L.Callback):
-    """A resumed run starts with the stopped run's best checkpoint as its own.
-
-    Lightning forgets the best score when the folder changes, so the first validation after a resume, however bad,
-    would count as the best.
-
-    Args:
-        folder: of the stopped run's checkpoints.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        for callback in trainer.checkpoint_callbacks:
-            state = checkpoint["callbacks"].get(callback.state_key)
-            if not isinstance(callback, ModelCheckpoint) or state is None or callback.dirpath is None:
-                continue
-            name = Path(state["best_model_path"]).name
-            old, new = self.folder / name, Path(callback.dirpath, name)
-            if callback.monitor is None or not name or not old.is_file():
-                continue
-            if trainer.is_global_zero and not new.exists():
-                new.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(old, new)
-            score = state["best_model_score"]
-            state |= {"dirpath": callback.dirpath, "best_model_path": str(new), "kth_best_model_path": str(new),
-                      "best_k_models": {str(new): score}, "kth_value": score}  # fmt: skip
-
-
-class CleanCheckpoints(L.Callback):
-    """Checkpoints say which W&B run made them, and hold no secrets.
-
-    Args:
-        redactor: cleans every text in a checkpoint.
-        origin: plain facts about the run, stored under ``tracking``.
-    """
-
-    def __init__(self, redactor: Redactor, origin: Mapping[str, Any]) -> None:
-        self.redactor, self.origin = redactor, dict(origin)
-
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["tracking"] = self.origin
-        for key in ("hyper_parameters", "callbacks", "tracking"):
-            if key in checkpoint:
-                checkpoint[key] = self.redactor.plain(checkpoint[key])
-
-
-class CheckpointArtifacts(L.Callback):
-    """Uploads the run's checkpoints: best and last when the job ends, on request each new best one before that.
-
-    Args:
-        tracking: the W&B run.
-        monitor: the metric that chooses the best.
-        metadata: recorded with every version.
-    """
-
-    def __init__(self, tracking: Tracking, monitor: str, metadata: Mapping[str, Any]) -> None:
-        self.run, self.artifacts = tracking.run, tracking.artifacts
-        self.monitor, self.metadata = monitor, dict(metadata)
-        self.each_best = tracking.settings.artifacts.checkpoints == "best" and tracking.artifacts.online
-        self._sent: float | None = None
-        self._trainer: L.Trainer | None = None
-        tracking.at_end(self._upload)
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._trainer = trainer
-
-    def _checkpoints(self) -> dict[str, tuple[Path, float | None]]:
-        """Alias to file and value of the monitored metric."""
-        found: dict[str, tuple[Path, float | None]] = {}
-        for callback in self._trainer.checkpoint_callbacks if self._trainer else ():
-            if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
-                newest = self._trainer.callback_metrics.get(self.monitor)
-                score = callback.best_model_score if callback.monitor else newest
-                alias = "best" if callback.monitor else "last"
-                found[alias] = Path(callback.best_model_path), None if score is None else float(score)
-        return found
-
-    def _facts(self, score: float | None) -> dict[str, Any]:
-        trainer = self._trainer
-        assert trainer is not None
-        facts = {"run_name": self.run.name, "metric": self.monitor, "score": score}
-        return self.metadata | facts | {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self.each_best:
-            return
-        path, score = self._checkpoints().get("best", (None, None))
-        if path is not None and score != self._sent and path.is_file():
-            self._sent = score
-            self.artifacts.checkpoint(path, ["best"], self._facts(score), final=False)
-
-    def _upload(self) -> None:
-        for alias, (path, score) in self._checkpoints().items():
-            if path.is_file():
-                self.artifacts.checkpoint(path, [alias], self._facts(score), final=True)
 
 
 def prediction_line(name: str, size: tuple[int, int], detections: Detections) -> str:

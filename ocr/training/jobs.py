@@ -33,7 +33,8 @@ from ocr.training.build import (
     origin_of,
     quiet_lightning,
 )
-from ocr.training.callbacks import BestScores, CarryBest, CheckpointArtifacts, CleanCheckpoints, PredictionWriter
+from ocr.training.callbacks import BestScores, PredictionWriter
+from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, CleanCheckpoints
 from ocr.training.module import DetectionModule
 from ocr.training.progress import Progress
 from ocr.training.results import print_results, scalars, write_metrics
@@ -65,7 +66,7 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
     callbacks.append(CleanCheckpoints(redactor_for(config), tracking.origin if tracking else {}))
     if resumed is not None:
         callbacks.append(CarryBest(resumed.parent))
-    callbacks += _tracking_callbacks(tracking, "val")
+    callbacks += tracking_callbacks(tracking, "val")
     if tracking is not None and tracking.settings.artifacts.checkpoints != "none":
         facts = {key: tracking.origin[key] for key in ("config_hash", "git_commit")}
         facts["data_fingerprint"] = data.fingerprint()
@@ -111,7 +112,7 @@ def test(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dic
     data = build_data(config, module.pipeline)
     data.splits["test"] = data.splits.get(config.split)
     data.load("test")
-    callbacks = [Progress(), *_tracking_callbacks(tracking, "test")]
+    callbacks = [Progress(), *tracking_callbacks(tracking, "test")]
     trainer = build_trainer(config, callbacks, build_loggers(config, tracking))
     _record(config, module, data, trainer, tracking)
     if tracking is not None and tracking.settings.artifacts.checkpoints != "none":
@@ -174,7 +175,7 @@ def _best_checkpoint(callbacks: list[L.Callback]) -> str | None:
     return None
 
 
-def _tracking_callbacks(tracking: Tracking | None, stage: str) -> list[L.Callback]:
+def tracking_callbacks(tracking: Tracking | None, stage: str) -> list[L.Callback]:
     """What shows in W&B which images are read badly."""
     if tracking is None or not tracking.settings.per_batch_image_logging.enabled:
         return []

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import wandb
 
+import wandb
 from ocr.errors import UserError
-from ocr.tracking.artifacts import Artifacts, local_checkpoint, read_staged
+from ocr.tracking.artifacts import Artifacts, read_staged
+from ocr.tracking.download import local_checkpoint
 from ocr.tracking.secrets import Redactor
 from tests.conftest import write_image
 
