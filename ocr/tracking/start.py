@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ import wandb
 from ocr.errors import UserError, first_line
 from ocr.tracking.credentials import key_fault, stored_key
 from ocr.tracking.ending import TAGS
-from ocr.tracking.record import plain_config
+from ocr.tracking.record import plain_config, relative
 from ocr.tracking.schema import LoggerConfig
 from ocr.tracking.secrets import Redactor
 
@@ -160,14 +161,28 @@ def client_settings(settings: LoggerConfig, runner: str) -> wandb.Settings:
 
 
 def init(mode: str, arguments: dict[str, Any], redactor: Redactor, timeout: float) -> tuple[wandb.Run, str]:
+    """``wandb.init``; offline when no server answers.
+
+    Returns:
+        The run, and the mode that it has.
+
+    Raises:
+        UserError: the server answers, and refuses.
+    """
+    place = Path(arguments["dir"], "wandb")
+    before = set(place.glob("run-*"))
     try:
         return wandb.init(mode=mode, **arguments), mode
     except (wandb.errors.CommError, wandb.errors.UsageError) as error:
         said = redactor.text(first_line(error))
-        if mode == "online" and said.startswith("Timed out"):
-            log.warning("W&B: no answer within %g s (%s); recording offline", timeout, said)
-            return wandb.init(mode="offline", **arguments), "offline"
-        raise UserError(_refused(said, arguments)) from error
+        for folder in set(place.glob("run-*")) - before:  # of the start that failed: a sync would send an empty run
+            shutil.rmtree(folder, ignore_errors=True)
+        if mode != "online" or not said.startswith("Timed out"):
+            raise UserError(_refused(said, arguments)) from error
+    run = wandb.init(mode="offline", **arguments)
+    log.warning("W&B: no answer within %g s (%s); recording offline; for later: wandb sync %s",
+                timeout, said, relative(Path(run.dir).parent))  # fmt: skip
+    return run, "offline"
 
 
 def _refused(said: str, arguments: Mapping[str, Any]) -> str:

@@ -35,6 +35,8 @@ class CarryBest(L.Callback):
             name = Path(state["best_model_path"]).name
             old, new = self.folder / name, Path(callback.dirpath, name)
             if callback.monitor is None or not name or not old.is_file():
+                state |= dict.fromkeys(("best_model_path", "kth_best_model_path", "last_model_path"), "")
+                state |= {"dirpath": callback.dirpath, "best_model_score": None, "best_k_models": {}, "kth_value": None}
                 continue
             if trainer.is_global_zero and not new.exists():
                 new.parent.mkdir(parents=True, exist_ok=True)

@@ -143,9 +143,9 @@ def test_resume_goes_on_with_the_runs_own_settings(trained: Path):
         json.loads((run_folder(trained) / "metrics.json").read_text()),
         json.loads((run_folder(trained, "more") / "metrics.json").read_text()),
     )
-    if scores[0]["val/hmean"] == scores[1]["val/hmean"]:  # the stopped run's best is still the best, score and weights
-        best = [(run_folder(trained, name) / "checkpoints/best.ckpt").read_bytes() for name in ("synthetic", "more")]
-        assert best[0] == best[1]
+    assert scores[0]["val/hmean"] == scores[1]["val/hmean"], "so small a training never finds anything"
+    best = [(run_folder(trained, name) / "checkpoints/best.ckpt").read_bytes() for name in ("synthetic", "more")]
+    assert best[0] == best[1], "the stopped run's best is still the best, score and weights"
     assert "has changed" not in done.stderr
     rows = (run_folder(trained, "more") / "csv/metrics.csv").read_text()
     assert "0,,," not in rows.splitlines()[1][:2]

@@ -11,6 +11,7 @@ import pytest
 
 from ocr.tracking.ending import Ending, Terminated, ending_of
 from tests.conftest import ROOT
+from tests.standin import StandIn
 from tests.tiny import OFF, TINY, inspect, run, run_folder, started, wait_for
 
 LONG = [*TINY, "trainer.max_epochs=1000", "trainer.check_val_every_n_epoch=2"]
@@ -64,6 +65,11 @@ def test_a_killed_run_has_lost_a_second_at_most(tmp_path: Path):
     content = inspect(run_folder(tmp_path))
     assert content["config"]["data_fingerprint"]
     assert content["summary"]["_step"] > 10 and steps > 10
+    with StandIn() as server:
+        sent = run("sync", cwd=tmp_path, **server.env())
+        assert sent.returncode == 0 and "sent and confirmed" in sent.stdout, sent.stdout + sent.stderr
+        [stored] = server.runs.values()
+    assert len(stored.history) > 10
 
 
 @pytest.mark.slow

@@ -106,9 +106,9 @@ def test_no_server_at_the_start(server: StandIn, tmp_path: Path):
     seconds = time.monotonic() - started_at
     assert done.returncode == 0, done.stderr
     assert "no answer within 4 s" in done.stderr and "recording offline" in done.stderr
-    [line] = [line for line in done.stderr.splitlines() if "wandb sync" in line]
-    folder = next(p for p in run_folder(tmp_path).glob("wandb/offline-run-*"))
-    assert f"wandb sync {folder.relative_to(tmp_path)}" in line
+    [first, last] = [line for line in done.stderr.splitlines() if "wandb sync" in line]
+    [folder] = [p for p in run_folder(tmp_path).glob("wandb/*run-*") if not p.is_symlink()]
+    assert "no answer" in first and all(f"wandb sync {folder.relative_to(tmp_path)}" in line for line in (first, last))
     assert seconds < 60, "a bounded wait"
     server.mood = "up"
     sent = sync(tmp_path, server)
@@ -126,7 +126,7 @@ def test_an_outage_in_mid_run_that_lasts(server: StandIn, mood: str, tmp_path: P
     assert process.returncode == 0, stderr
     assert "did not take everything within 6 s" in stderr and "wandb sync --include-online" in stderr
     first, last = (_clock(stderr, words) for words in ("epoch 1/2", "to upload the rest"))
-    assert last - first < 25, "an epoch, the test and the end: neither waits for the network beyond the 6 s"
+    assert last - first < 45, "an epoch, the test and the end on a busy machine: the wait for the network is 6 s"
     [stored] = server.runs.values()
     assert not stored.complete
     assert json.loads((run_folder(tmp_path) / "wandb_run.json").read_text())["state"] == "incomplete"
