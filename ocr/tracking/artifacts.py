@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import wandb
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
-import wandb
 from ocr.errors import first_line
 from ocr.tracking.record import relative
 from ocr.tracking.secrets import Redactor

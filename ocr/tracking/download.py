@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import wandb
+
 from ocr.errors import UserError, first_line
 from ocr.tracking.artifacts import safe_name
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import wandb
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 
-import wandb
 from ocr.errors import first_line
 from ocr.tracking.artifacts import Artifacts
 from ocr.tracking.ending import TAGS, Ending, ending_of, signals_raise

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import wandb
 from omegaconf import DictConfig, OmegaConf
 
-import wandb
 from ocr.errors import UserError, first_line
 from ocr.tracking.credentials import key_fault, stored_key
 from ocr.tracking.ending import TAGS

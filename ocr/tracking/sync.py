@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+
 from ocr.errors import first_line
 from ocr.tracking.artifacts import STAGED, StagedArtifact, read_staged, write_staged
 from ocr.tracking.record import relative
@@ -39,10 +40,6 @@ class LocalRun:
     def shown(self) -> str:
         """How it is called in a list."""
         return relative(self.folder)
-
-    @property
-    def offline(self) -> bool:
-        return self.folder.name.startswith("offline-run-")
 
     @property
     def active(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,15 +45,6 @@ def batch(found: list[list], truth: list[list]) -> tuple[dict[str, Any], dict[st
     return {"images": images, "sizes": [(128, 96)] * len(truth), "truths": truths, "names": names}, outputs
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[wandb.Run]:
-    """A real run, offline."""
-    run = wandb.init(mode="offline", dir=str(tmp_path), settings=wandb.Settings(silent=True, console="off"))
-    yield run
-    run.finish()
-    wandb.teardown()
-
-
 def logged(run: wandb.Run) -> dict[str, Any]:
     """The newest value under every key."""
     return {k: dict(v) if hasattr(v, "keys") else v for k, v in dict(run.summary).items() if not k.startswith("_")}
@@ -77,13 +67,13 @@ def one_pass(callback: ProblemBatches, batches: list, module: Any) -> None:
     callback.on_validation_epoch_end(TRAINER, module)
 
 
-def test_the_worst_batches_below_the_threshold_under_the_documented_keys(run, module):
+def test_the_worst_batches_below_the_threshold_under_the_documented_keys(offline_run, module):
     good = batch([[HIT]], [[HIT]])
     half = batch([[HIT]], [[HIT, MISS]])
     third = batch([[HIT], []], [[HIT], [HIT, MISS]])
     none = batch([[], [], []], [[HIT], [HIT], [MISS]])
-    one_pass(ProblemBatches(run, PerBatchImages(**SETTINGS), Redactor({})), [good, half, third, none], module)
-    values = logged(run)
+    one_pass(ProblemBatches(offline_run, PerBatchImages(**SETTINGS), Redactor({})), [good, half, third, none], module)
+    values = logged(offline_run)
     names = ("images", "count", "recall", "precision", "hmean")
     wanted = {f"problematic_batch_{idx}_{name}" for idx in (2, 3) for name in names}
     assert {key for key in values if key.startswith("problematic_batch_")} == wanted
@@ -94,20 +84,20 @@ def test_the_worst_batches_below_the_threshold_under_the_documented_keys(run, mo
     pictures = values["problematic_batch_2_images"]
     assert pictures["format"] == "jpg" and max(pictures["width"], pictures["height"]) == 64
     assert pictures["captions"][0] == "batch 2, recall 0.333: image_2_1.jpg, recall 0.000", "the worst image first"
-    assert list(Path(run.dir).glob("media/images/problematic_batch_2_images_*.jpg"))
+    assert list(Path(offline_run.dir).glob("media/images/problematic_batch_2_images_*.jpg"))
 
 
-def test_a_time_budget_of_nothing_logs_nothing_and_says_so(run, module):
+def test_a_time_budget_of_nothing_logs_nothing_and_says_so(offline_run, module):
     limits = PerBatchImages(**{**SETTINGS, "seconds": 0.0})
-    one_pass(ProblemBatches(run, limits, Redactor({})), [batch([[]], [[HIT]])] * 4, module)
-    values = logged(run)
+    one_pass(ProblemBatches(offline_run, limits, Redactor({})), [batch([[]], [[HIT]])] * 4, module)
+    values = logged(offline_run)
     assert not any("images" in key for key in values)
     assert values["problematic_batches/left_out"] == 4
 
 
-def test_nothing_is_logged_when_every_batch_is_read(run, module):
-    one_pass(ProblemBatches(run, PerBatchImages(**SETTINGS), Redactor({})), [batch([[HIT]], [[HIT]])], module)
-    assert logged(run) == {}
+def test_nothing_is_logged_when_every_batch_is_read(offline_run, module):
+    one_pass(ProblemBatches(offline_run, PerBatchImages(**SETTINGS), Redactor({})), [batch([[HIT]], [[HIT]])], module)
+    assert logged(offline_run) == {}
 
 
 def test_three_colours_that_colour_blind_readers_tell_apart():
@@ -143,16 +133,16 @@ def as_seen(srgb: np.ndarray, vision: str) -> np.ndarray:
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
 
 
-def test_the_table_has_the_worst_images_of_the_newest_pass(run, module):
+def test_the_table_has_the_worst_images_of_the_newest_pass(offline_run, module):
     worst = WorstImages(3, Redactor({}))
     for _ in range(2):
         worst.on_validation_epoch_start(TRAINER, module)
         for idx, (content, outputs) in enumerate([batch([[HIT]], [[HIT]]), batch([[HIT], []], [[HIT, MISS], [HIT]]),
                                                   batch([[WRONG]], [[HIT]])]):  # fmt: skip
             worst.on_validation_batch_end(TRAINER, module, outputs, content, idx)
-    worst.write_table(run)
-    assert logged(run)["worst_images"]["nrows"] == 3
-    [path] = Path(run.dir).glob("media/table/worst_images*.table.json")
+    worst.write_table(offline_run)
+    assert logged(offline_run)["worst_images"]["nrows"] == 3
+    [path] = Path(offline_run.dir).glob("media/table/worst_images*.table.json")
     table = json.loads(path.read_text())
     rows = [dict(zip(table["columns"], row)) for row in table["data"]]
     assert [(r["batch"], r["hmean"]) for r in rows] == [(1, 0), (2, 0), (1, pytest.approx(2 / 3))]

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -162,30 +161,20 @@ def test_documented_import_path():
     assert {"finalize_run", "generate_run_name", "load_env_variables"} <= set(wandb_utils.__all__)
 
 
-@pytest.fixture
-def in_progress(tmp_path: Path) -> Iterator[wandb.Run]:
-    """A real run, offline."""
-    run = wandb.init(mode="offline", dir=str(tmp_path), name="ann_x_SCORE_PLACEHOLDER", reinit="finish_previous",
-                     settings=wandb.Settings(silent=True, console="off"))  # fmt: skip
-    define_metrics(run)
-    yield run
-    run.finish()
-    wandb.teardown()
-
-
-def test_finalize_run_is_idempotent_and_leaves_out_what_is_not_finite(in_progress: wandb.Run):
+def test_finalize_run_is_idempotent_and_leaves_out_what_is_not_finite(offline_run: wandb.Run):
+    define_metrics(offline_run)
     for step, value in enumerate((0.3, 0.9, 0.5)):
-        in_progress.log({"val/hmean": value, "trainer/global_step": step})
+        offline_run.log({"val/hmean": value, "trainer/global_step": step})
     metrics = {"val/hmean": 0.9, "test/hmean": 0.8125, "train/loss": float("nan"), "x": float("inf"), "y": "text"}
     for _ in range(2):
         finalize_run(metrics)
-        assert in_progress.name == "ann_x_hmean0.8125"
-        summary = dict(in_progress.summary)
+        assert offline_run.name == "ann_x_hmean0.8125"
+        summary = dict(offline_run.summary)
         assert summary["val/hmean"] == 0.9 and summary["best/val/hmean"] == 0.9 and summary["test/hmean"] == 0.8125
         assert summary["left_out"] == ["train/loss", "x", "y"] and not {"train/loss", "x", "y"} & set(summary)
-        assert summary["final_run_name"] == in_progress.name
+        assert summary["final_run_name"] == offline_run.name
     finalize_run({"val/cleval_hmean": 0.5}, metric_label="cleval", metric_keys=("val/cleval_hmean",))
-    assert in_progress.name.endswith("cleval0.5000")
+    assert offline_run.name.endswith("cleval0.5000")
 
 
 def test_finalize_run_without_a_run_does_nothing():

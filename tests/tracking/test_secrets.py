@@ -134,8 +134,8 @@ def test_settings_on_disk_are_cleaned_in_place(tmp_path: Path):
 
 
 def test_home_and_login_are_hidden_on_request():
-    environment = {"HOME": "/home/zelda", "USER": "zelda"}
-    text = "/home/zelda/data and /home/zeldas, by zelda_sroie"
+    environment = {"HOME": "/users/zelda", "USER": "zelda"}
+    text = "/users/zelda/data and /users/zeldas, by zelda_sroie"
     assert Redactor(environment).text(text) == text
-    assert Redactor(environment, private=True).text(text) == "~/data and /home/zeldas, by user_sroie"
-    assert os.environ.get("HOME") != "/home/zelda"
+    assert Redactor(environment, private=True).text(text) == "~/data and /users/zeldas, by user_sroie"
+    assert os.environ.get("HOME") != "/users/zelda"
