@@ -69,7 +69,8 @@ def _comes_from_interrupt(error: BaseException) -> bool:
 def signals_raise() -> Iterator[None]:
     """SIGTERM and SIGHUP raise :class:`Terminated` inside, so that the job is ended in good order.
 
-    A second one, and a Ctrl-C while the end is under way, ends the process as usual.
+    A second one, and a Ctrl-C while the end is under way, ends the process as usual. A signal that is ignored, as
+    ``nohup`` does with SIGHUP, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -79,7 +80,8 @@ def signals_raise() -> Iterator[None]:
         signal.signal(signum, signal.SIG_DFL)
         raise Terminated(signum)
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocr.tracking.ending import Ending, Terminated, ending_of
+from ocr.tracking.ending import Ending, Terminated, ending_of, signals_raise
 from tests.conftest import ROOT
 from tests.standin import StandIn
 from tests.tiny import OFF, TINY, inspect, run, run_folder, started, wait_for
@@ -79,6 +79,20 @@ def test_signals_end_a_job_without_wandb_alike(tmp_path: Path):
         os.kill(process.pid, signal.SIGTERM)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143 and "terminated by SIGTERM" in stderr and "Traceback" not in stderr
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    """``nohup python runners/train.py`` goes on when its terminal is closed."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_raise():
+            signal.raise_signal(signal.SIGHUP)
+            with pytest.raises(Terminated) as caught:
+                signal.raise_signal(signal.SIGTERM)
+            assert caught.value.code == 143
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_endings():

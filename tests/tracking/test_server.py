@@ -87,6 +87,7 @@ def test_an_online_run_its_test_and_its_download(server: StandIn, tmp_path: Path
     assert best.id in test_run.used, "the lineage leads to the version that training made"
     assert test_run.summary["test/hmean"] == pytest.approx(stored.summary["test/hmean"])
     assert "problematic_batch_0_recall" in test_run.summary
+    assert test_run.config["split"] == "test" and test_run.config["command"].startswith("python runners/test.py ckpt")
     assert "_test-synthetic_dbnet_mobilenetv3-small-050_hmean" in test_run.fields["displayName"]
 
     shutil.rmtree(folder)
