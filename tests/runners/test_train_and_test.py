@@ -168,7 +168,7 @@ def test_two_processes_score_as_one(trained: Path):
     assert alone["test/hmean"] == metrics["test/hmean"]
 
 
-@pytest.mark.parametrize("choice", ["fdr", "limit", "overfit", "profiler"])
+@pytest.mark.parametrize("choice", ["fdr", "overfit", "profiler"])  # the last one includes limit
 def test_debug_configs(choice: str, tmp_path: Path):
     extra = ["trainer.max_epochs=2"] if choice == "overfit" else []
     arguments = [a for a in TINY if not a.startswith("trainer.max_epochs")]
