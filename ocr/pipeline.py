@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ocr.errors import UserError
+from ocr.geometry import UNCLIPS, check_amount
+
+FORMAT_VERSION = 2  # 1: kernels were measured from pixel centres, one pixel too small
 
 
 def _positive(owner: object, *names: str) -> None:
@@ -67,7 +70,8 @@ class PostProcess:
     Attributes:
         thresh: a pixel belongs to text when its probability is above this.
         box_thresh: a contour is kept when the mean probability inside it is at least this.
-        unclip_ratio: the contour is grown by area * ratio / perimeter (Liao et al. 2020, section 3.5).
+        unclip: how a kernel is grown, see :mod:`ocr.geometry`.
+        unclip_ratio: the amount that this takes: u of ``ratio``, r of ``exact``, the share of ``height``.
         min_size: contours and boxes with a shorter side below this many network pixels are dropped.
         max_candidates: at most this many contours per image are looked at, the largest first.
         shape: "quad" for minimum-area rectangles, "polygon" for outlines.
@@ -75,6 +79,7 @@ class PostProcess:
 
     thresh: float
     box_thresh: float
+    unclip: str
     unclip_ratio: float
     min_size: float
     max_candidates: int
@@ -82,7 +87,8 @@ class PostProcess:
 
     def __post_init__(self) -> None:
         _share(self, "thresh", "box_thresh")
-        _positive(self, "unclip_ratio", "min_size", "max_candidates")
+        _positive(self, "min_size", "max_candidates")
+        check_amount("PostProcess.unclip", self.unclip, UNCLIPS, self.unclip_ratio)
         if self.shape not in ("quad", "polygon"):
             raise UserError(f"PostProcess.shape must be quad or polygon, got {self.shape!r}")
 
@@ -92,16 +98,20 @@ class Pipeline:
     """Resize policy, normalisation and post-processing of one detector.
 
     Attributes:
-        mean, std: per channel (R, G, B), on pixel values scaled to 0..1.
+        mean, std: per channel, in the network's order, on pixel values scaled to 0..1.
+        channels: the order that the network takes, "rgb" or "bgr".
     """
 
     resize: ResizePolicy
     postprocess: PostProcess
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    format_version: int = field(default=1)
+    channels: str = "rgb"
+    format_version: int = field(default=FORMAT_VERSION)
 
     def __post_init__(self) -> None:
+        if self.channels not in ("rgb", "bgr"):
+            raise UserError(f"Pipeline.channels must be rgb or bgr, got {self.channels!r}")
         object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
         object.__setattr__(self, "std", tuple(float(v) for v in self.std))
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -118,14 +128,18 @@ class Pipeline:
         """Inverse of :meth:`to_dict`.
 
         Raises:
-            UserError: a key is missing or unknown, or a value is out of range.
+            UserError: a key is missing or unknown, a value is out of range, or the version is another.
         """
+        if (version := plain.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
+            raise UserError(
+                f"its pipeline has format {version}, this code {FORMAT_VERSION}: boxes would differ; train it again"
+            )
         return cls(
             resize=_build(ResizePolicy, plain.get("resize")),
             postprocess=_build(PostProcess, plain.get("postprocess")),
             mean=plain["mean"],
             std=plain["std"],
-            format_version=int(plain.get("format_version", 1)),
+            channels=plain.get("channels", "rgb"),
         )
 
 

@@ -33,7 +33,9 @@ def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def pipeline() -> Pipeline:
     return Pipeline(
         ResizePolicy(long_side=320, multiple=32, max_upscale=2.0),
-        PostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=2.0, min_size=3, max_candidates=1000, shape="quad"),
+        PostProcess(
+            thresh=0.3, box_thresh=0.5, unclip="ratio", unclip_ratio=2.0, min_size=3, max_candidates=1000, shape="quad"
+        ),
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
     )

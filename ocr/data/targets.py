@@ -1,7 +1,7 @@
 """Training targets of Differentiable Binarization (Liao et al. 2020, section 3.4; 2022, section 3.5).
 
-A text polygon of area A and perimeter L is shrunk by D = A (1 - r^2) / L to its kernel, and grown by the same D;
-between the two the threshold map falls linearly from its maximum on the outline to its minimum at distance D.
+A text polygon is shrunk by a distance D to its kernel, and grown by the same D, see :mod:`ocr.geometry`; between the
+two the threshold map falls linearly from its maximum on the outline to its minimum at distance D.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 
 from ocr.data.polygons import flatten, to_shapely
-from ocr.errors import UserError
+from ocr.geometry import SHRINKS, check_amount, short_side, shrink_distance
 
 SUBPIXEL_BITS = 4  # cv2 takes vertices as fixed-point numbers with this many fractional bits
 SHRINK_MAP, SHRINK_MASK, THRESH_MAP, THRESH_MASK = range(4)  # channels of the target array
@@ -25,16 +25,17 @@ class TargetMaker:
     """Draws the four target maps of one image.
 
     Attributes:
-        shrink_ratio: r above; 0 < r < 1.
+        shrink: ``area`` for the published offset, ``height`` for a share of the shorter side.
+        shrink_ratio: r of the former, 0 < r < 1 (0.4 in DB), or the share, below 0.5.
         min_text_size: text whose shorter side is below this many network pixels is masked, not learned.
     """
 
+    shrink: str
     shrink_ratio: float
     min_text_size: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.shrink_ratio < 1:
-            raise UserError(f"targets.shrink_ratio must lie between 0 and 1, got {self.shrink_ratio}")
+        check_amount("data.targets.shrink", self.shrink, SHRINKS, self.shrink_ratio)
 
     def __call__(
         self,
@@ -64,7 +65,7 @@ class TargetMaker:
             return maps
         shapes = to_shapely(*flatten(polygons))
         area, perimeter = shapely.area(shapes), shapely.length(shapes)
-        offset = area * (1 - self.shrink_ratio**2) / np.maximum(perimeter, 1e-6)
+        offset = shrink_distance(area, perimeter, self.shrink, self.shrink_ratio)
         kernels = shapely.buffer(shapes, -offset, join_style="mitre", quad_segs=2)
         learned = ~np.asarray(ignore, bool) & (short_side(area, perimeter) >= self.min_text_size)
         learned &= ~shapely.is_empty(kernels)
@@ -78,12 +79,6 @@ class TargetMaker:
         for k in np.flatnonzero(learned):
             _draw_border(maps[THRESH_MAP], maps[THRESH_MASK], polygons[k], float(offset[k]))
         return maps
-
-
-def short_side(area: np.ndarray, perimeter: np.ndarray) -> np.ndarray:
-    """Shorter side of the rectangle that has this area and perimeter."""
-    half = perimeter / 2
-    return (half - np.sqrt(np.maximum(half**2 - 4 * area, 0))) / 2
 
 
 def _fixed_point(polygon: np.ndarray) -> np.ndarray:

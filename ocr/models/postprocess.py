@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import shapely
 
+from ocr.geometry import unclip_distance
 from ocr.pipeline import Pipeline, PostProcess
 from ocr.types import Detections
 
@@ -24,33 +26,66 @@ def detect(probability: np.ndarray, width: int, height: int, pipeline: Pipeline)
     """
     content_w, content_h = pipeline.resize.content_size(width, height)
     polygons, scores = find_polygons(probability[:content_h, :content_w], pipeline.postprocess)
-    scale = np.array([width / content_w, height / content_h])
-    limit = np.array([width, height], np.float64)
-    polygons = [np.clip(p * scale, 0, limit).astype(np.float32) for p in polygons]
+    polygons = to_image(polygons, (content_w, content_h), (width, height))
     order = np.argsort(-np.asarray(scores), kind="stable")
     return Detections([polygons[i] for i in order], np.asarray(scores, np.float32)[order])
 
 
-def find_polygons(probability: np.ndarray, params: PostProcess) -> tuple[list[np.ndarray], list[float]]:
-    """Polygons (N, 2) float64 in the map's continuous pixels, and their scores."""
-    bitmap = (probability > params.thresh).view(np.uint8)
+def to_image(polygons: list[np.ndarray], size: tuple[int, int], original: tuple[int, int]) -> list[np.ndarray]:
+    """Polygons from a map of ``size``, (width, height), to the original image's pixels, clipped to it; float32."""
+    scale = np.array(original, np.float64) / size
+    return [np.clip(p * scale, 0, original).astype(np.float32) for p in polygons]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Kernels of one map, before any is grown or dropped for its score.
+
+    Attributes:
+        contours: int32 (N, 2) each, through pixel centres.
+        centres: float64 (M, 2) of their minimum-area rectangles, in coordinates of pixel centres.
+        sides: float64 (M, 2), lengths of the rectangles with the half pixel that lies outside the contour.
+        angles: float64 (M,), radians, of the first side.
+        scores: float64 (M,), mean probability inside.
+    """
+
+    contours: list[np.ndarray]
+    centres: np.ndarray
+    sides: np.ndarray
+    angles: np.ndarray
+    scores: np.ndarray
+
+    def where(self, keep: np.ndarray) -> Candidates:
+        """Those of a bool (M,)."""
+        contours = [self.contours[k] for k in np.flatnonzero(keep)]
+        return Candidates(contours, self.centres[keep], self.sides[keep], self.angles[keep], self.scores[keep])
+
+
+def find_polygons(probability: np.ndarray, params: PostProcess) -> tuple[list[np.ndarray], np.ndarray]:
+    """Polygons (N, 2) float64 in the map's continuous pixels, and their scores float64 (M,)."""
+    found = find_candidates(probability, params.thresh, params.min_size, params.max_candidates)
+    found = found.where(found.scores >= params.box_thresh)
+    polygons, kept = grow(found, params)
+    return polygons, found.scores[kept]
+
+
+def find_candidates(probability: np.ndarray, thresh: float, min_size: float, max_candidates: int) -> Candidates:
+    """Connected areas above ``thresh`` of a map, float32 (H, W) in 0..1; see :class:`ocr.pipeline.PostProcess`."""
+    bitmap = (probability > thresh).view(np.uint8)
     contours, _ = cv2.findContours(bitmap, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-    if len(contours) > params.max_candidates:
-        contours = sorted(contours, key=cv2.contourArea, reverse=True)[: params.max_candidates]
-    kept, scores = [], []
+    if len(contours) > max_candidates:
+        contours = sorted(contours, key=cv2.contourArea, reverse=True)[:max_candidates]
+    kept, rectangles, scores = [], [], []
     for contour in contours:
+        centre, (w, h), angle = cv2.minAreaRect(contour)
+        if min(w, h) + 1 < min_size:
+            continue
         contour = contour.reshape(-1, 2)
-        (_, sides, _) = rectangle = cv2.minAreaRect(contour)
-        if min(sides) + 1 < params.min_size:  # a contour runs through pixel centres
-            continue
-        score = mean_inside(probability, contour)
-        if score < params.box_thresh:
-            continue
-        polygon = _grown_quad(rectangle, params) if params.shape == "quad" else _grown_outline(contour, params)
-        if polygon is not None:
-            kept.append(polygon + 0.5)  # from pixel centres to continuous coordinates
-            scores.append(score)
-    return kept, scores
+        kept.append(contour)
+        rectangles.append((*centre, w + 1, h + 1, np.deg2rad(angle)))
+        scores.append(mean_inside(probability, contour))
+    table = np.array(rectangles, np.float64).reshape(-1, 5)
+    return Candidates(kept, table[:, :2], table[:, 2:4], table[:, 4], np.array(scores, np.float64))
 
 
 def mean_inside(probability: np.ndarray, contour: np.ndarray) -> float:
@@ -62,15 +97,27 @@ def mean_inside(probability: np.ndarray, contour: np.ndarray) -> float:
     return cv2.mean(probability[y0:y1, x0:x1], mask)[0]
 
 
-def _grown_quad(rectangle: tuple, params: PostProcess) -> np.ndarray | None:
-    """The minimum-area rectangle moved out by area * ratio / perimeter on all sides, float64 (4, 2)."""
-    centre, (w, h), angle = rectangle
-    w, h = max(w, 1e-3), max(h, 1e-3)
-    distance = w * h * params.unclip_ratio / (2 * (w + h))
-    w, h = w + 2 * distance, h + 2 * distance
-    if min(w, h) < params.min_size:
-        return None
-    return cv2.boxPoints((centre, (w, h), angle)).astype(np.float64)
+def grow(found: Candidates, params: PostProcess) -> tuple[list[np.ndarray], np.ndarray]:
+    """Kernels to text polygons, float64 (N, 2) in continuous pixels; and which of them gave one, bool (M,)."""
+    if params.shape == "quad":
+        quads, kept = _grown_quads(found, params)
+        return list(quads + 0.5), kept
+    outlines = [_grown_outline(contour, params) for contour in found.contours]
+    return [p + 0.5 for p in outlines if p is not None], np.array([p is not None for p in outlines], bool)
+
+
+def _grown_quads(found: Candidates, params: PostProcess) -> tuple[np.ndarray, np.ndarray]:
+    """Minimum-area rectangles moved out on all sides, (M, 4, 2)."""
+    distance = unclip_distance(
+        found.sides.prod(axis=1), 2 * found.sides.sum(axis=1), params.unclip, params.unclip_ratio
+    )
+    sides = found.sides + 2 * distance[:, None]
+    kept = sides.min(axis=1, initial=np.inf) >= params.min_size
+    cos, sin = np.cos(found.angles[kept]), np.sin(found.angles[kept])
+    along = np.stack([cos, sin], axis=1) * sides[kept, :1] / 2
+    across = np.stack([-sin, cos], axis=1) * sides[kept, 1:] / 2
+    corners = [-along - across, along - across, along + across, across - along]
+    return found.centres[kept, None] + np.stack(corners, axis=1), kept
 
 
 def _grown_outline(contour: np.ndarray, params: PostProcess) -> np.ndarray | None:
@@ -79,12 +126,11 @@ def _grown_outline(contour: np.ndarray, params: PostProcess) -> np.ndarray | Non
     outline = cv2.approxPolyDP(contour, 0.002 * length, True).reshape(-1, 2)
     if len(outline) < 3:
         return None
-    shape = shapely.Polygon(outline)
-    if not shape.is_valid:
-        shape = shape.buffer(0)
+    shape = shapely.Polygon(outline).buffer(0.5, join_style="mitre")
     if shape.is_empty or not shape.length:
         return None
-    grown = shape.buffer(shape.area * params.unclip_ratio / shape.length, quad_segs=2)
+    distance = unclip_distance(shape.area, shape.length, params.unclip, params.unclip_ratio)
+    grown = shape.buffer(distance, quad_segs=2)
     if not isinstance(grown, shapely.Polygon):
         return None
     (_, sides, _) = cv2.minAreaRect(shapely.get_coordinates(grown).astype(np.float32))

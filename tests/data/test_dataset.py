@@ -26,7 +26,7 @@ def make_data(pipeline, **changes) -> DetectionData:
         test=[{"format": "synthetic", "count": 3, "seed": 2}],
         root=None, batch_size=2, eval_batch_size=2, num_workers=0, strict=False,
         geometry=RandomGeometry((64, 96), (0.5, 1), (1, 1), 5, 1.0),
-        light=RandomLight(0.1, 0.1, 0.1, 0.1, 0.1, 3), targets=TargetMaker(0.4, 3), seed=3,
+        light=RandomLight(0.1, 0.1, 0.1, 0.1, 0.1, 3), targets=TargetMaker("area", 0.4, 3), seed=3,
     )  # fmt: skip
     return DetectionData(pipeline=pipeline, **(settings | changes))
 

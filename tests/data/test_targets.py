@@ -34,7 +34,7 @@ def slow_threshold_map(polygon: np.ndarray, ratio: float, size: int) -> np.ndarr
 @pytest.mark.parametrize("angle", [0, 7, 30, 90])
 def test_maps_follow_the_formula(angle: float):
     polygon = rectangle(30, 50, 70, 24, angle)
-    maps = TargetMaker(0.4, 4)([polygon], np.array([False]), 128, 128)
+    maps = TargetMaker("area", 0.4, 4)([polygon], np.array([False]), 128, 128)
     shape = shapely.Polygon(polygon)
     offset = shape.area * (1 - 0.16) / shape.length
     kernel = shape.buffer(-offset, join_style="mitre")
@@ -51,7 +51,7 @@ def test_maps_follow_the_formula(angle: float):
 
 def test_ignored_and_small_text_is_masked_and_not_learned():
     polygons = [rectangle(10, 10, 40, 12), rectangle(60, 10, 40, 12), rectangle(10, 60, 30, 3)]
-    maps = TargetMaker(0.4, 4)(polygons, np.array([False, True, False]), 96, 128)
+    maps = TargetMaker("area", 0.4, 4)(polygons, np.array([False, True, False]), 96, 128)
     assert maps[SHRINK_MAP][16, 30] == 1 and maps[SHRINK_MASK][16, 30] == 1
     assert maps[SHRINK_MASK][16, 80] == 0 and maps[SHRINK_MAP][:, 60:].sum() == 0
     assert maps[SHRINK_MASK][61, 25] == 0 and maps[SHRINK_MAP][55:].sum() == 0
@@ -59,13 +59,13 @@ def test_ignored_and_small_text_is_masked_and_not_learned():
 
 def test_padding_outside_the_image_is_masked():
     frame = np.array([[0, 0], [50, 0], [50, 40], [0, 40]], np.float32)
-    mask = TargetMaker(0.4, 4)([], np.zeros(0, bool), 64, 64, frame)[SHRINK_MASK]
+    mask = TargetMaker("area", 0.4, 4)([], np.zeros(0, bool), 64, 64, frame)[SHRINK_MASK]
     assert mask[:40, :50].all() and not mask[42:].any() and not mask[:, 52:].any()
 
 
 def test_text_cut_by_the_edge_has_the_kernel_of_the_whole_line():
-    whole = TargetMaker(0.4, 4)([rectangle(20, 20, 100, 16)], np.array([False]), 64, 160)
-    cut = TargetMaker(0.4, 4)([rectangle(-40, 20, 100, 16)], np.array([False]), 64, 160)
+    whole = TargetMaker("area", 0.4, 4)([rectangle(20, 20, 100, 16)], np.array([False]), 64, 160)
+    cut = TargetMaker("area", 0.4, 4)([rectangle(-40, 20, 100, 16)], np.array([False]), 64, 160)
     for channel in range(4):
         if channel != SHRINK_MASK:
             np.testing.assert_array_equal(cut[channel][:, :100], whole[channel][:, 60:])
@@ -75,14 +75,14 @@ def test_random_polygons_anywhere_never_fail():
     rng = np.random.default_rng(0)
     for _ in range(50):
         polygons = [rectangle(*rng.uniform(-80, 140, 2), *rng.uniform(1, 90, 2), rng.uniform(0, 180)) for _ in range(9)]
-        maps = TargetMaker(0.4, 4)(polygons, rng.random(9) < 0.2, 96, 128)
+        maps = TargetMaker("area", 0.4, 4)(polygons, rng.random(9) < 0.2, 96, 128)
         assert maps.shape == (4, 96, 128) and maps[[SHRINK_MAP, SHRINK_MASK, THRESH_MASK]].max() <= 1
 
 
 def test_perfect_maps_come_back_as_the_labels(pipeline):
     """Targets and post-processing are inverse to one another: a perfect network scores 1."""
     polygons = [rectangle(20, 20 + 30 * k, 60 + 25 * k, 18, 3 * k) for k in range(6)]
-    maps = TargetMaker(0.4, 4)(polygons, np.zeros(6, bool), 320, 320)
+    maps = TargetMaker("area", 0.4, 4)(polygons, np.zeros(6, bool), 320, 320)
     found = detect(maps[SHRINK_MAP].astype(np.float32), 320, 320, pipeline)
     metric = DetectionHmean()
     metric.update([found], [Truth(polygons, np.zeros(6, bool))])
@@ -90,14 +90,14 @@ def test_perfect_maps_come_back_as_the_labels(pipeline):
 
 
 def test_shrink_ratio_out_of_range():
-    with pytest.raises(UserError, match="shrink_ratio"):
-        TargetMaker(1.0, 4)
+    with pytest.raises(UserError, match="targets.shrink=area needs a ratio between 0 and 1"):
+        TargetMaker("area", 1.0, 4)
 
 
 def test_a_crowded_crop_takes_less_than_a_step_of_the_smallest_network():
     """50 lines at 640 x 640 without per-pixel Python: well under the 0.1 s that a plain loop would take."""
     polygons = [rectangle(20 + 300 * (k % 2), 10 + 25 * (k // 2), 250, 14, 2) for k in range(50)]
-    make, ignore = TargetMaker(0.4, 4), np.zeros(50, bool)
+    make, ignore = TargetMaker("area", 0.4, 4), np.zeros(50, bool)
     make(polygons, ignore, 640, 640)
     start = cv2.getTickCount()
     for _ in range(5):

@@ -11,7 +11,7 @@ from ocr.errors import UserError
 from ocr.models.postprocess import detect, find_polygons, mean_inside
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
 
-PARAMS = PostProcess(0.3, 0.5, 2.0, 3, 1000, "quad")
+PARAMS = PostProcess(0.3, 0.5, "ratio", 2.0, 3, 1000, "quad")
 
 
 def blob(x: int, y: int, w: int, h: int, value: float = 0.9, size: tuple[int, int] = (200, 300)) -> np.ndarray:
@@ -22,9 +22,8 @@ def blob(x: int, y: int, w: int, h: int, value: float = 0.9, size: tuple[int, in
 
 def test_a_rectangle_grows_by_area_times_ratio_over_perimeter():
     [polygon], [score] = find_polygons(blob(50, 60, 101, 11), PARAMS)
-    w, h = 100, 10  # between the outer pixels' centres
-    distance = w * h * 2.0 / (2 * (w + h))
-    wanted = shapely.box(50.5 - distance, 60.5 - distance, 150.5 + distance, 70.5 + distance)
+    distance = 101 * 11 * 2.0 / (2 * (101 + 11))
+    wanted = shapely.box(50 - distance, 60 - distance, 151 + distance, 71 + distance)
     assert shapely.Polygon(polygon).symmetric_difference(wanted).area < 1e-2
     assert score == pytest.approx(0.9)
 
@@ -90,7 +89,18 @@ def test_strange_maps_do_not_fail(shape: str, fill: float | None):
         assert not polygons
 
 
-@pytest.mark.parametrize("change", [{"thresh": 1.2}, {"box_thresh": -1}, {"unclip_ratio": 0}, {"shape": "circle"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"thresh": 1.2},
+        {"box_thresh": -1},
+        {"unclip_ratio": 0},
+        {"shape": "circle"},
+        {"unclip": "area"},
+        {"unclip": "exact", "unclip_ratio": 1.0},
+        {"unclip": "height", "unclip_ratio": 0.5},
+    ],
+)
 def test_parameters_out_of_range(change: dict):
     with pytest.raises(UserError):
         replace(PARAMS, **change)
@@ -100,6 +110,9 @@ def test_pipeline_survives_plain_types_and_rejects_others():
     pipeline = Pipeline(ResizePolicy(320, 32, 1.0), PARAMS, (0.5,) * 3, (0.2,) * 3)
     plain = pipeline.to_dict()
     assert Pipeline.from_dict(plain) == pipeline
-    plain["postprocess"]["unclip"] = 1
     with pytest.raises(UserError, match="unclip_ratio"):
-        Pipeline.from_dict(plain)
+        Pipeline.from_dict(plain | {"postprocess": plain["postprocess"] | {"clip": 1}})
+    with pytest.raises(UserError, match="format 1"):
+        Pipeline.from_dict(plain | {"format_version": 1})
+    with pytest.raises(UserError, match="channels"):
+        Pipeline.from_dict(plain | {"channels": "grey"})
