@@ -9,20 +9,8 @@ import torch
 from torchmetrics import Metric
 
 from ocr.metrics.matching import Match, match
+from ocr.metrics.scores import scores
 from ocr.types import Detections, Truth
-
-
-def scores(matched: float, detected: float, wanted: float) -> dict[str, float]:
-    """``precision``, ``recall`` and their harmonic mean ``hmean`` from counts; 0 where a ratio has no denominator.
-
-    An image set with no text to find in which nothing was found scores 1 throughout.
-    """
-    if detected == 0 and wanted == 0:
-        return {"precision": 1.0, "recall": 1.0, "hmean": 1.0}
-    precision = matched / detected if detected else 0.0
-    recall = matched / wanted if wanted else 0.0
-    hmean = 2 * precision * recall / (precision + recall) if matched else 0.0
-    return {"precision": precision, "recall": recall, "hmean": hmean}
 
 
 def count(found: Match, ignore: np.ndarray) -> tuple[int, int, int]:
@@ -70,5 +58,6 @@ class DetectionHmean(Metric):
 
     def compute(self) -> dict[str, torch.Tensor]:
         """``precision``, ``recall`` and ``hmean``, float32 scalars."""
-        result = scores(*self.counts.tolist())
+        matched, detected, wanted = self.counts.tolist()
+        result = scores(matched, detected, matched, wanted)
         return {name: torch.tensor(value, dtype=torch.float32) for name, value in result.items()}

@@ -42,6 +42,44 @@ def to_shapes(polygons: Sequence[np.ndarray]) -> np.ndarray:
     return shapes
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """How the detections and the labelled text of one image overlap; every protocol starts from it.
+
+    Attributes:
+        detections, truths: shapely polygons (D,) and (G,).
+        area_d, area_g: float64 (D,), (G,).
+        d, g: int64 (P,), pairs whose bounding boxes meet.
+        shared: float64 (P,), area of their intersection.
+    """
+
+    detections: np.ndarray
+    truths: np.ndarray
+    area_d: np.ndarray
+    area_g: np.ndarray
+    d: np.ndarray
+    g: np.ndarray
+    shared: np.ndarray
+
+    @property
+    def iou(self) -> np.ndarray:
+        """float64 (P,)."""
+        return self.shared / np.maximum(self.area_d[self.d] + self.area_g[self.g] - self.shared, 1e-12)
+
+    def dense(self) -> np.ndarray:
+        """Intersection areas as float64 (G, D)."""
+        table = np.zeros((len(self.truths), len(self.detections)))
+        table[self.g, self.d] = self.shared
+        return table
+
+
+def pair(detections: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Pairs:
+    """Polygons float (N, 2) of one image, in the same pixels, to their overlaps."""
+    found, wanted = to_shapes(detections), to_shapes(truth)
+    d, g, shared = overlaps(found, wanted)
+    return Pairs(found, wanted, shapely.area(found), shapely.area(wanted), d, g, shared)
+
+
 def overlaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of shapes whose bounding boxes meet: (index in a, index in b, area of the intersection)."""
     if not len(a) or not len(b):
@@ -54,9 +92,15 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     return i, j, shapely.area(shapely.intersection(a[i], b[j]))
 
 
-def match(
-    detections: Sequence[np.ndarray], truth: Sequence[np.ndarray], ignore: np.ndarray, threshold: float = 0.5
-) -> Match:
+def on_ignored_text(pairs: Pairs, ignore: np.ndarray) -> np.ndarray:
+    """bool (D,): more than half of the detection lies on one ignored text."""
+    found = np.zeros(len(pairs.detections), bool)
+    covered = pairs.shared > IGNORE_OVERLAP * pairs.area_d[pairs.d]
+    found[pairs.d[covered & ignore[pairs.g]]] = True
+    return found
+
+
+def match_pairs(pairs: Pairs, ignore: np.ndarray, threshold: float = 0.5) -> Match:
     """Match the polygons of one image.
 
     A detection of which more than half lies on one ignored text is left out. The others are matched one to one where
@@ -64,24 +108,25 @@ def match(
     order, as in the ICDAR 2015 evaluation.
 
     Args:
-        detections, truth: polygons float (N, 2) in the same pixels.
+        pairs: see :func:`pair`.
         ignore: bool (G,).
     """
     ignore = np.asarray(ignore, bool)
-    found, wanted = to_shapes(detections), to_shapes(truth)
-    d, g, shared = overlaps(found, wanted)
-    area_d, area_g = shapely.area(found), shapely.area(wanted)
-
-    dont_care = np.zeros(len(found), bool)
-    covered = shared > IGNORE_OVERLAP * area_d[d]
-    dont_care[d[covered & ignore[g]]] = True
-
-    iou = shared / np.maximum(area_d[d] + area_g[g] - shared, 1e-12)
-    good = (iou > threshold) & ~ignore[g] & ~dont_care[d]
-    d, g, iou = d[good], g[good], iou[good]
+    dont_care = on_ignored_text(pairs, ignore)
+    iou = pairs.iou
+    good = (iou > threshold) & ~ignore[pairs.g] & ~dont_care[pairs.d]
+    d, g, iou = pairs.d[good], pairs.g[good], iou[good]
     order = np.lexsort((d, g))
-    result = Match(np.full(len(wanted), -1), np.full(len(found), -1), dont_care, np.zeros(len(wanted)))
+    wanted, found = len(pairs.truths), len(pairs.detections)
+    result = Match(np.full(wanted, -1), np.full(found, -1), dont_care, np.zeros(wanted))
     for k in order.tolist():
         if result.truth[g[k]] < 0 and result.detection[d[k]] < 0:
             result.truth[g[k]], result.detection[d[k]], result.iou[g[k]] = d[k], g[k], iou[k]
     return result
+
+
+def match(
+    detections: Sequence[np.ndarray], truth: Sequence[np.ndarray], ignore: np.ndarray, threshold: float = 0.5
+) -> Match:
+    """:func:`match_pairs` of polygons."""
+    return match_pairs(pair(detections, truth), ignore, threshold)

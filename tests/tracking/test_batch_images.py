@@ -12,8 +12,9 @@ import pytest
 import torch
 import wandb
 
-from ocr.metrics.hmean import count, scores
+from ocr.metrics.hmean import count
 from ocr.metrics.matching import match
+from ocr.metrics.scores import scores
 from ocr.pipeline import Pipeline
 from ocr.tracking.batch_images import FALSE, FOUND, MISSED, ProblemBatches, WorstImages, draw_matches
 from ocr.tracking.schema import PerBatchImages
@@ -24,6 +25,10 @@ from tests.conftest import quad
 SETTINGS = dict(
     enabled=True, recall_threshold=0.8, max_batches=2, max_images=2, max_side=64, seconds=60, table_rows=3
 )  # fmt: skip
+
+
+def plain(matched: float, detected: float, wanted: float) -> dict[str, float]:
+    return scores(matched, detected, matched, wanted)
 
 
 def polygons(*corners: tuple[float, float]) -> list[np.ndarray]:
@@ -37,8 +42,8 @@ def batch(found: list[list], truth: list[list]) -> tuple[dict[str, Any], dict[st
     matches = [match(d.polygons, t.polygons, t.ignore, 0.5) for d, t in zip(detections, truths)]
     counts = [count(m, t.ignore) for m, t in zip(matches, truths)]
     outputs = {
-        "detections": detections, "matches": matches, "scores": scores(*np.sum(counts, axis=0).tolist()),
-        "image_scores": [dict(zip(("matched", "detected", "wanted"), c)) | scores(*c) for c in counts],
+        "detections": detections, "matches": matches, "scores": plain(*np.sum(counts, axis=0).tolist()),
+        "image_scores": [dict(zip(("matched", "detected", "wanted"), c)) | plain(*c) for c in counts],
     }  # fmt: skip
     names = [f"folder/image_{len(t)}_{k}.jpg" for k, t in enumerate(truth)]
     images = [torch.full((96, 128, 3), 255, dtype=torch.uint8) for _ in truth]

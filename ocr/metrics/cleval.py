@@ -1,0 +1,194 @@
+"""CLEval: detection measured in characters (Baek et al. 2020), as the authors' package ``cleval`` 0.1.1 has it.
+
+Each text is as many points on its middle line as it has characters. A detection matches a text whose points it
+holds, one to one, one to many or many to one; found points count, each split and each merge costs one character, and
+a detection that matches nothing counts as the characters that its shape has room for. Pooled over images, that is the
+published metric; the mean of the images' own scores is what a receipt competition ranks by.
+
+Where the package works with quads cut to whole pixels, polygons are used as they are here. Text without a
+transcription, which the package cannot take, has the number of characters that it gives to don't-care text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import shapely
+import torch
+from torchmetrics import Metric
+
+from ocr.metrics.matching import Pairs, pair
+from ocr.metrics.scores import scores
+from ocr.types import Detections, Truth
+
+AREA_PRECISION = 0.3
+VERTICAL = 0.5  # below this width / height text runs downwards
+MOST_CHARACTERS = 10  # of text whose length is guessed from its shape
+GRANULARITY = 1.0  # characters that a split or a merge costs
+
+
+def aspect_ratios(polygons: Sequence[np.ndarray]) -> np.ndarray:
+    """Width / height, float64 (M,): mean opposite sides of quads; of others, of the minimum-area rectangle."""
+    ratios = np.ones(len(polygons))
+    quads = [k for k, p in enumerate(polygons) if len(p) == 4]
+    if quads:
+        corners = np.stack([polygons[k] for k in quads]).astype(np.float64)
+        start = corners.sum(axis=2).argmin(axis=1)
+        corners = np.take_along_axis(corners, ((start[:, None] + np.arange(4)) % 4)[..., None], axis=1)
+        sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
+        pairs = sides[:, :2] + sides[:, 2:]
+        x_first = np.abs(corners[:, 1] - corners[:, 0])  # the first side is the horizontal one when clockwise
+        flip = x_first[:, 1] > x_first[:, 0]
+        across = np.where(flip[:, None], pairs[:, ::-1], pairs) / 2
+        ratios[quads] = (across[:, 0] + 1e-5) / (across[:, 1] + 1e-5)
+    for k, polygon in enumerate(polygons):
+        if len(polygon) != 4:
+            (_, (w, h), angle) = cv2.minAreaRect(np.asarray(polygon, np.float32))
+            w, h = (h, w) if 45 < angle % 180 < 135 else (w, h)
+            ratios[k] = (w + 1e-5) / (h + 1e-5)
+    return ratios
+
+
+def guessed_length(ratio: float) -> int:
+    """Characters of text whose transcription is unknown, from its aspect ratio."""
+    return min(round(0.5 + max(ratio, 1 / ratio)), MOST_CHARACTERS)
+
+
+def character_centres(polygon: np.ndarray, length: int, ratio: float) -> np.ndarray:
+    """Points on the middle line, float64 (length, 2).
+
+    Args:
+        polygon: (N, 2), clockwise from the top left; the first half of the points is the upper edge. Of an odd number
+            of points the minimum-area rectangle is taken.
+        length: how many.
+        ratio: width / height; below :data:`VERTICAL` a quad is read from top to bottom.
+    """
+    points = np.asarray(polygon, np.float64)
+    if len(points) % 2:
+        points = cv2.boxPoints(cv2.minAreaRect(points.astype(np.float32))).astype(np.float64)
+        points = np.roll(points, -int(points.sum(axis=1).argmin()), axis=0)
+    if len(points) == 4 and ratio < VERTICAL:
+        points = np.roll(points, 1, axis=0)
+    half = len(points) // 2
+    share = (np.arange(length) + 0.5) / length
+    edges = [_along(edge, share) for edge in (points[:half], points[half:][::-1])]
+    return (edges[0] + edges[1]) / 2
+
+
+def _along(line: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Points at shares of a polyline's vertices' way, float64 (K, 2)."""
+    place = share * (len(line) - 1)
+    return np.stack([np.interp(place, np.arange(len(line)), line[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def cleval(pairs: Pairs, detections: Detections, truth: Truth) -> np.ndarray:
+    """What one image adds, in characters: float64 (5,).
+
+    Returns:
+        (found, merges, in detections, splits, in texts); precision is (found - merges) / in detections, recall
+        (found - splits) / in texts.
+    """
+    ignore = np.asarray(truth.ignore, bool)
+    texts, found = len(truth.polygons), len(detections)
+    ratio_g, ratio_d = aspect_ratios(truth.polygons), aspect_ratios(detections.polygons)
+    strings = truth.texts or [""] * texts
+    lengths = [guessed_length(r) if skip or not text else len(text) for r, skip, text in zip(ratio_g, ignore, strings)]
+    centres = [character_centres(p, n, r) for p, n, r in zip(truth.polygons, lengths, ratio_g)]
+    owner = np.repeat(np.arange(texts), lengths)
+    inside = _inside(pairs, np.concatenate(centres) if centres else np.zeros((0, 2)), owner)  # (D, C)
+    held = np.zeros((texts, found), np.int64)
+    np.add.at(held, owner, inside.T)
+
+    shared = _less_ignored(pairs, ignore)
+    precision = np.where(pairs.area_d > 0, shared / np.maximum(pairs.area_d, 1e-12), 0.0)
+    enough = precision >= AREA_PRECISION
+    skip = (enough[ignore]).any(axis=0)
+    skip |= (precision[ignore] * (held[ignore] > 0)).sum(axis=0) >= AREA_PRECISION
+    both = ~ignore[:, None] & ~skip[None]
+
+    touch = enough & (held > 0)
+    matched = touch & (touch.sum(axis=1) == 1)[:, None] & (touch.sum(axis=0) == 1)[None] & both
+    split = touch & both
+    matched |= split & (split.sum(axis=1) >= 2)[:, None]
+    merged = (held > 0) & both
+    many = (merged.sum(axis=0) >= 2) & ((precision * merged).sum(axis=0) >= AREA_PRECISION)
+    matched |= merged & many[None]
+
+    counted = inside & matched[owner].T  # (D, C)
+    right = float(counted.any(axis=0).sum())
+    merges, splits = (GRANULARITY * np.maximum(matched.sum(axis=axis) - 1, 0).sum() for axis in (0, 1))
+    lost = ~skip & ~matched.any(axis=0)
+    guessed = sum(min(round(0.5 + 1 / (1e-5 + r)), MOST_CHARACTERS) for r in ratio_d[lost])
+    wanted = sum(n for n, unseen in zip(lengths, ignore) if not unseen)
+    return np.array([right, merges, counted.sum() + guessed, splits, wanted], np.float64)
+
+
+def character_scores(found: float, merges: float, detected: float, splits: float, wanted: float) -> dict[str, float]:
+    """Precision, recall and hmean from what :func:`cleval` returns, of one image or summed."""
+    return scores(max(0.0, found - merges), detected, max(0.0, found - splits), wanted)
+
+
+def _inside(pairs: Pairs, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """bool (D, C): which characters lie in which detection; only boxes that meet are looked at."""
+    inside = np.zeros((len(pairs.detections), len(points)), bool)
+    first = np.searchsorted(owner, pairs.g, side="left")
+    count = np.searchsorted(owner, pairs.g, side="right") - first
+    d = np.repeat(pairs.d, count)
+    c = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
+    if len(d):
+        shapely.prepare(pairs.detections)
+        inside[d, c] = shapely.intersects_xy(pairs.detections[d], points[c])
+    return inside
+
+
+def _less_ignored(pairs: Pairs, ignore: np.ndarray) -> np.ndarray:
+    """Intersection areas (G, D), ignored text without the parts that counted text covers."""
+    shared = pairs.dense()
+    if not ignore.any() or ignore.all():
+        return shared
+    text = shapely.union_all(pairs.truths[~ignore])
+    cut = np.flatnonzero(ignore & shapely.intersects(pairs.truths, text))
+    for k in cut:
+        rest = shapely.difference(pairs.truths[k], text)
+        touched = np.flatnonzero(shared[k] > 0)
+        shared[k, touched] = shapely.area(shapely.intersection(pairs.detections[touched], rest))
+    return shared
+
+
+class CLEval(Metric):
+    """Pooled over images and ranks, and as the mean over images.
+
+    >>> import numpy as np
+    >>> word = np.array([[0, 0], [40, 0], [40, 10], [0, 10]], np.float32)
+    >>> metric = CLEval()
+    >>> metric.update([Detections([word * (0.5, 1)], np.ones(1))], [Truth([word], np.zeros(1, bool), ["text"])])
+    >>> {name: round(value.item(), 2) for name, value in metric.compute().items()}
+    {'precision': 1.0, 'recall': 0.5, 'hmean': 0.67, 'image_hmean': 0.67}
+    """
+
+    full_state_update = False
+    higher_is_better = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(5, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(
+        self, detections: Sequence[Detections], truths: Sequence[Truth], pairs: Sequence[Pairs] | None = None
+    ) -> None:
+        """Add images, one entry each in all lists; ``pairs`` where they are known already."""
+        if pairs is None:
+            pairs = [pair(d.polygons, t.polygons) for d, t in zip(detections, truths, strict=True)]
+        rows = np.array([cleval(p, d, t) for p, d, t in zip(pairs, detections, truths)]).reshape(-1, 5)
+        means = [character_scores(*row)["hmean"] for row in rows.tolist()]
+        self.sums += torch.as_tensor(rows.sum(axis=0), dtype=self.sums.dtype, device=self.sums.device)
+        self.images += torch.tensor([sum(means), len(means)], dtype=self.images.dtype, device=self.images.device)
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """``precision``, ``recall``, ``hmean`` (pooled) and ``image_hmean`` (mean over images), float32 scalars."""
+        total, images = self.images.tolist()
+        result = character_scores(*self.sums.tolist()) | {"image_hmean": total / images if images else 0.0}
+        return {name: torch.tensor(value, dtype=torch.float32) for name, value in result.items()}

@@ -1,0 +1,20 @@
+"""Precision, recall and their harmonic mean from counts."""
+
+from __future__ import annotations
+
+
+def scores(precision_sum: float, detected: float, recall_sum: float, wanted: float) -> dict[str, float]:
+    """``precision``, ``recall`` and their harmonic mean ``hmean``; 0 where a ratio has no denominator.
+
+    An image set with no text to find in which nothing was found scores 1 throughout.
+
+    Args:
+        precision_sum, detected: what the detections earned, of how many.
+        recall_sum, wanted: what the labelled texts earned, of how many.
+    """
+    if detected == 0 and wanted == 0:
+        return {"precision": 1.0, "recall": 1.0, "hmean": 1.0}
+    precision = precision_sum / detected if detected else 0.0
+    recall = recall_sum / wanted if wanted else 0.0
+    total = precision + recall
+    return {"precision": precision, "recall": recall, "hmean": 2 * precision * recall / total if total else 0.0}
