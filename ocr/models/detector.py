@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import nn
 
 from ocr.models.backbone import TimmBackbone
+from ocr.models.maps import Maps
 from ocr.models.neck import FPN
-
-
-class Maps(NamedTuple):
-    """What the network says of a batch: logits float (B, 1, H, W); ``threshold`` only in training."""
-
-    probability: torch.Tensor
-    threshold: torch.Tensor | None
 
 
 class MapHead(nn.Sequential):
@@ -74,6 +66,15 @@ class DBDetector(nn.Module):
     def forward(self, x: torch.Tensor) -> Maps:
         """float (B, 3, H, W), normalised, H and W multiples of the coarsest stride, to logits (B, 1, H, W)."""
         return self.head(self.neck(self.backbone(x)))
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by part, for learning rates of their own."""
+        return {
+            "backbone": [*self.backbone.parameters()],
+            "neck": [*self.neck.parameters()],
+            "head": [*self.head.probability.parameters()],
+            "threshold": [*self.head.threshold.parameters()],
+        }
 
 
 def _init_weights(module: nn.Module) -> None:

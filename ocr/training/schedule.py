@@ -1,11 +1,13 @@
-"""AdamW, and its learning rate per step: linear warm-up, then cosine or polynomial decay."""
+"""The optimizer, and its learning rate per step: linear warm-up, then cosine or polynomial decay."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from timm.optim import Lamb
 from torch import nn
 
 from ocr.errors import UserError
@@ -16,6 +18,8 @@ class OptimizerConfig:
     """Settings of the optimizer.
 
     Attributes:
+        kind: ``adamw``, or ``lamb`` (You et al. 2020), whose step is a share of each tensor's norm: for networks whose
+            batch norms were folded, so that one tensor's weights are thousands of times another's.
         lr: peak learning rate.
         weight_decay: on matrices and kernels; biases and norms have none.
         betas: of AdamW.
@@ -23,8 +27,10 @@ class OptimizerConfig:
         warmup_share: share of all steps in which the rate rises linearly from 0.
         power: of the polynomial (0.9 in DB).
         final_share: the rate ends at this share of the peak.
+        lr_shares: factors on the rate for parts of the network, by name: those of its ``parts()``.
     """
 
+    kind: str
     lr: float
     weight_decay: float
     betas: tuple[float, float]
@@ -32,8 +38,11 @@ class OptimizerConfig:
     warmup_share: float
     power: float
     final_share: float
+    lr_shares: Mapping[str, float]
 
     def __post_init__(self) -> None:
+        if self.kind not in ("adamw", "lamb"):
+            raise UserError(f"optimizer.kind must be adamw or lamb, got {self.kind!r}")
         if not self.lr > 0:
             raise UserError(f"optimizer.lr must be positive, got {self.lr}")
         if self.schedule not in ("cosine", "poly"):
@@ -41,16 +50,35 @@ class OptimizerConfig:
         for name in ("warmup_share", "final_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"optimizer.{name} must lie in 0..1, got {getattr(self, name)}")
+        for part, share in self.lr_shares.items():
+            if isinstance(share, bool) or not isinstance(share, (int, float)) or share < 0:
+                raise UserError(f"optimizer.lr_shares.{part} must be a number from 0, got {share!r}")
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters that want a gradient."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas))
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The optimizer over the parameters that want a gradient; biases, norms and single factors do not decay.
+
+    Raises:
+        UserError: ``lr_shares`` names a part that the network does not have.
+    """
+    parts: dict[str, list[nn.Parameter]] = model.parts() if hasattr(model, "parts") else {"all": [*model.parameters()]}
+    if unknown := set(config.lr_shares) - set(parts):
+        raise UserError(
+            f"optimizer.lr_shares: no part {', '.join(sorted(unknown))}; this network has {', '.join(parts)}"
+        )
+    groups = []
+    for part, parameters in parts.items():
+        share = float(config.lr_shares.get(part, 1.0))
+        trained = [p for p in parameters if p.requires_grad and share > 0]
+        matrices, others = [p for p in trained if p.squeeze().ndim > 1], [p for p in trained if p.squeeze().ndim <= 1]
+        for members, decay, suffix in ((matrices, config.weight_decay, ""), (others, 0.0, "_flat")):
+            if members:
+                group = {"params": members, "weight_decay": decay, "lr": config.lr * share, "name": part + suffix}
+                groups.append(group)
+    betas = tuple(config.betas)
+    if config.kind == "lamb":
+        return Lamb(groups, lr=config.lr, betas=betas, eps=1e-8, max_grad_norm=None, always_adapt=True)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=betas)
 
 
 def learning_rate_share(step: int, total: int, config: OptimizerConfig) -> float:

@@ -11,7 +11,7 @@ from ocr.training.ema import warmed_up_ema
 from ocr.training.resume import find_checkpoint, with_earlier_overrides
 from ocr.training.schedule import OptimizerConfig, learning_rate_share, make_optimizer
 
-CONFIG = OptimizerConfig(1e-3, 1e-4, (0.9, 0.999), "cosine", 0.1, 0.9, 0.01)
+CONFIG = OptimizerConfig("adamw", 1e-3, 1e-4, (0.9, 0.999), "cosine", 0.1, 0.9, 0.01, {})
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "poly"])
