@@ -20,7 +20,7 @@ import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 
 from ocr.tracking.run import tracked_run
-from ocr.training.build import build_callbacks, build_data, build_module, build_trainer, quiet_lightning
+from ocr.training.build import build_callbacks, build_data, build_module, build_trainer, prepare_process
 from ocr.training.jobs import tracking_callbacks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +69,7 @@ def main(pairs: int, overrides: list[str]) -> None:
         folder = f"runs/benchmark/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
         fixed = [f"trainer.max_epochs={2 * pairs + 2}", f"paths.run_dir={folder}", "logger.offline=true"]
         config = hydra.compose("train", overrides=[*fixed, *overrides])
-    quiet_lightning()
+    prepare_process()
     L.seed_everything(config.seed, workers=True, verbose=False)
     switch = Alternate()
     with tracked_run(config, "training") as tracking:

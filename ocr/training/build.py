@@ -17,16 +17,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError, first_line
+from ocr.models.onnx_run import OnnxDetector
+from ocr.models.ppocr import PACKAGED, weights_file
 from ocr.pipeline import Pipeline
 from ocr.tracking.download import local_checkpoint
 from ocr.tracking.run import Tracking
 from ocr.training.module import DetectionModule
+from ocr.utils.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
 
-def quiet_lightning() -> None:
-    """Lightning's advertisements and repeated device lines leave the log; its warnings stay, once."""
+def prepare_process() -> None:
+    """Before any job: memory is kept, and Lightning's advertisements and device lines leave the log."""
+    keep_freed_memory()
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -59,17 +63,41 @@ def build_module(config: DictConfig) -> DetectionModule:
     )
 
 
-def load_module(path: str | Path, postprocess: Mapping[str, Any] | None = None) -> DetectionModule:
-    """The detector of a checkpoint; it needs nothing else.
+def load_module(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, foreign: Mapping[str, Any] | None = None
+) -> DetectionModule:
+    """The detector of a checkpoint or of an ONNX file; it needs nothing else.
 
     Args:
-        path: a ``.ckpt`` that :mod:`runners.train` wrote, or a run folder, of which the best one is taken.
-        postprocess: settings of :class:`ocr.pipeline.PostProcess` to override.
+        path: a ``.ckpt`` that :mod:`runners.train` wrote, a run folder, of which the best one is taken, or an
+            ``.onnx`` file, which onnxruntime runs.
+        overrides: settings of ``resize`` and ``postprocess`` of :class:`ocr.pipeline.Pipeline` to override.
+        foreign: the pipeline of an ONNX file that carries none.
 
     Raises:
         UserError: no such file, or one that holds no detector.
     """
     path = checkpoint_path(path)
+    network, pipeline, state = _read_onnx_file(path, foreign) if path.suffix == ".onnx" else _read_checkpoint(path)
+    for part in ("resize", "postprocess"):
+        pipeline[part] = {**pipeline[part], **dict((overrides or {}).get(part) or {})}
+    try:
+        module = DetectionModule(network, pipeline)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if state is not None:
+        module.load_state_dict(state)
+    return module.eval()
+
+
+def _read_onnx_file(path: Path, foreign: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any], None]:
+    pipeline = OnnxDetector(path).pipeline() or dict(foreign or {})
+    if not pipeline:
+        raise UserError(f"{path} carries no pipeline (resize, mean, thresholds): it was not exported by this project")
+    return {"_target_": "ocr.models.onnx_run.OnnxDetector", "path": str(path)}, pipeline, None
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor]]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for what is not a checkpoint
@@ -77,21 +105,21 @@ def load_module(path: str | Path, postprocess: Mapping[str, Any] | None = None) 
     parameters = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
     if not {"network", "pipeline"} <= set(parameters):
         raise UserError(f"{path} is no checkpoint of this project: it has no network and pipeline")
-    network, pipeline = parameters["network"], parameters["pipeline"]
+    network = parameters["network"]
     _check_targets(network, path)
-    network["backbone"]["pretrained"] = False  # the weights are here
-    pipeline["postprocess"] = {**pipeline["postprocess"], **dict(postprocess or {})}
-    module = DetectionModule(network, pipeline)
-    module.load_state_dict(checkpoint["state_dict"])
-    return module.eval()
+    if "backbone" in network:
+        network["backbone"]["pretrained"] = False  # the weights are here
+    return network, parameters["pipeline"], checkpoint["state_dict"]
 
 
 def find_model(config: DictConfig) -> Path:
-    """The checkpoint file that ``ckpt_path`` means: a file, a run folder or ``wandb:<artifact>``.
+    """The file that ``ckpt_path`` means: a file, a run folder, ``wandb:<artifact>`` or the name of stock weights.
 
     Raises:
         UserError: there is none.
     """
+    if str(config.ckpt_path) in PACKAGED:
+        return weights_file(str(config.ckpt_path))
     place = Path(config.paths.output, "artifacts")
     logger = config.get("logger") or {}
     project, entity = logger.get("project_name", ""), logger.get("entity")
@@ -100,6 +128,8 @@ def find_model(config: DictConfig) -> Path:
 
 def origin_of(checkpoint: Path) -> dict[str, Any]:
     """What a checkpoint says about the W&B run that made it; empty when it says nothing."""
+    if checkpoint.suffix == ".onnx":
+        return {}
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # what is wrong with it is said by load_module

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
+import hydra
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
@@ -18,27 +17,27 @@ from ocr.data.datamodule import DetectionData, worker_count
 from ocr.data.dataset import EvalSet, ShardSampler, collate_eval
 from ocr.data.pictures import find_pictures
 from ocr.tracking.batch_images import ProblemBatches, WorstImages
-from ocr.tracking.record import config_hash, git_commit
 from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import redactor_for
-from ocr.tracking.summary import finalize_run
 from ocr.training.build import (
     build_callbacks,
     build_data,
     build_loggers,
     build_module,
     build_trainer,
-    device_name,
     load_module,
     origin_of,
-    quiet_lightning,
+    plain,
+    prepare_process,
 )
 from ocr.training.callbacks import BestScores, PredictionWriter
 from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, CleanCheckpoints
+from ocr.training.finish import finish, record, save_tables
 from ocr.training.module import DetectionModule
 from ocr.training.progress import Progress
-from ocr.training.results import print_results, scalars, write_metrics
+from ocr.training.results import print_results, scalars
 from ocr.training.resume import find_checkpoint
+from ocr.training.tune_job import choose_pipeline, tuning_metrics, write_tuned
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
     """
     started = time.perf_counter()
     folder = Path(config.paths.run_dir)
-    quiet_lightning()
+    prepare_process()
     L.seed_everything(config.seed, workers=True, verbose=False)
     resumed = find_checkpoint(config.resume, Path(config.paths.output, config.name))
     module = build_module(config)
@@ -72,7 +71,7 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
         facts["data_fingerprint"] = data.fingerprint()
         callbacks.append(CheckpointArtifacts(tracking, config.optimized_metric, facts))
     trainer = build_trainer(config, callbacks, build_loggers(config, tracking))
-    _record(config, module, data, trainer, tracking)
+    record(config, module, data, trainer, tracking)
 
     trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
     metrics = scalars(trainer.callback_metrics)
@@ -82,14 +81,28 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
             metrics.update(callback.scores)
             metrics["best_epoch"] = float(callback.epoch if callback.epoch is not None else -1)
 
-    seconds_fit = time.perf_counter() - started
+    facts: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2)}
+    if best is not None and config.tune and not trainer.interrupted:
+        metrics |= _tune_best(config, Path(best), data, trainer)
     if config.test and not trainer.interrupted:
         if best is not None:
             module = load_module(best)
         metrics.update(_test(trainer, module, data, PredictionWriter(folder, config.overlays)))
+    facts["seconds"] = round(time.perf_counter() - started, 2)
+    finish(config, folder, metrics, facts, {"checkpoint": best or "none (no validation was run)"})
+    return metrics
 
-    facts = {"seconds": round(time.perf_counter() - started, 2), "seconds_fit": round(seconds_fit, 2)}
-    _finish(config, folder, metrics, facts, {"checkpoint": best or "none (no validation was run)"})
+
+def _tune_best(config: DictConfig, best: Path, data: DetectionData, trainer: L.Trainer) -> dict[str, float]:
+    """The best checkpoint gets the pipeline that suits it; the first rank does it, the others wait."""
+    metrics: dict[str, float] = {}
+    if trainer.is_global_zero:
+        module = load_module(best)
+        grid = hydra.utils.instantiate(config.tuning, _convert_="all")
+        tuned = choose_pipeline(module, data, grid, Path(config.paths.run_dir), trainer.strategy.root_device.type)
+        write_tuned(best, module, tuned, best)
+        metrics = tuning_metrics(tuned)
+    trainer.strategy.barrier("tuned")
     return metrics
 
 
@@ -106,20 +119,20 @@ def test(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dic
     """
     started = time.perf_counter()
     folder = Path(config.paths.run_dir)
-    quiet_lightning()
+    prepare_process()
     L.seed_everything(config.seed, workers=True, verbose=False)
-    module = load_module(checkpoint, config.postprocess)
+    module = load_module(checkpoint, config, plain(config.pipeline))
     data = build_data(config, module.pipeline)
     data.splits["test"] = data.splits.get(config.split)
     data.load("test")
     callbacks = [Progress(), *tracking_callbacks(tracking, "test")]
     trainer = build_trainer(config, callbacks, build_loggers(config, tracking))
-    _record(config, module, data, trainer, tracking)
+    record(config, module, data, trainer, tracking)
     if tracking is not None and tracking.settings.artifacts.checkpoints != "none":
         tracking.artifacts.use_checkpoint(checkpoint, origin_of(checkpoint))
     metrics = _test(trainer, module, data, PredictionWriter(folder, config.overlays))
     facts = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(checkpoint)}
-    _finish(config, folder, metrics, facts, {"checkpoint": checkpoint})
+    finish(config, folder, metrics, facts, {"checkpoint": checkpoint})
     return metrics
 
 
@@ -133,8 +146,8 @@ def predict(config: DictConfig, checkpoint: Path) -> Path:
     Returns:
         The file.
     """
-    quiet_lightning()
-    module = load_module(checkpoint, config.postprocess)
+    prepare_process()
+    module = load_module(checkpoint, config, plain(config.pipeline))
     output = Path(config.output)
     dataset = EvalSet([find_pictures(config.source)], module.pipeline)
     loader = DataLoader(
@@ -165,6 +178,8 @@ def _test(
     trainer.test(module, datamodule=data, verbose=False)
     metrics = scalars({k: v for k, v in trainer.callback_metrics.items() if k.startswith("test/")})
     metrics["test/images_per_second"] = writer.images / (time.perf_counter() - started)
+    if trainer.is_global_zero and module.tables.get("test"):
+        save_tables(module.tables["test"], writer.folder, "test")
     return metrics
 
 
@@ -186,43 +201,3 @@ def tracking_callbacks(tracking: Tracking | None, stage: str) -> list[L.Callback
         tracking.at_end(lambda: worst.write_table(tracking.run))
         callbacks.append(worst)
     return callbacks
-
-
-def _record(
-    config: DictConfig, module: DetectionModule, data: DetectionData, trainer: L.Trainer, tracking: Tracking | None
-) -> None:
-    """What only the built objects know, into the run's config, the log and, of unsound data, a file."""
-    folder = Path(config.paths.run_dir)
-    reports = {split: report.to_dict() for split, report in data.reports.items() if report.counts}
-    if reports:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "data_report.json").write_text(json.dumps(reports, indent=2, ensure_ascii=False), encoding="utf-8")
-    counts, fingerprint = data.counts(), data.fingerprint()
-    parameters = sum(p.numel() for p in module.network.parameters())
-    if tracking is not None:
-        device = {"device": device_name(trainer), "devices": trainer.num_devices * trainer.num_nodes}
-        facts = {"data_counts": counts, "data_fingerprint": fingerprint, "parameters": parameters}
-        tracking.record(facts | device | {"precision": str(trainer.precision)})
-        if tracking.settings.artifacts.dataset:
-            splits = {split: data.splits[split] for split in counts}
-            described = {"name": config.data.name, "fingerprint": fingerprint, "counts": counts, "splits": splits}
-            tracking.artifacts.dataset(config.data.name, described, data.paths())
-    for split, numbers in counts.items():
-        log.info("%s: %s", split, ", ".join(f"{number} {name}" for name, number in numbers.items()))
-    log.info("network: %.2f M parameters", parameters / 1e6)
-
-
-def _finish(
-    config: DictConfig, folder: Path, metrics: dict[str, float], facts: dict[str, Any], places: dict[str, Any],
-) -> None:  # fmt: skip
-    if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
-        return
-    rates = [metrics[k] for k in ("train/images_per_second", "test/images_per_second") if k in metrics]
-    facts |= {"images_per_second": round(rates[0], 2) if rates else None}
-    facts |= {"git_commit": git_commit(), "config_hash": config_hash(config)}
-    places["metrics"] = write_metrics(folder, metrics, **redactor_for(config).plain(facts))
-    if (folder / "predictions.jsonl").is_file():
-        places["predictions"] = folder / "predictions.jsonl"
-    places["run folder"] = folder
-    finalize_run(metrics)
-    print_results(config.name, metrics | {"seconds": facts["seconds"]}, places)

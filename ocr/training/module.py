@@ -11,8 +11,7 @@ import lightning as L
 import numpy as np
 import torch
 
-from ocr.metrics.hmean import DetectionHmean, count, scores
-from ocr.metrics.matching import match
+from ocr.metrics.evaluation import Evaluation
 from ocr.models.postprocess import detect
 from ocr.pipeline import Pipeline
 from ocr.training.schedule import OptimizerConfig, make_optimizer, make_scheduler
@@ -41,19 +40,22 @@ class DetectionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.pipeline = Pipeline.from_dict(pipeline)
-        self.save_hyperparameters({"network": dict(network), "pipeline": self.pipeline.to_dict()}, logger=False)
-        self.network = hydra.utils.instantiate(network).to(memory_format=torch.channels_last)
+        self.network = hydra.utils.instantiate(network, _convert_="all").to(memory_format=torch.channels_last)
+        blueprint = getattr(self.network, "blueprint", None) or dict(network)
+        self.save_hyperparameters({"network": blueprint, "pipeline": self.pipeline.to_dict()}, logger=False)
         self.loss = hydra.utils.instantiate(loss) if loss else None
         self.optimizer_config = OptimizerConfig(**optimizer) if optimizer else None
-        self.metric = DetectionHmean()
-        self.metric.persistent(False)
+        self.evaluation = Evaluation()
+        self.tables: dict[str, dict[str, Any]] = {}  # of the newest pass of each stage, see Breakdown.compute
         self.register_buffer("mean", torch.tensor(self.pipeline.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(self.pipeline.std).view(1, 3, 1, 1) * 255), persistent=False)
         if compile_network:
             self.network.compile()
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, H, W, 3) to float (B, 3, H, W) in channels-last memory; no copy but the conversion."""
+        """uint8 (B, H, W, 3) RGB to float (B, 3, H, W) in channels-last memory, in the network's channel order."""
+        if self.pipeline.channels == "bgr":
+            images = images.flip(3)
         return (images.permute(0, 3, 1, 2) - self.mean) * self.scale
 
     def _clock(self, part: str) -> Any:
@@ -71,6 +73,12 @@ class DetectionModule(L.LightningModule):
         return terms["loss"]
 
     @torch.inference_mode()
+    def probability_maps(self, images: torch.Tensor) -> np.ndarray:
+        """uint8 (B, H, W, 3) at network size to float32 (B, H, W) in 0..1, on the host."""
+        logits = self.network(self.normalise(images)).probability
+        return logits.float().sigmoid().squeeze(1).cpu().numpy()
+
+    @torch.inference_mode()
     def detect(self, images: list[torch.Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
         """Text in images at network size, those of equal size together.
 
@@ -84,8 +92,7 @@ class DetectionModule(L.LightningModule):
             groups.setdefault(tuple(image.shape), []).append(k)
         for members in groups.values():
             with self._clock("network_forward"):
-                logits = self.network(self.normalise(torch.stack([images[k] for k in members]))).probability
-                maps = logits.float().sigmoid().squeeze(1).cpu().numpy()
+                maps = self.probability_maps(torch.stack([images[k] for k in members]))
             with self._clock("postprocess"):
                 for k, probability in zip(members, maps):
                     found[k] = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
@@ -94,27 +101,18 @@ class DetectionModule(L.LightningModule):
     def _evaluate(self, batch: dict[str, list]) -> dict[str, Any] | None:
         if not batch["images"]:
             return None
-        detections, truths = self.detect(batch["images"], batch["sizes"]), batch["truths"]
+        detections = self.detect(batch["images"], batch["sizes"])
         with self._clock("metric"):
-            matches = [
-                match(d.polygons, t.polygons, t.ignore, self.metric.threshold) for d, t in zip(detections, truths)
-            ]
-            self.metric.update(detections, truths, matches)
-        counts = [count(m, t.ignore) for m, t in zip(matches, truths)]
-        return {
-            "detections": detections,
-            "matches": matches,
-            "scores": scores(*np.sum(counts, axis=0).tolist()),
-            "image_scores": [dict(zip(("matched", "detected", "wanted"), c)) | scores(*c) for c in counts],
-        }
+            result = self.evaluation.update(detections, batch["truths"])
+        return {"detections": detections, **vars(result)}
 
     def _log_scores(self, stage: str) -> None:
-        values = {f"{stage}/{name}": value for name, value in self.metric.compute().items()}
-        self.metric.reset()
-        self.log_dict(values, sync_dist=False, rank_zero_only=False)
+        values, self.tables[stage] = self.evaluation.compute()
+        self.evaluation.reset()
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, rank_zero_only=False)
 
     def on_validation_epoch_start(self) -> None:
-        self.metric.reset()
+        self.evaluation.reset()
 
     def validation_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any] | None:
         return self._evaluate(batch)
@@ -123,7 +121,7 @@ class DetectionModule(L.LightningModule):
         self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
-        self.metric.reset()
+        self.evaluation.reset()
 
     def test_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any] | None:
         return self._evaluate(batch)

@@ -43,6 +43,8 @@ def validate(config: DictConfig) -> None:
 def _check_dataclasses(plain: Mapping[str, Any]) -> None:
     if "model" in plain:
         Pipeline.from_dict(plain["model"]["pipeline"])
+    if plain.get("pipeline"):
+        Pipeline.from_dict(plain["pipeline"])
     if "optimizer" in plain:
         names = [f.name for f in fields(OptimizerConfig)]
         unknown = [unknown_setting(k, names, "optimizer.") for k in plain["optimizer"] if k not in names]

@@ -1,0 +1,76 @@
+"""What jobs have in common: the facts that go into the record at the start, and the end of a job."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import wandb
+from omegaconf import DictConfig
+
+from ocr.data.datamodule import DetectionData
+from ocr.tracking.record import config_hash, git_commit
+from ocr.tracking.run import Tracking
+from ocr.tracking.secrets import redactor_for
+from ocr.tracking.summary import finalize_run
+from ocr.training.build import device_name
+from ocr.training.module import DetectionModule
+from ocr.training.plots import plot_breakdown
+from ocr.training.results import print_results, write_metrics
+
+log = logging.getLogger(__name__)
+
+
+def record(
+    config: DictConfig, module: DetectionModule, data: DetectionData, trainer: L.Trainer, tracking: Tracking | None
+) -> None:
+    """What only the built objects know, into the run's config, the log and, of unsound data, a file."""
+    folder = Path(config.paths.run_dir)
+    reports = {split: report.to_dict() for split, report in data.reports.items() if report.counts}
+    if reports:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "data_report.json").write_text(json.dumps(reports, indent=2, ensure_ascii=False), encoding="utf-8")
+    counts, fingerprint = data.counts(), data.fingerprint()
+    parameters = sum(p.numel() for p in module.network.parameters())
+    if tracking is not None:
+        device = {"device": device_name(trainer), "devices": trainer.num_devices * trainer.num_nodes}
+        facts = {"data_counts": counts, "data_fingerprint": fingerprint, "parameters": parameters}
+        tracking.record(facts | device | {"precision": str(trainer.precision)})
+        if tracking.settings.artifacts.dataset:
+            splits = {split: data.splits[split] for split in counts}
+            described = {"name": config.data.name, "fingerprint": fingerprint, "counts": counts, "splits": splits}
+            tracking.artifacts.dataset(config.data.name, described, data.paths())
+    for split, numbers in counts.items():
+        log.info("%s: %s", split, ", ".join(f"{number} {name}" for name, number in numbers.items()))
+    log.info("network: %.2f M parameters", parameters / 1e6)
+
+
+def finish(
+    config: DictConfig, folder: Path, metrics: dict[str, float], facts: dict[str, Any], places: dict[str, Any],
+) -> None:  # fmt: skip
+    """Write ``metrics.json``, settle the W&B run's summary and name, print the results; on the first rank only."""
+    if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
+        return
+    rates = [metrics[k] for k in ("train/images_per_second", "test/images_per_second") if k in metrics]
+    facts |= {"images_per_second": round(rates[0], 2) if rates else None}
+    facts |= {"git_commit": git_commit(), "config_hash": config_hash(config)}
+    places["metrics"] = write_metrics(folder, metrics, **redactor_for(config).plain(facts))
+    if (folder / "predictions.jsonl").is_file():
+        places["predictions"] = folder / "predictions.jsonl"
+    places["run folder"] = folder
+    finalize_run(metrics)
+    print_results(config.name, metrics | {"seconds": facts["seconds"]}, places)
+
+
+def save_tables(tables: Mapping[str, Any], folder: Path, stage: str) -> None:
+    """``<stage>_breakdown.json`` and ``.png``: the curve and the scores by size and shape; the picture also to W&B."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{stage}_breakdown.json").write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
+    picture = plot_breakdown(tables, folder / f"{stage}_breakdown.png", f"{stage}, IoU 0.5")
+    if wandb.run is not None:
+        wandb.run.log({f"{stage}/breakdown": wandb.Image(str(picture))})

@@ -1,0 +1,116 @@
+"""Tuning as a job of its own and at the end of a training, with its files and its part of the record."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+import torch
+import wandb
+from omegaconf import DictConfig
+
+from ocr.data.datamodule import DetectionData
+from ocr.pipeline import Pipeline
+from ocr.tracking.run import Tracking
+from ocr.training.build import build_data, build_loggers, build_trainer, load_module, plain, prepare_process
+from ocr.training.finish import finish, record
+from ocr.training.module import DetectionModule
+from ocr.training.plots import plot_surface
+from ocr.training.tuning import Grid, Tuned
+from ocr.training.tuning import tune as tune_module
+
+log = logging.getLogger(__name__)
+ROWS = 200  # of the table in W&B; the file on disk has all
+SCORES = ("precision", "recall", "hmean")
+
+
+def tune(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
+    """Choose the pipeline of a checkpoint on a labelled split, and write the checkpoint again with it.
+
+    Args:
+        config: the composed config.
+        checkpoint: the file; one of ONNX becomes a checkpoint.
+        tracking: the W&B run, if there is one.
+
+    Returns:
+        The metrics under their logged keys.
+    """
+    started = time.perf_counter()
+    folder = Path(config.paths.run_dir)
+    prepare_process()
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    module = _trainable(load_module(checkpoint, config, plain(config.pipeline)), checkpoint)
+    data = build_data(config, module.pipeline)
+    data.splits["val"] = data.splits.get(config.split)
+    data.load("val")
+    trainer = build_trainer(config, [], build_loggers(config, tracking))
+    record(config, module, data, trainer, tracking)
+    device = trainer.strategy.root_device.type
+    tuned = choose_pipeline(module, data, hydra.utils.instantiate(config.tuning, _convert_="all"), folder, device)
+    place = folder / "checkpoints" / "tuned.ckpt"
+    write_tuned(checkpoint, module, tuned, place)
+    metrics = tuning_metrics(tuned)
+    finish(config, folder, metrics, {"seconds": round(time.perf_counter() - started, 2), "tuned": tuned.facts(),
+           "ckpt_path": str(checkpoint)}, {"checkpoint": place, "table": folder / "tuning.csv"})  # fmt: skip
+    return metrics
+
+
+def choose_pipeline(module: DetectionModule, data: DetectionData, grid: Grid, folder: Path, device: str) -> Tuned:
+    """Tune on the ``val`` split, write ``tuning.csv``, ``tuning.json`` and ``tuning.png``, and log them to W&B."""
+    tuned = tune_module(module, data.sources["val"], grid, device, data.num_workers)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "tuning.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(tuned.table[0]))
+        writer.writeheader()
+        writer.writerows(tuned.table)
+    (folder / "tuning.json").write_text(json.dumps(tuned.facts(), indent=2) + "\n", encoding="utf-8")
+    picture = plot_surface(tuned, folder / "tuning.png")
+    if wandb.run is not None:
+        columns = list(tuned.table[0])
+        table = wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in tuned.table[:ROWS]])
+        wandb.run.log({"tune/surface": wandb.Image(str(picture)), "tune/table": table})
+    best = {k: v for k, v in tuned.best.items() if k not in SCORES}
+    log.info(
+        "tuned over %d combinations: hmean %.4f before, %.4f with %s; on held-out folds %+.4f (+- %.4f between them)",
+        len(tuned.table), tuned.before["hmean"], tuned.best["hmean"], best, tuned.gain, tuned.held_out_spread,
+    )  # fmt: skip
+    return tuned
+
+
+def tuning_metrics(tuned: Tuned) -> dict[str, float]:
+    """``tune/*``: before, after, and cross-validated."""
+    groups: dict[str, Mapping[str, Any]] = {"before": tuned.before, "tuned": tuned.best, "held_out": tuned.held_out}
+    metrics = {f"tune/{group}_{name}": float(values[name]) for group, values in groups.items() for name in SCORES}
+    return metrics | {"tune/gain": tuned.gain, "tune/gain_spread": tuned.held_out_spread}
+
+
+def write_tuned(source: Path, module: DetectionModule, tuned: Tuned, target: Path) -> Pipeline:
+    """A checkpoint with the tuned pipeline; all else of it stays as it was."""
+    pipeline = tuned.pipeline(module.pipeline)
+    if source.suffix == ".onnx":
+        content: dict[str, Any] = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+        content["pytorch-lightning_version"] = L.__version__
+    else:
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    content["hyper_parameters"]["pipeline"] = pipeline.to_dict()
+    content["tuned"] = tuned.facts()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(".part")
+    torch.save(content, part)
+    part.replace(target)
+    return pipeline
+
+
+def _trainable(module: DetectionModule, source: Path) -> DetectionModule:
+    """Of an ONNX file the network as one that a checkpoint can hold."""
+    if source.suffix != ".onnx":
+        return module
+    network = {"_target_": "ocr.models.ppocr.pretrained_detector", "weights": str(source)}
+    return DetectionModule(network, module.pipeline.to_dict())

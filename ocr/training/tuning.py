@@ -1,0 +1,263 @@
+"""Post-processing parameters chosen on a labelled split: one forward pass an input size, then many combinations.
+
+The expensive parts are shared: contours and their scores are found once a threshold, polygons and their overlaps with
+the labels once a way of growing them; score thresholds and size limits only choose among them. Counts are kept for
+each image, so that cross-validation costs nothing: the best combination on four fifths of the images is scored on the
+fifth that it was not chosen on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ocr.data.dataset import EvalSet, collate_eval
+from ocr.data.sources import Source
+from ocr.errors import UserError
+from ocr.metrics.matching import Pairs, match_pairs, on_ignored_text, pair
+from ocr.metrics.scores import scores
+from ocr.models.postprocess import find_candidates, grow, to_image
+from ocr.pipeline import Pipeline, PostProcess
+from ocr.training.module import DetectionModule
+from ocr.types import Truth
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is tried: every combination.
+
+    Attributes:
+        long_side: input sizes; empty for the pipeline's own.
+        thresh, box_thresh, min_size: of :class:`ocr.pipeline.PostProcess`.
+        unclip: amounts by kind.
+        folds: of the cross-validation.
+    """
+
+    long_side: tuple[int, ...]
+    thresh: tuple[float, ...]
+    box_thresh: tuple[float, ...]
+    min_size: tuple[float, ...]
+    unclip: dict[str, tuple[float, ...]]
+    folds: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("long_side", "thresh", "box_thresh", "min_size"):
+            object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
+            if not getattr(self, name) and name != "long_side":
+                raise UserError(f"tune.{name} is empty: nothing to try")
+        object.__setattr__(self, "unclip", {kind: tuple(sorted(set(v))) for kind, v in self.unclip.items() if v})
+        if not self.unclip:
+            raise UserError("tune.unclip is empty: nothing to try")
+        if self.folds < 2:
+            raise UserError(f"tune.folds must be at least 2, got {self.folds}")
+
+    def growths(self) -> list[tuple[str, float]]:
+        return [(kind, amount) for kind, amounts in self.unclip.items() for amount in amounts]
+
+    def with_current(self, pipeline: Pipeline) -> Grid:
+        """The pipeline's own values added, so that what there is now is among what is compared."""
+        now = pipeline.postprocess
+        unclip = {**self.unclip, now.unclip: (*self.unclip.get(now.unclip, ()), now.unclip_ratio)}
+        return replace(
+            self, long_side=(*self.long_side, pipeline.resize.long_side), thresh=(*self.thresh, now.thresh),
+            box_thresh=(*self.box_thresh, now.box_thresh), min_size=(*self.min_size, now.min_size), unclip=unclip,
+        )  # fmt: skip
+
+    def combinations(self, long_sides: Sequence[int]) -> list[dict[str, Any]]:
+        """In the order of :func:`count_image`'s rows."""
+        return [
+            {"long_side": side, "thresh": t, "unclip": kind, "unclip_ratio": amount, "box_thresh": b, "min_size": m}
+            for side, t, (kind, amount), b, m in product(
+                long_sides, self.thresh, self.growths(), self.box_thresh, self.min_size
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class CachedImage:
+    """The network's answers for one image.
+
+    Attributes:
+        name, size, truth: as in :class:`ocr.data.dataset.EvalSet`.
+        maps: by input size, the probability map of the image's area, PNG of its value times 255.
+    """
+
+    name: str
+    size: tuple[int, int]
+    truth: Truth
+    maps: dict[int, np.ndarray]
+
+    def probability(self, long_side: int) -> np.ndarray:
+        """float32 (h, w), in steps of 1/255."""
+        return cv2.imdecode(self.maps[long_side], cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255
+
+
+def collect(
+    module: DetectionModule, sources: Sequence[Source], long_sides: Sequence[int], device: str, num_workers: int
+) -> list[CachedImage]:
+    """One forward pass over the images at each size."""
+    module = module.to(device).eval()
+    images: dict[str, CachedImage] = {}
+    for side in long_sides:
+        pipeline = replace(module.pipeline, resize=replace(module.pipeline.resize, long_side=side))
+        loader = DataLoader(EvalSet(sources, pipeline), num_workers=num_workers, collate_fn=collate_eval)
+        for batch in loader:
+            for image, size, truth, name in zip(batch["images"], batch["sizes"], batch["truths"], batch["names"]):
+                [probability] = module.probability_maps(image[None].to(device))
+                width, height = pipeline.resize.content_size(*size)
+                grey = np.rint(probability[:height, :width] * 255).astype(np.uint8)
+                packed = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+                images.setdefault(name, CachedImage(name, size, truth, {})).maps[side] = packed
+    return list(images.values())
+
+
+def count_image(image: CachedImage, grid: Grid, base: PostProcess) -> np.ndarray:
+    """Matched, detected and wanted text for every combination, int32 (combinations, 3)."""
+    ignore = np.asarray(image.truth.ignore, bool)
+    wanted = int((~ignore).sum())
+    rows: list[tuple[int, int, int]] = []
+    for side, thresh in product(image.maps, grid.thresh):
+        probability = image.probability(side)
+        shape = probability.shape[::-1]
+        found = find_candidates(probability, thresh, grid.min_size[0], base.max_candidates)
+        kernel_size = found.sides.min(axis=1, initial=np.inf)
+        for kind, amount in grid.growths():
+            params = replace(base, thresh=thresh, unclip=kind, unclip_ratio=amount, min_size=grid.min_size[0])
+            polygons, grown = grow(found, params)
+            pairs = pair(to_image(polygons, shape, image.size), image.truth.polygons)
+            free = ~on_ignored_text(pairs, ignore)
+            score, size = found.scores[grown], kernel_size[grown]
+            for box_thresh, min_size in product(grid.box_thresh, grid.min_size):
+                kept = (score >= box_thresh) & (size >= min_size)
+                rows.append((_matched(pairs, ignore, kept & free), int((kept & free).sum()), wanted))
+    return np.array(rows, np.int32)
+
+
+def _matched(pairs: Pairs, ignore: np.ndarray, kept: np.ndarray) -> int:
+    """Texts matched one to one when only some of the detections are there."""
+    some = kept[pairs.d]
+    part = replace(pairs, d=pairs.d[some], g=pairs.g[some], shared=pairs.shared[some])
+    return int((match_pairs(part, ignore).truth >= 0).sum())
+
+
+class _Counting(Dataset):
+    def __init__(self, images: Sequence[CachedImage], grid: Grid, base: PostProcess) -> None:
+        self.images, self.grid, self.base = images, grid, base
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, k: int) -> torch.Tensor:
+        return torch.from_numpy(count_image(self.images[k], self.grid, self.base))
+
+
+def count_images(images: Sequence[CachedImage], grid: Grid, base: PostProcess, num_workers: int) -> np.ndarray:
+    """:func:`count_image` of all images, in parallel: int32 (images, combinations, 3)."""
+    loader = DataLoader(_Counting(images, grid, base), batch_size=None, num_workers=num_workers)
+    return np.stack([counts.numpy() for counts in loader])
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning found.
+
+    Attributes:
+        before, best: the pipeline's combination and the best one, with their ``precision``, ``recall``, ``hmean``.
+        held_out: precision, recall and hmean of all images, each under the combination chosen without its fold.
+        held_out_spread: standard deviation over folds of the gain in hmean.
+        table: all combinations, the best first.
+    """
+
+    before: dict[str, Any]
+    best: dict[str, Any]
+    held_out: dict[str, float]
+    held_out_spread: float
+    table: list[dict[str, Any]]
+
+    @property
+    def gain(self) -> float:
+        """Gain in hmean on images that the choice was not made on."""
+        return self.held_out["hmean"] - self.before["hmean"]
+
+    def pipeline(self, old: Pipeline) -> Pipeline:
+        """The old one with the best combination."""
+        resize = replace(old.resize, long_side=self.best["long_side"])
+        names = ("thresh", "box_thresh", "min_size", "unclip", "unclip_ratio")
+        return replace(old, resize=resize, postprocess=replace(old.postprocess, **{n: self.best[n] for n in names}))
+
+    def facts(self) -> dict[str, Any]:
+        """Plain types, without the table."""
+        facts = {k: v for k, v in asdict(self).items() if k != "table"}
+        return facts | {"gain": self.gain, "combinations": len(self.table)}
+
+
+def choose(counts: np.ndarray, combinations: Sequence[dict[str, Any]], now: dict[str, Any], folds: int) -> Tuned:
+    """The best combination, and what choosing one gains on images that it is not chosen on.
+
+    Args:
+        counts: int (images, combinations, 3), matched, detected, wanted.
+        combinations: what each row stands for.
+        now: the pipeline's own, one of them.
+        folds: images are dealt out in turn; at most one fold an image.
+    """
+    rows = [{**combination, **_scores(total)} for combination, total in zip(combinations, counts.sum(axis=0).tolist())]
+    here = combinations.index(now)
+    fold = np.arange(len(counts)) % min(folds, len(counts))
+    held_out, gains = np.zeros(3, np.int64), []
+    for k in range(fold.max() + 1):
+        chosen = _best(counts[fold != k]) if fold.max() else here
+        part = counts[fold == k].sum(axis=0)
+        held_out += part[chosen]
+        gains.append(_scores(part[chosen])["hmean"] - _scores(part[here])["hmean"])
+    best = _best(counts, prefer=here)
+    order = sorted(range(len(rows)), key=lambda k: -rows[k]["hmean"])
+    return Tuned(rows[here], rows[best], _scores(held_out), float(np.std(gains)), [rows[k] for k in order])
+
+
+def _best(counts: np.ndarray, prefer: int | None = None) -> int:
+    """Index of the highest pooled hmean = 2 matched / (detected + wanted); what there is already wins a tie."""
+    matched, detected, wanted = counts.sum(axis=0).T.astype(np.float64)
+    hmean = 2 * matched / np.maximum(detected + wanted, 1)
+    return prefer if prefer is not None and hmean[prefer] == hmean.max() else int(hmean.argmax())
+
+
+def _scores(counts: Any) -> dict[str, float]:
+    matched, detected, wanted = (float(c) for c in counts)
+    return scores(matched, detected, matched, wanted)
+
+
+def tune(
+    module: DetectionModule, sources: Sequence[Source], grid: Grid, device: str = "cpu", num_workers: int = 0
+) -> Tuned:
+    """Choose the post-processing and the input size of a detector on labelled images.
+
+    Raises:
+        UserError: no image can be decoded.
+    """
+    pipeline = module.pipeline
+    grid = grid.with_current(pipeline)
+    images = collect(module, sources, grid.long_side, device, num_workers)
+    if not images:
+        raise UserError("tune: no image of the split can be decoded")
+    post = pipeline.postprocess
+    counts = count_images(images, grid, post, num_workers)
+    now = {"long_side": pipeline.resize.long_side, "thresh": post.thresh, "unclip": post.unclip,
+           "unclip_ratio": post.unclip_ratio, "box_thresh": post.box_thresh, "min_size": post.min_size}  # fmt: skip
+    return choose(counts, grid.combinations(grid.long_side), now, grid.folds)
+
+
+def surface(table: Sequence[dict[str, Any]], x: str, y: str) -> Iterator[tuple[Any, Any, float]]:
+    """The best hmean for every pair of values of two parameters: (x, y, hmean)."""
+    best: dict[tuple[Any, Any], float] = {}
+    for row in table:
+        key = row[x], row[y]
+        best[key] = max(best.get(key, 0.0), row["hmean"])
+    for (a, b), value in sorted(best.items()):
+        yield a, b, value

@@ -1,0 +1,25 @@
+"""Choose post-processing and input size on labelled images: ``python runners/tune.py ckpt_path=... data=...``."""
+
+from __future__ import annotations
+
+import hydra
+from _launch import CONFIGS, job, launch
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="tune")
+@job
+def main(config: DictConfig) -> None:
+    from ocr.tracking.run import tracked_run
+    from ocr.training.build import find_model, origin_of
+    from ocr.training.tune_job import tune
+    from ocr.training.validate import validate
+
+    validate(config)
+    checkpoint = find_model(config)
+    with tracked_run(config, "tuning", origin_of(checkpoint)) as tracking:
+        tune(config, checkpoint, tracking)
+
+
+if __name__ == "__main__":
+    launch(main)
