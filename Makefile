@@ -2,8 +2,10 @@
 VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=
+# what make setup installs beside the core: dev, or onnx, ppocr, dashboard, or none
+EXTRAS ?= dev
 PY := $(VENV)/bin/python
-READY := $(VENV)/.ready
+READY := $(VENV)/.ready-$(EXTRAS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-fast sweep evaluate predict data doctor sync clean-runs dashboard benchmark lint \
@@ -21,7 +23,9 @@ $(READY): pyproject.toml constraints.txt
 		else $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make an environment: install python3-venv or uv" >&2; exit 2; }; fi; fi
 	@if ! command -v uv >/dev/null && [ ! -x $(VENV)/bin/uv ]; then $(PY) -m pip install -q -c constraints.txt uv; fi
 	@UV=$$(command -v uv || echo $(VENV)/bin/uv); \
-		$$UV pip install -q --compile-bytecode --python $(PY) -c constraints.txt -e '.[dev]'
+		echo "opencv-python; sys_platform == 'never'" > $(VENV)/overrides.txt; \
+		$$UV pip install -q --compile-bytecode --python $(PY) -c constraints.txt --override $(VENV)/overrides.txt \
+			-e '.$(if $(filter-out none,$(EXTRAS)),[$(EXTRAS)])'
 	@touch $@
 
 train: $(READY)  ## train (default: synthetic receipts, under 6 minutes on 2 cores), then test

@@ -100,6 +100,7 @@ class Pipeline:
     Attributes:
         mean, std: per channel, in the network's order, on pixel values scaled to 0..1.
         channels: the order that the network takes, "rgb" or "bgr".
+        fill: colour of the padding, uint8 (R, G, B); None for the one that normalises to zero.
     """
 
     resize: ResizePolicy
@@ -107,20 +108,32 @@ class Pipeline:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     channels: str = "rgb"
+    fill: tuple[int, int, int] | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
     def __post_init__(self) -> None:
         if self.channels not in ("rgb", "bgr"):
             raise UserError(f"Pipeline.channels must be rgb or bgr, got {self.channels!r}")
+        if self.fill is not None:
+            object.__setattr__(self, "fill", tuple(int(v) for v in self.fill))
         object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
         object.__setattr__(self, "std", tuple(float(v) for v in self.std))
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise UserError(f"Pipeline.mean and std need three values each, std positive: {self.mean}, {self.std}")
 
+    @property
+    def fill_colour(self) -> tuple[int, int, int]:
+        """Of the padding, uint8 (R, G, B)."""
+        if self.fill is not None:
+            return self.fill
+        mean = self.mean[::-1] if self.channels == "bgr" else self.mean
+        return tuple(round(255 * value) for value in mean)  # type: ignore[return-value]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, fit for a checkpoint or JSON."""
         plain = asdict(self)
         plain["mean"], plain["std"] = list(self.mean), list(self.std)
+        plain["fill"] = None if self.fill is None else list(self.fill)
         return plain
 
     @classmethod
@@ -140,6 +153,7 @@ class Pipeline:
             mean=plain["mean"],
             std=plain["std"],
             channels=plain.get("channels", "rgb"),
+            fill=plain.get("fill"),
         )
 
 

@@ -64,7 +64,7 @@ class TrainSet(Dataset):
         self.samples = Sources(sources)
         self.pipeline, self.geometry, self.light, self.targets = pipeline, geometry, light, targets
         self.strict = strict
-        self.fill = fill_colour(pipeline)
+        self.fill = pipeline.fill_colour
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -102,7 +102,7 @@ class EvalSet(Dataset):
         self.samples = Sources(sources)
         self.pipeline = pipeline
         self.strict = strict
-        self.fill = fill_colour(pipeline)
+        self.fill = pipeline.fill_colour
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -126,11 +126,6 @@ class EvalSet(Dataset):
             "truth": truth,
             "name": self.samples.name(index),
         }
-
-
-def fill_colour(pipeline: Pipeline) -> tuple[int, int, int]:
-    """The pixel value that normalises to zero, used for padding."""
-    return tuple(round(255 * value) for value in pipeline.mean)  # type: ignore[return-value]
 
 
 def collate_eval(items: list[dict[str, Any] | None]) -> dict[str, list]:

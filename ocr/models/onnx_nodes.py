@@ -16,6 +16,7 @@ import numpy as np
 from ocr.errors import UserError, first_line
 
 Weights = dict[str, np.ndarray]
+FLOAT32 = 1  # ONNX's number for the type
 
 
 def read_onnx(path: str | Path) -> tuple[list[dict[str, Any]], Weights]:
@@ -64,7 +65,7 @@ class _Reader:
             settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
             if node.op_type == "Constant":
                 self.constants[node.output[0]] = numpy_helper.to_array(settings["value"])
-            elif node.op_type in ("Identity", "Dropout"):
+            elif node.op_type in ("Identity", "Dropout") or (node.op_type == "Cast" and settings["to"] == FLOAT32):
                 self.alias[node.output[0]] = node.input[0]
             else:
                 self.raw.append((node.op_type, list(node.input), node.output[0], settings))
@@ -104,6 +105,7 @@ class _Reader:
         return name
 
     def _constant(self, name: str) -> np.ndarray:
+        name = self._origin(name)
         if name not in self.constants:
             raise _Unfit(f"{name} is computed where a constant is expected")
         return self.constants[name]

@@ -57,4 +57,6 @@ class OnnxDetector(nn.Module):
         """float (B, 3, H, W) to logits (B, 1, H, W)."""
         array = np.ascontiguousarray(x.cpu().numpy(), self._type)
         [probability] = self.session.run(None, {self._input: array})
-        return Maps(torch.logit(torch.from_numpy(probability.astype(np.float64)), eps=1e-12).to(x.device), None)
+        return Maps(
+            torch.logit(torch.from_numpy(probability.astype(np.float64)), eps=1e-12).to(x.device, torch.float32), None
+        )

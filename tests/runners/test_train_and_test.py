@@ -102,6 +102,44 @@ def test_postprocessing_of_a_checkpoint_can_be_overridden(trained: Path):
     assert "no text was found in any of 2 image(s)" in done.stderr
 
 
+def test_tuned_then_exported_then_tested(trained: Path):
+    """From a checkpoint to another stack: each step reads what the one before it wrote."""
+    pytest.importorskip("onnxruntime", reason="make setup EXTRAS=onnx installs it")
+    data = ["data.val=[{format:synthetic,count:3,seed:2}]", "data.test=${data.val}", "data.num_workers=0"]
+    grid = ["tuning.thresh=[0.1]", "tuning.box_thresh=[0.1,0.2]", "tuning.min_size=[2]", "tuning.unclip={exact:[0.4]}",
+            "tuning.folds=3"]  # fmt: skip
+    done = run("tune", f"ckpt_path={run_folder(trained)}", "trainer=cpu", *data, *grid, OFF, cwd=trained)
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(trained, "tune_synthetic")
+    tuned, metrics = folder / "checkpoints/tuned.ckpt", json.loads((folder / "metrics.json").read_text())
+    assert {p.name for p in folder.iterdir()} >= {"tuning.csv", "tuning.json", "tuning.png", "metrics.json"}
+    assert metrics["tune/tuned_hmean"] >= metrics["tune/before_hmean"]
+    best = json.loads((folder / "tuning.json").read_text())["best"]
+    kept = torch.load(tuned, weights_only=True)["hyper_parameters"]["pipeline"]["postprocess"]
+    assert all(kept[name] == best[name] for name in ("thresh", "box_thresh", "unclip", "unclip_ratio", "min_size"))
+
+    loose = ["+postprocess.thresh=0.1", "+postprocess.box_thresh=0.1"]
+    file = trained / "out/model.onnx"
+    done = run("export", f"ckpt_path={tuned}", f"output={file}", *data, *loose, "images=3", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert file.is_file() and file.with_suffix(".rapidocr.yaml").is_file()
+
+    figures = []
+    for source, more in ((tuned, loose), (file, [])):
+        done = run("test", f"ckpt_path={source}", "trainer=cpu", *data, *more, OFF, "name=both", cwd=trained)
+        assert done.returncode == 0, done.stderr
+        folder = run_folder(trained, "both")
+        figures.append(json.loads((folder / "metrics.json").read_text()))
+        assert (folder / "test_breakdown.png").is_file() and (folder / "test_breakdown.json").is_file()
+    for name in ("hmean", "precision", "deteval_hmean", "cleval_hmean", "mean_iou"):
+        assert figures[0][f"test/{name}"] == pytest.approx(figures[1][f"test/{name}"], abs=1e-6), name
+
+    done = run("export", f"ckpt_path={file}", "output=x.onnx", *data, cwd=trained)
+    assert done.returncode == 2 and "is ONNX already" in done.stderr
+    done = run("export", f"ckpt_path={tuned}", "output=x.onnx", *data, "+postprocess.thresh=0.9999", cwd=trained)
+    assert done.returncode == 2 and "not written" in done.stderr and not (trained / "x.onnx").exists()
+
+
 def test_predict_takes_image_folder_and_glob(trained: Path, tmp_path: Path):
     from ocr.data.write_icdar import write_icdar
 

@@ -32,7 +32,37 @@ def test_norms_and_biases_have_no_weight_decay():
     assert len(free["params"]) == 3 and free["weight_decay"] == 0
 
 
-@pytest.mark.parametrize("change", [{"lr": 0}, {"schedule": "steps"}, {"warmup_share": 2}])
+def test_a_step_of_lamb_is_a_share_of_each_tensor():
+    """What makes networks without batch norms trainable, whose tensors differ by orders of magnitude."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 4, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.mul_(1e-3)
+        model[1].weight.mul_(1e3)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = make_optimizer(model, replace(CONFIG, kind="lamb", lr=0.01, weight_decay=0.0))
+    model(torch.randn(1, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+    for old, new in zip(before, model.parameters()):
+        assert ((new - old).norm() / old.norm()).item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_parts_of_a_network_have_rates_of_their_own():
+    class Parts(nn.Sequential):
+        def parts(self) -> dict:
+            return {"body": [*self[0].parameters()], "head": [*self[1].parameters()]}
+
+    model = Parts(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    groups = make_optimizer(model, replace(CONFIG, lr=1.0, lr_shares={"body": 0.1})).param_groups
+    assert {g["name"]: g["lr"] for g in groups} == {"body": 0.1, "body_flat": 0.1, "head": 1.0, "head_flat": 1.0}
+    frozen = make_optimizer(model, replace(CONFIG, lr_shares={"body": 0})).param_groups
+    assert {g["name"] for g in frozen} == {"head", "head_flat"}
+    with pytest.raises(UserError, match="no part bodi; this network has body, head"):
+        make_optimizer(model, replace(CONFIG, lr_shares={"bodi": 1.0}))
+
+
+@pytest.mark.parametrize(
+    "change", [{"lr": 0}, {"schedule": "steps"}, {"warmup_share": 2}, {"kind": "sgd"}, {"lr_shares": {"a": -1}}]
+)
 def test_wrong_settings(change: dict):
     with pytest.raises(UserError):
         replace(CONFIG, **change)

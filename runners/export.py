@@ -1,0 +1,22 @@
+"""Write a detector as ONNX, checked against the checkpoint: ``python runners/export.py ckpt_path=... output=...``."""
+
+from __future__ import annotations
+
+import hydra
+from _launch import CONFIGS, job, launch
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="export")
+@job
+def main(config: DictConfig) -> None:
+    from ocr.training.build import find_model
+    from ocr.training.export_job import export
+    from ocr.training.validate import validate
+
+    validate(config)
+    export(config, find_model(config))
+
+
+if __name__ == "__main__":
+    launch(main)

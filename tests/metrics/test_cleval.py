@@ -1,0 +1,94 @@
+"""CLEval on cases counted by hand, after the authors' package."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from ocr.metrics.cleval import CLEval, aspect_ratios, character_centres, cleval, guessed_length
+from ocr.metrics.evaluation import Evaluation
+from ocr.metrics.matching import pair
+from ocr.types import Detections, Truth
+
+
+def box(x: float, y: float, w: float, h: float) -> np.ndarray:
+    return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float32)
+
+
+def count(found: list, wanted: list[tuple[np.ndarray, str, bool]]) -> list[float]:
+    truth = Truth([p for p, _, _ in wanted], np.array([i for _, _, i in wanted], bool), [t for _, t, _ in wanted])
+    detections = Detections(found, np.ones(len(found)))
+    return cleval(pair(found, truth.polygons), detections, truth).tolist()
+
+
+WORD = box(0, 0, 80, 10)  # eight characters of ten pixels
+EIGHT = (WORD, "eight ch", False)
+
+
+@pytest.mark.parametrize(
+    "found, wanted, result",  # found, merges, characters in detections, splits, characters in texts
+    [
+        ([WORD], [EIGHT], [8, 0, 8, 0, 8]),
+        ([], [EIGHT], [0, 0, 0, 0, 8]),
+        ([box(0, 0, 41, 10)], [EIGHT], [4, 0, 4, 0, 8]),  # half of the word
+        ([box(0, 0, 40, 10), box(40, 0, 40, 10)], [EIGHT], [8, 0, 8, 1, 8]),  # split in two
+        ([box(0, 0, 80, 10), box(41, 0, 39, 10)], [EIGHT], [8, 0, 12, 1, 8]),  # four characters held twice
+        ([box(0, 0, 180, 10)], [EIGHT, (box(100, 0, 80, 10), "eight ch", False)], [16, 1, 16, 0, 16]),  # merged
+        ([WORD, box(0, 50, 10, 10)], [EIGHT], [8, 0, 9, 0, 8]),  # a false square counts one
+        ([WORD, box(0, 50, 40, 10)], [EIGHT, (box(0, 50, 40, 10), "###", True)], [8, 0, 8, 0, 8]),  # don't care
+        ([box(0, 0, 80, 100)], [EIGHT], [0, 0, 2, 0, 8]),  # a tenth of it is text: no match, and room for two
+    ],
+)
+def test_one_image(found, wanted, result):
+    assert count(found, wanted) == pytest.approx(result)
+
+
+def test_characters_lie_on_the_middle_line():
+    np.testing.assert_allclose(character_centres(WORD, 4, 8.0), [[10, 5], [30, 5], [50, 5], [70, 5]])
+    tall = box(0, 0, 10, 80)
+    np.testing.assert_allclose(sorted(character_centres(tall, 2, 0.125).tolist()), [[5, 20], [5, 60]], atol=1e-9)
+    bent = np.array([[0, 0], [10, 10], [20, 0], [20, 10], [10, 20], [0, 10]], np.float64)
+    np.testing.assert_allclose(character_centres(bent, 2, 2.0), [[5, 10], [15, 10]])
+
+
+def test_length_of_text_without_transcription():
+    assert [guessed_length(r) for r in (1.0, 3.0, 0.25, 40.0)] == [2, 4, 4, 10]
+    assert count([WORD], [(WORD, "", False)])[4] == guessed_length(8.0)
+
+
+def test_aspect_ratio_does_not_depend_on_where_a_quad_starts():
+    quads = [np.roll(WORD, k, axis=0) for k in range(4)] + [np.roll(WORD[::-1], k, axis=0) for k in range(4)]
+    np.testing.assert_allclose(aspect_ratios(quads), 8, rtol=1e-4)
+
+
+def test_pooled_and_by_image():
+    metric = CLEval()
+    truth = Truth([WORD], np.zeros(1, bool), ["eight ch"])
+    metric.update([Detections([WORD], np.ones(1)), Detections([], np.zeros(0))], [truth, truth])
+    result = {k: v.item() for k, v in metric.compute().items()}
+    assert result["recall"] == pytest.approx(0.5) and result["precision"] == pytest.approx(1.0)
+    assert result["hmean"] == pytest.approx(2 / 3) and result["image_hmean"] == pytest.approx(0.5)
+
+
+def test_all_protocols_of_500_images_of_50_boxes_in_seconds():
+    """Under 5 s a protocol is asked; all of them together take 3 s on one core, so 15 leave room for a busy machine."""
+    rng = np.random.default_rng(0)
+    detections, truths = [], []
+    for _ in range(500):
+        x, w, h = rng.uniform(0, 900, 50), rng.uniform(60, 300, 50), rng.uniform(14, 22, 50)
+        polygons = [box(a, 24.0 * k, b, c) for k, (a, b, c) in enumerate(zip(x, w, h))]
+        truths.append(Truth(polygons, np.zeros(50, bool), ["ten of it."] * 50))
+        detections.append(
+            Detections([p + rng.normal(0, 1, (4, 2)).astype(np.float32) for p in polygons], rng.random(50))
+        )
+    started = time.process_time()
+    evaluation = Evaluation()
+    evaluation.update(detections, truths)
+    values, tables = evaluation.compute()
+    assert time.process_time() - started < 15
+    assert values["hmean"] > 0.99 and values["cleval_hmean"] > 0.99 and 0.5 < values["mean_iou"] < 1
+    assert sum(row["texts"] for row in tables["height"]) == 25000
+    recalls = [row["recall"] for row in tables["curve"]]
+    assert recalls == sorted(recalls, reverse=True), "fewer are found above a higher score"

@@ -1,0 +1,57 @@
+"""DetEval on cases counted by hand, after the Robust Reading Competition's script."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ocr.metrics.deteval import DetEval, deteval
+from ocr.metrics.matching import pair
+from ocr.types import Detections, Truth
+
+
+def box(x: float, y: float, w: float, h: float) -> np.ndarray:
+    return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float32)
+
+
+LINE = box(0, 0, 100, 10)
+
+
+@pytest.mark.parametrize(
+    "found, wanted, ignored, result",
+    [
+        ([LINE], [LINE], [0], (1, 1, 1, 1)),
+        ([], [LINE], [0], (0, 0, 1, 0)),
+        ([LINE], [], [], (0, 0, 0, 1)),
+        ([box(0, 0, 82, 10)], [LINE], [0], (1, 1, 1, 1)),  # area recall 0.82
+        ([box(0, 0, 78, 10)], [LINE], [0], (0, 0, 1, 1)),  # 0.78: too little
+        ([box(0, 0, 100, 24)], [LINE], [0], (1, 1, 1, 1)),  # area precision 0.42
+        ([box(0, 0, 100, 26)], [LINE], [0], (0, 0, 1, 1)),  # 0.38: too large
+        ([box(0, 0, 50, 10), box(50, 0, 50, 10)], [LINE], [0], (0.8, 1.6, 1, 2)),  # split into two
+        ([box(0, 0, 30, 10), box(70, 0, 30, 10)], [LINE], [0], (0, 0, 1, 2)),  # 0.6 of it in all
+        ([box(0, 0, 210, 10)], [LINE, box(110, 0, 100, 10)], [0, 0], (2, 1, 2, 1)),  # two merged into one
+        ([box(0, 0, 50, 10)], [LINE, LINE], [1, 0], (0, 0, 1, 0)),  # on ignored text: left out
+        ([LINE, box(0, 100, 5, 5)], [LINE], [0], (1, 1, 1, 2)),
+    ],
+)
+def test_one_image(found, wanted, ignored, result):
+    assert deteval(pair(found, wanted), np.array(ignored, bool)) == pytest.approx(result)
+
+
+def test_a_text_that_two_detections_touch_matches_only_as_one_of_many():
+    """One detection covers it, another grazes it: the script counts the pair in its second round, at full worth."""
+    found = [LINE, box(95, 0, 40, 10)]
+    assert deteval(pair(found, [LINE]), np.zeros(1, bool)) == pytest.approx((1, 1, 1, 2))
+
+
+def test_images_are_pooled_and_ranks_add_up():
+    cases = [([LINE], [LINE]), ([box(0, 0, 50, 10), box(50, 0, 50, 10)], [LINE]), ([], [LINE])]
+    images = [(Detections(f, np.ones(len(f))), Truth(w, np.zeros(len(w), bool))) for f, w in cases]
+    whole, parts = DetEval(), [DetEval(), DetEval()]
+    whole.update([f for f, _ in images], [w for _, w in images])
+    for k, (f, w) in enumerate(images):
+        parts[k % 2].update([f], [w])
+    assert whole.compute()["recall"].item() == pytest.approx(1.8 / 3)
+    assert whole.compute()["precision"].item() == pytest.approx(2.6 / 3)
+    parts[0].sums += parts[1].sums
+    assert parts[0].compute() == whole.compute()

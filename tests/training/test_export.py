@@ -1,0 +1,109 @@
+"""What is exported finds what the checkpoint finds, here and in RapidOCR."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from ocr.data.images import decode, resize_and_pad
+from ocr.errors import UserError
+from ocr.geometry import unclip_distance
+from ocr.metrics.matching import pair
+from ocr.models.ppocr import weights_file
+from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
+from ocr.training.build import load_module
+from ocr.training.export_job import agreement, export_onnx, kernel_sides, rapidocr_settings
+from ocr.training.module import DetectionModule
+from ocr.types import Detections
+from tests.conftest import ROOT
+
+pytest.importorskip("onnxruntime", reason="make setup EXTRAS=ppocr installs it")
+RECEIPTS = sorted((ROOT / "tests/fixtures").glob("**/*.jpg"))
+PPOCR = Pipeline(
+    ResizePolicy(1280, 32, 2.0), PostProcess(0.3, 0.6, "ratio", 1.2, 3, 1000, "quad"),
+    (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bgr",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[DetectionModule, Path, Pipeline]:
+    """PP-OCRv4 as a checkpoint would hold it, and as a file."""
+    try:
+        weights = weights_file("ppocr_v4")
+    except UserError as error:
+        pytest.skip(str(error))
+    network = {"_target_": "ocr.models.ppocr.pretrained_detector", "weights": str(weights)}
+    module = DetectionModule(network, PPOCR.to_dict()).eval()
+    path = tmp_path_factory.mktemp("export") / "detector.onnx"
+    wants = export_onnx(module.network, module.pipeline, path, {})
+    return module, path, wants
+
+
+def rescaled(image: np.ndarray) -> np.ndarray:
+    """As RapidOCR does it itself, so that both see the same pixels: multiples of 32, no padding."""
+    scale = 1280 / max(image.shape)
+    return cv2.resize(image, [round(side * scale / 32) * 32 for side in image.shape[1::-1]])
+
+
+def found_by(module: DetectionModule, image: np.ndarray) -> Detections:
+    padded = resize_and_pad(image, module.pipeline.resize, module.pipeline.fill_colour)
+    height, width = image.shape[:2]
+    return module.detect([torch.from_numpy(padded)], [(width, height)])[0]
+
+
+def test_the_file_finds_what_the_checkpoint_finds(exported):
+    module, path, _ = exported
+    one, other = ([found_by(m, decode(p)) for p in RECEIPTS] for m in (module, load_module(path)))
+    same, total = agreement(one, other)
+    assert total > 40 and same >= 0.995 * total
+    assert max(np.abs(np.sort(a.scores) - np.sort(b.scores)).max() for a, b in zip(one, other) if len(a)) < 1e-3
+
+
+def test_rapidocr_finds_the_same_with_the_file(exported):
+    """The real package, with the settings that the export writes beside the file."""
+    rapidocr = pytest.importorskip("rapidocr", reason="make setup EXTRAS=ppocr installs it")
+    from rapidocr.ch_ppocr_det import TextDetector
+
+    module, path, wants = exported
+    images = [rescaled(decode(picture)) for picture in RECEIPTS]
+    items = [{"image": torch.from_numpy(image), "size": image.shape[1::-1]} for image in images]
+    settings = path.with_suffix(".rapidocr.yaml")
+    settings.write_text(rapidocr_settings(wants, path, kernel_sides(module, items)))
+    base = OmegaConf.load(Path(rapidocr.__file__).with_name("config.yaml"))
+    det = OmegaConf.merge(base.Det, OmegaConf.load(settings).Det, {"model_path": str(path)})
+    det.engine_cfg = base.EngineConfig.onnxruntime
+    det.engine_type = rapidocr.EngineType.ONNXRUNTIME
+    detector = TextDetector(det)
+    close = total = 0
+    for image in images:
+        mine = found_by(module, image)
+        theirs = detector(np.ascontiguousarray(image[..., ::-1])).boxes
+        theirs = [] if theirs is None else [np.asarray(b, np.float32) for b in theirs]
+        pairs = pair(mine.polygons, theirs)
+        close += len(set(pairs.d[pairs.iou > 0.7].tolist()))
+        total += max(len(mine), len(theirs))
+    assert total > 60 and close >= 0.98 * total
+
+
+def test_settings_for_rapidocr_grow_a_typical_kernel_alike():
+    sides = np.array([[100.0, 6.0]] * 3 + [[20.0, 5.0]])
+    plain = PPOCR.to_dict()
+    for unclip, amount in (("ratio", 1.2), ("exact", 0.5), ("height", 0.2)):
+        changed = plain | {"postprocess": plain["postprocess"] | {"unclip": unclip, "unclip_ratio": amount}}
+        det = OmegaConf.create(rapidocr_settings(Pipeline.from_dict(changed), Path("model.onnx"), sides)).Det
+        mine = float(unclip_distance(600.0, 212.0, unclip, amount))
+        assert det.unclip_ratio * (99 * 5) / (2 * (99 + 5)) == pytest.approx(mine + 0.5, rel=1e-3)
+        assert (det.limit_side_len, det.limit_type, det.use_dilation) == (1280, "max", False)
+
+
+def test_polygons_are_counted_as_alike_only_when_both_have_them():
+    box = np.array([[0, 0], [40, 0], [40, 10], [0, 10]], np.float32)
+    one, two = Detections([box], np.ones(1)), Detections([box, box + 50], np.ones(2))
+    assert agreement([one], [one]) == (1, 1)
+    assert agreement([one], [two]) == agreement([two], [one]) == (1, 2)
+    assert agreement([one], [Detections([box + 1], np.ones(1))]) == (0, 1)
