@@ -107,7 +107,7 @@ def _sweeps(value: str) -> bool:
 
 
 def runner_of(job_type: str) -> str:
-    return {"training": "train", "testing": "test"}.get(job_type, job_type)
+    return {"training": "train", "testing": "test", "tuning": "tune"}.get(job_type, job_type)
 
 
 def with_model(config: DictConfig, origin: Mapping[str, Any]) -> DictConfig:
