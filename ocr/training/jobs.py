@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from ocr.data.datamodule import DetectionData, worker_count
 from ocr.data.dataset import EvalSet, ShardSampler, collate_eval
 from ocr.data.pictures import find_pictures
+from ocr.data.writers import check_formats, write_formats
 from ocr.tracking.batch_images import ProblemBatches, WorstImages
 from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import redactor_for
@@ -149,6 +150,7 @@ def predict(config: DictConfig, checkpoint: Path) -> Path:
     prepare_process()
     module = load_module(checkpoint, config, plain(config.pipeline))
     output = Path(config.output)
+    check_formats(config.formats)
     dataset = EvalSet([find_pictures(config.source)], module.pipeline)
     loader = DataLoader(
         dataset,
@@ -164,6 +166,7 @@ def predict(config: DictConfig, checkpoint: Path) -> Path:
     )  # fmt: skip
     trainer.predict(module, loader, return_predictions=False)
     places = {"predictions": output / "predictions.jsonl"}
+    places |= write_formats(output / "predictions.jsonl", config.formats, output)
     if config.overlays:
         places["pictures"] = output / "overlays"
     print_results("prediction", {"images": writer.images, "text instances": writer.instances}, places)

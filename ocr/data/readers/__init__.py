@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ocr.data.readers import coco, competition, doctr, icdar, paddle, sroie
+from ocr.data.readers import coco, competition, competition_csv, doctr, icdar, paddle, sroie
 from ocr.data.report import Report
 from ocr.errors import UserError
 from ocr.types import Sample
@@ -28,6 +28,7 @@ READERS: dict[str, Reader] = {
     "doctr": doctr.read,
     "coco": coco.read,
     "competition": competition.read,
+    "competition_csv": competition_csv.read,
 }
 
 
