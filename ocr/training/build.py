@@ -71,7 +71,7 @@ def load_module(
     Args:
         path: a ``.ckpt`` that :mod:`runners.train` wrote, a run folder, of which the best one is taken, or an
             ``.onnx`` file, which onnxruntime runs.
-        overrides: settings of ``resize`` and ``postprocess`` of :class:`ocr.pipeline.Pipeline` to override.
+        overrides: ``resize`` and ``postprocess`` of :class:`ocr.pipeline.Pipeline`, what is to change; None stays.
         foreign: the pipeline of an ONNX file that carries none.
 
     Raises:
@@ -80,7 +80,8 @@ def load_module(
     path = checkpoint_path(path)
     network, pipeline, state = _read_onnx_file(path, foreign) if path.suffix == ".onnx" else _read_checkpoint(path)
     for part in ("resize", "postprocess"):
-        pipeline[part] = {**pipeline[part], **dict((overrides or {}).get(part) or {})}
+        changes = dict((overrides or {}).get(part) or {})
+        pipeline[part] = {**pipeline[part], **{k: v for k, v in changes.items() if v is not None}}
     try:
         module = DetectionModule(network, pipeline)
     except UserError as error:

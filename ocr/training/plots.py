@@ -92,7 +92,8 @@ def _heat(axis: Axes, tuned: Tuned) -> None:
     xs, ys = sorted({x for x, _ in cells}), sorted({y for _, y in cells})
     grid = [[cells[x, y] for x in xs] for y in ys]
     top = max(map(max, grid))
-    axis.imshow(grid, origin="lower", aspect="auto", cmap="cividis", vmin=max(min(map(min, grid)), top - 0.1), vmax=top)
+    bottom = max(min(map(min, grid)), top - 0.1)
+    axis.imshow(grid, origin="lower", aspect="auto", cmap="cividis", vmin=bottom, vmax=top)
     axis.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
     axis.set_yticks(range(len(ys)), [f"{y:g}" for y in ys])
     for row, y in enumerate(ys):

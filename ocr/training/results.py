@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-STAGES = ("train", "val", "test")
+STAGES = ("train", "val", "tune", "test")
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -94,7 +94,7 @@ def test_testing_a_checkpoint_repeats_the_figure_of_training(trained: Path):
 def test_postprocessing_of_a_checkpoint_can_be_overridden(trained: Path):
     data = "data.test=[{format:synthetic,count:2,seed:2}]"
     done = run("test", f"ckpt_path={run_folder(trained)}", "trainer=cpu", data,
-               "+postprocess.box_thresh=0.999", "+postprocess.thresh=0.99", "data.num_workers=0", OFF, "name=strict",
+               "postprocess.box_thresh=0.999", "postprocess.thresh=0.99", "data.num_workers=0", OFF, "name=strict",
                cwd=trained)  # fmt: skip
     assert done.returncode == 0, done.stderr
     metrics = json.loads((run_folder(trained, "strict") / "metrics.json").read_text())
@@ -118,7 +118,7 @@ def test_tuned_then_exported_then_tested(trained: Path):
     kept = torch.load(tuned, weights_only=True)["hyper_parameters"]["pipeline"]["postprocess"]
     assert all(kept[name] == best[name] for name in ("thresh", "box_thresh", "unclip", "unclip_ratio", "min_size"))
 
-    loose = ["+postprocess.thresh=0.1", "+postprocess.box_thresh=0.1"]
+    loose = ["postprocess.thresh=0.1", "postprocess.box_thresh=0.1"]
     file = trained / "out/model.onnx"
     done = run("export", f"ckpt_path={tuned}", f"output={file}", *data, *loose, "images=3", cwd=trained)
     assert done.returncode == 0, done.stderr
@@ -136,7 +136,7 @@ def test_tuned_then_exported_then_tested(trained: Path):
 
     done = run("export", f"ckpt_path={file}", "output=x.onnx", *data, cwd=trained)
     assert done.returncode == 2 and "is ONNX already" in done.stderr
-    done = run("export", f"ckpt_path={tuned}", "output=x.onnx", *data, "+postprocess.thresh=0.9999", cwd=trained)
+    done = run("export", f"ckpt_path={tuned}", "output=x.onnx", *data, "postprocess.thresh=0.9999", cwd=trained)
     assert done.returncode == 2 and "not written" in done.stderr and not (trained / "x.onnx").exists()
 
 

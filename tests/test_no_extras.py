@@ -1,0 +1,45 @@
+"""Without the extras everything but ONNX works, and ONNX says what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+CODE = """
+import sys
+for name in ("onnx", "onnxruntime", "rapidocr", "rapidocr_onnxruntime", "wandb_workspaces"):
+    sys.modules[name] = None  # as if it were not installed
+import torch
+from hydra import compose, initialize_config_dir
+import ocr.training.export_job, ocr.training.tune_job, ocr.training.jobs
+from ocr.errors import UserError
+from ocr.models.onnx_nodes import read_onnx
+from ocr.models.onnx_run import OnnxDetector
+from ocr.models.ppocr import pretrained_detector
+from ocr.training.build import build_module
+from ocr.training.validate import validate
+
+with initialize_config_dir(sys.argv[1] + "/configs", version_base="1.3"):
+    config = compose("train", ["hydra/job_logging=none"])
+module = build_module(config).eval()
+with torch.inference_mode():
+    print(module.network(torch.zeros(1, 3, 64, 64)).probability.shape)
+for attempt in (lambda: pretrained_detector("ppocr_v4"), lambda: read_onnx("x.onnx"), lambda: OnnxDetector("x.onnx")):
+    try:
+        attempt()
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_training_needs_no_extras_and_onnx_names_them():
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(ROOT)], capture_output=True, text=True, timeout=200, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    shape, packaged, reading, running = done.stdout.splitlines()
+    assert "[1, 1, 64, 64]" in shape
+    assert "rapidocr_onnxruntime, which is not installed: make setup EXTRAS=ppocr" in packaged
+    assert "package onnx: pip install -e '.[ppocr]'" in reading and "'.[onnx]'" in running
