@@ -98,7 +98,7 @@ def _heat(axis: Axes, tuned: Tuned) -> None:
     axis.set_yticks(range(len(ys)), [f"{y:g}" for y in ys])
     for row, y in enumerate(ys):
         for column, x in enumerate(xs):
-            dark = cells[x, y] < top - 0.05
+            dark = cells[x, y] < (top + bottom) / 2
             axis.text(
                 column, row, f"{cells[x, y]:.3f}"[1:], ha="center", va="center", fontsize=7, color="w" if dark else "k"
             )
