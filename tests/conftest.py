@@ -97,4 +97,7 @@ def write_format(name: str, samples: list[Sample], folder: Path) -> tuple[Path, 
             for image, v in rows.items()
         }
         target.write_text(json.dumps({"images": content}))
+    elif name == "competition_csv":
+        cells = {i.name: "|".join(" ".join(str(v) for q in p for v in q) for p, _, _ in v) for i, v in rows.items()}
+        target.write_text("filename,polygons\n" + "".join(f"{image},{cell}\n" for image, cell in cells.items()))
     return images, target
