@@ -2,9 +2,8 @@
 
 The variant is that of the Robust Reading Competition's script for focused text and for SROIE task 1: area recall at
 least 0.8 and area precision at least 0.4, a text that is split into several detections counts 0.8, several texts
-merged into one detection count in full. Three things differ: areas are those of polygons, where the script takes
-upright rectangles whose last pixel is counted (so that it adds 1 to each side); centres and diagonals are those of
-bounding boxes; don't-care detections are left out of one-to-one counts nowhere else than the script does.
+merged into one detection count in full. Areas are those of polygons, where the script takes upright rectangles whose
+last pixel is counted (so that it adds 1 to each side); centres and diagonals are those of bounding boxes.
 """
 
 from __future__ import annotations
