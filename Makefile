@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(EXTRAS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-fast sweep evaluate predict data doctor sync clean-runs dashboard benchmark lint \
+.PHONY: help setup train finetune test test-fast sweep evaluate predict data doctor sync clean-runs dashboard benchmark lint \
 	format clean
 
 help:  ## list the targets
@@ -30,6 +30,10 @@ $(READY): pyproject.toml constraints.txt
 
 train: $(READY)  ## train (default: synthetic receipts, under 6 minutes on 2 cores), then test
 	$(PY) runners/train.py $(ARGS)
+
+finetune: $(READY)  ## PP-OCR's detector on your receipts: make finetune DATA=<folder of images and labels>
+	@test -n "$(DATA)" || { echo "error: say where your receipts are: make finetune DATA=<folder of images and labels>" >&2; exit 2; }
+	$(PY) runners/train.py experiment=finetune 'data.root="$(DATA)"' $(ARGS)
 
 sweep: $(READY)  ## one run for each combination: make sweep ARGS="optimizer.lr=1e-3,3e-3"
 	$(PY) runners/train.py -m $(ARGS)

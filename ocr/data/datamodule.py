@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from ocr.data.dataset import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval
+from ocr.data.dataset import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval, draws_per_epoch
+from ocr.data.layout import fill_in
 from ocr.data.report import Report
 from ocr.data.sources import Source, build_sources
 from ocr.data.targets import TargetMaker
@@ -20,8 +22,9 @@ from ocr.errors import UserError
 from ocr.pipeline import Pipeline
 from ocr.utils.machine import cores
 
+log = logging.getLogger(__name__)
 PATHS = ("images", "annotations", "ids")
-WORDS = {"name", "format", "images", "annotations", "val_from"}
+WORDS = {"name", "format", "images", "annotations", "ids", "val_from"}
 
 
 class DetectionData(L.LightningDataModule):
@@ -29,6 +32,9 @@ class DetectionData(L.LightningDataModule):
 
     Args:
         train, val, test: the splits, each a list of sources, see :func:`build_source`.
+        mix: sources that training sees beside those of ``train``.
+        mix_share: their share of an epoch's samples, 0 <= mix_share < 1.
+        epoch_samples: samples an epoch, whatever the sizes of the sets; None for every training image once.
         root: folder that relative paths in the sources start from; None for the current one.
         pipeline: resize policy and normalisation.
         batch_size: crops a training step and device.
@@ -54,16 +60,25 @@ class DetectionData(L.LightningDataModule):
         geometry: RandomGeometry,
         light: RandomLight,
         targets: TargetMaker,
+        mix: Sequence[Mapping[str, Any]] = (),
+        mix_share: float = 0.0,
+        epoch_samples: int | None = None,
         seed: int = 0,
         **words: str,
     ) -> None:
         super().__init__()
         if unknown := set(words) - WORDS:
             raise UserError(f"the data config has no setting {', '.join(sorted(unknown))}")
-        self.splits, self.pipeline, self.root = {"train": train, "val": val, "test": test}, pipeline, root
+        self.splits = {"train": train, "val": val, "test": test, "mix": mix if mix_share else ()}
+        self.pipeline, self.root = pipeline, root
         self.batch_size, self.eval_batch_size = int(batch_size), int(eval_batch_size)
         if self.batch_size < 1 or self.eval_batch_size < 1:
             raise UserError("data.batch_size and data.eval_batch_size must be at least 1")
+        if not 0 <= mix_share < 1 or (mix_share and not mix):
+            raise UserError(f"data.mix_share must lie in 0..1 (below 1) and needs sources in data.mix, got {mix_share}")
+        if epoch_samples is not None and epoch_samples < 1:
+            raise UserError(f"data.epoch_samples must be at least 1, or null, got {epoch_samples}")
+        self.mix_share, self.epoch_samples = float(mix_share), epoch_samples
         self.num_workers = worker_count(num_workers)
         self.strict, self.seed = strict, seed
         self.geometry, self.light, self.targets = geometry, light, targets
@@ -76,13 +91,19 @@ class DetectionData(L.LightningDataModule):
         Raises:
             UserError: a split is unknown, missing or has nothing to learn from.
         """
+        if "train" in splits and self.splits["mix"]:
+            splits = (*splits, "mix")
         for split in splits:
             if split in self.sources:
                 continue
             specs = self.splits.get(split)
             if not specs:
                 raise UserError(f"the data config has no {split} split (data.{split}=[...])")
-            twin = next((s for s in self.sources if self.splits.get(s) == specs), None)
+            found = [fill_in(spec, Path(self.root or ".").expanduser()) for spec in specs]
+            twin = next((s for s in self.sources if self.splits.get(s) == found), None)
+            if found != specs and not twin:
+                log.info("%s: found %s", split, "; ".join(map(_in_words, found)))
+            self.splits[split] = specs = found
             if twin:
                 self.sources[split], self.reports[split] = self.sources[twin], self.reports[twin]
             else:
@@ -125,9 +146,10 @@ class DetectionData(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader:
-        sources = self.sources["train"]
-        dataset = TrainSet(sources, self.pipeline, self.geometry, self.light, self.targets, self.strict)
-        sampler = EpochSampler(sources, self.seed, *self._ranks())
+        own, mix = self.sources["train"], self.sources.get("mix", [])
+        dataset = TrainSet([*own, *mix], self.pipeline, self.geometry, self.light, self.targets, self.strict)
+        draws = draws_per_epoch(own, mix, self.mix_share, self.epoch_samples)
+        sampler = EpochSampler([len(s) for s in (*own, *mix)], draws, self.seed, *self._ranks())
         return self._loader(
             dataset, sampler=sampler, batch_size=self.batch_size, drop_last=len(sampler) >= self.batch_size
         )
@@ -142,6 +164,11 @@ class DetectionData(L.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader:
         return self._eval_loader("test")
+
+
+def _in_words(spec: Mapping[str, Any]) -> str:
+    part = f"those in {spec['ids']}" if spec.get("ids") else f"hashes in {spec['share']}" if spec.get("share") else "all"
+    return f"{spec['format']} labels in {spec['annotations']}, images in {spec['images']} ({part})"
 
 
 def worker_count(wanted: int | str) -> int:

@@ -139,31 +139,53 @@ def collate_eval(items: list[dict[str, Any] | None]) -> dict[str, list]:
     }
 
 
+def draws_per_epoch(
+    own: Sequence[Source], mix: Sequence[Source] = (), mix_share: float = 0.0, total: int | None = None
+) -> list[int]:
+    """How many samples an epoch draws of each source, ``own`` ones first.
+
+    Args:
+        own: a source of weight w gives w times its length.
+        mix: sources that together give the share ``mix_share`` of the epoch, among themselves likewise.
+        mix_share: 0 <= mix_share < 1.
+        total: samples an epoch, all counts in proportion; None for what the lengths of ``own`` amount to.
+    """
+    sizes = [len(s) * s.weight for s in own]
+    if mix:
+        factor = mix_share / (1 - mix_share) * sum(sizes) / sum(len(s) * s.weight for s in mix)
+        sizes += [len(s) * s.weight * factor for s in mix]
+    factor = 1.0 if total is None else total / sum(sizes)
+    return [max(1, round(size * factor)) for size in sizes]
+
+
 class EpochSampler(Sampler):
     """Which samples an epoch draws, in which order, each with a seed: a function of (seed, epoch) alone.
 
-    A source of weight w gives round(w * length) samples an epoch: a part of it without repeats when w < 1, whole
-    rounds and a part when w > 1. Ranks get equal shares; what does not divide evenly is left for another epoch.
+    A source gives a part of it without repeats when fewer samples are drawn than it has, whole rounds and a part when
+    more. Ranks get equal shares; what does not divide evenly is left for another epoch.
+
+    Args:
+        lengths: of the sources.
+        draws: how many samples each gives an epoch, see :func:`draws_per_epoch`.
     """
 
-    def __init__(self, sources: Sequence[Source], seed: int, rank: int = 0, world_size: int = 1) -> None:
-        self.lengths = [len(s) for s in sources]
-        self.weights = [s.weight for s in sources]
+    def __init__(
+        self, lengths: Sequence[int], draws: Sequence[int], seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.lengths, self.draws = list(lengths), list(draws)
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0
-        self.total = sum(max(1, round(n * w)) for n, w in zip(self.lengths, self.weights))
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return max(1, self.total // self.world_size)
+        return max(1, sum(self.draws) // self.world_size)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         parts, start = [], 0
-        for length, weight in zip(self.lengths, self.weights):
-            wanted = max(1, round(length * weight))
+        for length, wanted in zip(self.lengths, self.draws):
             rounds = [rng.permutation(length) for _ in range(-(-wanted // length))]
             parts.append(start + np.concatenate(rounds)[:wanted])
             start += length

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ocr.data.datamodule import DetectionData, worker_count
-from ocr.data.dataset import NOTHING, EpochSampler, ShardSampler
+from ocr.data.dataset import NOTHING, EpochSampler, ShardSampler, draws_per_epoch
 from ocr.data.index import SampleIndex, StringTable
 from ocr.data.report import Report
 from ocr.data.synthetic import SyntheticReceipts
@@ -53,6 +53,18 @@ def test_number_of_workers_changes_nothing(pipeline):
         assert torch.equal(a["image"], b["image"]) and torch.equal(a["targets"], b["targets"])
 
 
+def test_mix_is_seen_in_training_only(pipeline):
+    mix = [{"format": "synthetic", "count": 30, "seed": 9}]
+    data = make_data(pipeline, mix=mix, mix_share=0.5, epoch_samples=20).load("train", "val")
+    assert data.counts()["mix"]["images"] == 30 and "mix" in data.fingerprint()
+    drawn = [i for i, _ in data.train_dataloader().sampler]
+    own = len(data.sources["train"][0])
+    assert sum(i >= own for i in drawn) == sum(i < own for i in drawn) == 10
+    with pytest.raises(UserError, match="mix_share"):
+        make_data(pipeline, mix_share=0.1)
+    assert "mix" not in make_data(pipeline, mix=mix).load("train").sources
+
+
 def test_equal_splits_are_read_once(pipeline):
     data = make_data(pipeline).load("val", "test")
     assert data.sources["val"] is data.sources["test"]
@@ -65,7 +77,7 @@ def test_epochs_draw_by_weight_without_repeats_and_ranks_share_out():
     for epoch in range(2):
         ranks = []
         for rank in range(2):
-            sampler = EpochSampler(sources, 5, rank, 2)
+            sampler = EpochSampler([10, 8, 4], draws_per_epoch(sources), 5, rank, 2)
             sampler.set_epoch(epoch)
             ranks.append(list(sampler))
         assert len(ranks[0]) == len(ranks[1]) == 11
@@ -76,6 +88,12 @@ def test_epochs_draw_by_weight_without_repeats_and_ranks_share_out():
         assert len({seed for rank in ranks for _, seed in rank}) == 22
         draws[epoch] = indices
     assert draws[0] != draws[1]
+
+
+@pytest.mark.parametrize("total, expected", [(None, [10, 4, 6]), (200, [100, 40, 60]), (10, [5, 2, 3])])
+def test_mixed_sources_give_their_share_of_an_epoch_of_any_size(total, expected):
+    own = [SyntheticReceipts(10, 1), SyntheticReceipts(8, 2, weight=0.5)]
+    assert draws_per_epoch(own, [SyntheticReceipts(500, 3)], 0.3, total) == expected
 
 
 @pytest.mark.parametrize("length, world", [(7, 2), (8, 4), (1, 3)])

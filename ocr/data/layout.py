@@ -1,0 +1,187 @@
+"""What lies in a folder: which label format, where the images are, which part is for training.
+
+Three ways to part a set are known, looked for in this order: folders ``train`` and ``val``, each a set; label files
+with those words in their names; id lists ``train.txt`` and ``val.txt``. Without any, one set is left whole, and the
+share of a source splits it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ocr.data.readers.files import IMAGE_SUFFIXES, list_images, read_ids
+from ocr.errors import UserError
+
+AUTO = "auto"
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test", "testing")}
+LABEL_SUFFIXES = (".json", ".txt", ".csv")
+LOOKED_AT = 20  # label files of a folder that are opened to see what they are
+
+
+def fill_in(spec: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """The config of a source with its ``auto`` replaced by what lies below ``root``.
+
+    Args:
+        spec: see :func:`ocr.data.sources.build_source`; ``split``, train or val, says which part is wanted.
+        root: the folder.
+
+    Raises:
+        UserError: nothing is found, or several things are.
+    """
+    spec = dict(spec)
+    split = spec.pop("split", "train")
+    if AUTO not in (spec.get("format"), spec.get("images"), spec.get("annotations"), spec.get("ids")):
+        return spec
+    if not root.is_dir():
+        raise UserError(f"data.root={root} is no folder")
+    base, parted = root, False
+    if all(_part_folder(root, name) for name in SPLITS):
+        base, parted = _part_folder(root, split) or root, True
+    if AUTO in (spec.get("format"), spec.get("annotations")):
+        found, parted_files = _labels(base, spec, split)
+        spec |= found
+        parted |= parted_files
+    if spec.get("images") == AUTO:
+        spec["images"] = _relative(_images(base, base / spec["annotations"]), root)
+    if base != root:
+        spec["annotations"] = _relative(base / spec["annotations"], root)
+    if spec.get("ids") == AUTO:
+        lists = {name: _id_list(root, name, root / spec["images"]) for name in SPLITS}
+        spec["ids"] = None if parted or not all(lists.values()) else str(lists[split])
+    if parted or spec.get("ids"):
+        spec["share"] = None
+    return spec
+
+
+def _relative(path: Path, root: Path) -> str:
+    return os.path.relpath(path, root)
+
+
+def _part_folder(root: Path, split: str) -> Path | None:
+    """The folder of a split, if there is one with images and labels in it."""
+    for name in SPLITS[split]:
+        folder = root / name
+        if folder.is_dir() and any(_label_files(folder)) and _image_folders(folder):
+            return folder
+    return None
+
+
+def _folders(base: Path) -> list[Path]:
+    return [base, *sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))]
+
+
+def _image_folders(base: Path) -> list[Path]:
+    """``base`` and the folders in it that hold images themselves."""
+    return [folder for folder in _folders(base) if _image_stems(folder)]
+
+
+def _image_stems(folder: Path) -> set[str]:
+    """Of the images that lie in a folder itself."""
+    return {os.path.splitext(e.name)[0] for e in os.scandir(folder) if Path(e.name).suffix.lower() in IMAGE_SUFFIXES}
+
+
+def _label_files(base: Path) -> Iterator[tuple[str, Path]]:
+    """(format, path): the label file of a whole set, or the folder of a set with one label file per image."""
+    for folder in _folders(base):
+        files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in LABEL_SUFFIXES)
+        kinds = [(label_format(path), path) for path in files[:LOOKED_AT]]
+        per_image = [kind for kind, _ in kinds if kind in ("icdar", "sroie")]
+        if per_image:
+            yield max(set(per_image), key=per_image.count), folder
+        yield from ((kind, path) for kind, path in kinds if kind and kind not in ("icdar", "sroie"))
+
+
+def label_format(path: Path) -> str | None:
+    """The format of a label file, by what is in it; None when it is none."""
+    try:
+        if path.suffix.lower() == ".json":
+            return _json_format(json.loads(path.read_text("utf-8-sig")))
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            line = next((line.strip() for line in file if line.strip()), "")
+    except (OSError, ValueError):
+        return None
+    if [cell.strip() for cell in next(csv.reader([line]), [])] == ["filename", "polygons"]:
+        return "competition_csv"
+    if line.partition("\t")[2].lstrip().startswith("["):
+        return "paddle"
+    try:
+        numbers = [float(value) for value in line.split(",")[:8]]
+    except ValueError:
+        return None
+    if len(numbers) < 8:
+        return None
+    return "sroie" if path.suffix.lower() == ".csv" else "icdar"
+
+
+def _json_format(content: Any) -> str | None:
+    if not isinstance(content, dict) or not content:
+        return None
+    if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
+        return "coco"
+    if isinstance(content.get("images"), dict):
+        return "competition"
+    return "doctr" if all(isinstance(v, dict) and "polygons" in v for v in content.values()) else None
+
+
+def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, str], bool]:
+    """Format and annotations; and whether they are of this split alone."""
+    wanted_format, wanted_path = spec.get("format", AUTO), spec.get("annotations", AUTO)
+    if wanted_path != AUTO:
+        path = base / wanted_path
+        kinds = {kind for kind, p in _label_files(path if path.is_dir() else path.parent) if p == path}
+        kinds = kinds or {label_format(path)} - {None}
+        if len(kinds) != 1:
+            raise UserError(f"{path}: cannot tell what its label format is; set data.format=...")
+        return {"format": kinds.pop(), "annotations": wanted_path}, False
+    found = [(kind, path) for kind, path in _label_files(base) if wanted_format in (AUTO, kind)]
+    by_split = {name: _of_split(found, base, name) for name in SPLITS}
+    parted = all(by_split.values())
+    found = by_split[split] if parted else found
+    if not found:
+        raise UserError(
+            f"{base}: no labels{'' if wanted_format == AUTO else f' of format {wanted_format}'} found, in it or in the "
+            "folders in it; for others say data.format, data.images and data.annotations, see docs/data.md"
+        )
+    if len(found) > 1:
+        listed = ", ".join(f"{_relative(path, base)} ({kind})" for kind, path in found)
+        raise UserError(f"{base}: several sets of labels: {listed}; choose one with data.annotations=<path>")
+    kind, path = found[0]
+    return {"format": kind, "annotations": _relative(path, base)}, parted
+
+
+def _of_split(found: list[tuple[str, Path]], base: Path, split: str) -> list[tuple[str, Path]]:
+    """Those of the files and folders whose name has a word for the split, the first word that any of them has."""
+    for word in SPLITS[split]:
+        named = [(kind, path) for kind, path in found if path != base and word in _words(path)]
+        if named:
+            return named
+    return []
+
+
+def _words(path: Path) -> set[str]:
+    return set("".join(c if c.isalpha() else " " for c in path.stem.lower()).split())
+
+
+def _images(base: Path, annotations: Path) -> Path:
+    """The folder of the images: the only one that has some, or the one whose names the label files share."""
+    folders = _image_folders(base)
+    if len(folders) > 1 and annotations.is_dir():
+        labelled = {p.stem.removeprefix("gt_") for p in annotations.iterdir() if p.suffix.lower() in LABEL_SUFFIXES}
+        return max(folders, key=lambda folder: len(labelled & _image_stems(folder)))
+    return folders[0] if len(folders) == 1 else base
+
+
+def _id_list(root: Path, split: str, images: Path) -> str | None:
+    """``<split>.txt`` in the folder, when it names images."""
+    path = root / f"{split}.txt"
+    if not path.is_file():
+        return None
+    ids = read_ids(path)
+    names = {Path(name).stem for name in list_images(images)}
+    known = sum(Path(name).stem in names for name in ids)
+    return path.name if known > len(ids) / 2 else None

@@ -1,0 +1,111 @@
+"""Folders as users have them: what is in them is found, or the message says what to set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ocr.data.layout import fill_in, label_format
+from ocr.errors import UserError
+from tests.conftest import write_image
+
+AUTO = {"format": "auto", "images": "auto", "annotations": "auto", "ids": "auto"}
+LINE = "1,2,60,2,60,20,1,20,text\n"
+PADDLE = 'photos/{}.png\t[{{"transcription": "a", "points": [[1, 2], [60, 2], [60, 20], [1, 20]]}}]\n'
+COCO = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}
+
+
+def write(path: Path, content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def find(root: Path) -> tuple[dict, dict]:
+    shares = {"train": [0.0, 0.9], "val": [0.9, 1.0]}
+    return tuple(fill_in({"split": name, **AUTO, "share": share}, root) for name, share in shares.items())  # type: ignore
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("a", "b", "c"):
+        write_image(tmp_path / "photos" / f"{name}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "labels, content, expected",
+    [
+        ("labels/gt_{}.txt", LINE, "icdar"),
+        ("photos/{}.txt", LINE, "icdar"),
+        ("{}.csv", LINE, "sroie"),
+        ("Label.txt", PADDLE.format("a"), "paddle"),
+        ("photos/Label.txt", PADDLE.format("a"), "paddle"),
+        ("annotations/all.json", COCO, "coco"),
+        ("labels.json", {"a.png": {"polygons": []}}, "doctr"),
+        ("words.json", {"images": {"a.png": {"words": {}}}}, "competition"),
+        ("words.csv", "filename,polygons\na.png,1 2 60 2 60 20\n", "competition_csv"),
+    ],
+)
+def test_one_set_is_found_and_split_by_hash(root: Path, labels: str, content: object, expected: str):
+    paths = {write(root / labels.format(name), content) for name in ("a", "b")}
+    write(root / "README.txt", "about the pictures")
+    write(root / "settings.json", {"version": 1})
+    train, val = find(root)
+    place = next(iter(paths)) if len(paths) == 1 else next(iter(paths)).parent
+    assert train["format"] == expected and root / train["annotations"] == place
+    assert (root / train["images"]).resolve() == root / "photos"
+    assert (train["share"], val["share"]) == ([0.0, 0.9], [0.9, 1.0]) and train["ids"] is None
+
+
+def test_id_lists_split_it(root: Path):
+    write(root / "box" / "a.csv", LINE)
+    write(root / "train.txt", "a\nb\n")
+    assert find(root)[0]["ids"] is None, "one list alone says nothing about the other part"
+    write(root / "val.txt", "c.png\n")
+    train, val = find(root)
+    assert (train["ids"], val["ids"], train["share"], val["share"]) == ("train.txt", "val.txt", None, None)
+
+
+def test_label_files_named_after_the_splits(root: Path):
+    for name in ("train", "val", "test"):
+        write(root / f"{name}.txt", PADDLE.format("a"))
+    train, val = find(root)
+    assert (train["annotations"], val["annotations"]) == ("train.txt", "val.txt")
+    assert train["share"] is None and train["ids"] is None
+    (root / "val.txt").unlink()
+    assert find(root)[1]["annotations"] == "test.txt"
+
+
+def test_folders_named_after_the_splits(tmp_path: Path):
+    for name in ("train", "val"):
+        write_image(tmp_path / name / "images" / "a.png")
+        write(tmp_path / name / "labels.json", {"a.png": {"polygons": []}})
+    train, val = find(tmp_path)
+    assert train == {"format": "doctr", "images": "train/images", "annotations": "train/labels.json", "ids": None,
+                     "share": None}  # fmt: skip
+    assert val["images"] == "val/images"
+
+
+def test_what_is_said_is_left(root: Path):
+    write(root / "one.json", COCO)
+    write(root / "two.json", COCO)
+    with pytest.raises(UserError, match=r"several sets of labels: one.json \(coco\), two.json"):
+        find(root)
+    assert fill_in({**AUTO, "annotations": "two.json"}, root)["format"] == "coco"
+    said = {"format": "icdar", "images": "x", "annotations": "y", "share": [0, 1]}
+    assert fill_in(said, root / "nowhere") == said
+
+
+@pytest.mark.parametrize("content", ["0 0.5 0.5 0.1 0.1\n", "", "\x00\x01"])
+def test_labels_of_other_kinds_are_not_taken_for_these(root: Path, content: str):
+    assert label_format(write(root / "labels" / "a.txt", content)) is None
+    with pytest.raises(UserError, match="no labels found.*data.format"):
+        find(root)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match="nowhere is no folder"):
+        find(tmp_path / "nowhere")
