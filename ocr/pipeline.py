@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from ocr.errors import UserError
@@ -39,18 +39,28 @@ class ResizePolicy:
         long_side: length in pixels that the longer side is brought to.
         multiple: both sides are padded up to a multiple of this (the network's coarsest stride).
         max_upscale: the image is never enlarged by more than this factor.
+        max_aspect: an image that is longer than this times its shorter side is scaled as if it were no longer, so that
+            the print of very long scans stays legible; None for no such limit.
     """
 
     long_side: int
     multiple: int
     max_upscale: float
+    max_aspect: float | None = None
 
     def __post_init__(self) -> None:
         _positive(self, "long_side", "multiple", "max_upscale")
+        if self.max_aspect is not None:
+            _positive(self, "max_aspect")
+            if self.max_aspect < 1:
+                raise UserError(f"ResizePolicy.max_aspect must be at least 1, got {self.max_aspect}")
 
     def scale(self, width: int, height: int) -> float:
         """Factor from original to network pixels."""
-        return min(self.long_side / max(width, height), self.max_upscale)
+        longest = max(width, height)
+        if self.max_aspect is not None:
+            longest = min(longest, self.max_aspect * min(width, height))
+        return min(self.long_side / longest, self.max_upscale)
 
     def content_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the resized image, before padding."""
@@ -159,6 +169,7 @@ class Pipeline:
 
 def _build(cls: type, values: Any) -> Any:
     names = {f.name for f in fields(cls)}
-    if not isinstance(values, Mapping) or set(values) != names:
+    needed = {f.name for f in fields(cls) if f.default is MISSING}
+    if not isinstance(values, Mapping) or not needed <= set(values) <= names:
         raise UserError(f"{cls.__name__} needs exactly the settings {sorted(names)}, got {values!r}")
     return cls(**values)

@@ -156,7 +156,8 @@ class DetectionData(L.LightningDataModule):
 
     def _eval_loader(self, split: str) -> DataLoader:
         dataset = EvalSet(self.sources[split], self.pipeline, self.strict)
-        sampler = ShardSampler(len(dataset), *self._ranks())
+        order = dataset.by_size() if self.eval_batch_size > 1 else None
+        sampler = ShardSampler(len(dataset), *self._ranks(), order)
         return self._loader(dataset, sampler=sampler, batch_size=self.eval_batch_size, collate_fn=collate_eval)
 
     def val_dataloader(self) -> DataLoader:

@@ -44,6 +44,11 @@ class Sources:
         source, local = self._find(i)
         return source.name(local)
 
+    def sizes(self) -> np.ndarray | None:
+        """int32 (S, 2), width and height; None when a source does not know them."""
+        sizes = [source.sizes() for source in self.sources]
+        return None if any(s is None for s in sizes) else np.concatenate(sizes)  # type: ignore[arg-type]
+
 
 class TrainSet(Dataset):
     """Random crops with their target maps; the key is (sample, seed of its randomness), see :class:`EpochSampler`.
@@ -107,8 +112,16 @@ class EvalSet(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def by_size(self) -> list[int] | None:
+        """Samples in an order that brings those of equal network size together; None when sizes are not known."""
+        sizes = self.samples.sizes()
+        if sizes is None:
+            return None
+        padded = np.array([self.pipeline.resize.padded_size(int(w), int(h)) for w, h in sizes]).reshape(-1, 2)
+        return np.lexsort((padded[:, 1], padded[:, 0])).tolist()
+
     def __getitem__(self, index: int) -> dict[str, Any] | None:
-        """``image`` uint8 (H, W, 3) padded, ``size`` (width, height) of the original, ``truth``, ``name``."""
+        """``index``; ``image`` uint8 (H, W, 3) padded; ``size`` (width, height) of the original; ``truth``; ``name``."""
         if index == NOTHING:
             return None
         try:
@@ -121,6 +134,7 @@ class EvalSet(Dataset):
         height, width = image.shape[:2]
         padded = resize_and_pad(image, self.pipeline.resize, self.fill)
         return {
+            "index": index,
             "image": torch.from_numpy(padded),
             "size": (width, height),
             "truth": truth,
@@ -132,6 +146,7 @@ def collate_eval(items: list[dict[str, Any] | None]) -> dict[str, list]:
     """Items to a batch of lists; images keep their own sizes, so a result never depends on its neighbours."""
     kept = [item for item in items if item is not None]
     return {
+        "indices": [item["index"] for item in kept],
         "images": [item["image"] for item in kept],
         "sizes": [item["size"] for item in kept],
         "truths": [item["truth"] for item in kept],
@@ -197,15 +212,23 @@ class EpochSampler(Sampler):
 
 
 class ShardSampler(Sampler):
-    """Every sample once over all ranks, in order; short ranks get :data:`NOTHING` so that all do equal steps."""
+    """Every sample once over all ranks; short ranks get :data:`NOTHING` so that all do equal steps.
 
-    def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
-        self.length, self.rank, self.world_size = length, rank, world_size
+    Args:
+        length: number of samples.
+        order: of the samples; None for their own.
+    """
+
+    def __init__(self, length: int, rank: int = 0, world_size: int = 1, order: Sequence[int] | None = None) -> None:
+        self.length, self.rank, self.world_size, self.order = length, rank, world_size, order
 
     def __len__(self) -> int:
         return -(-self.length // self.world_size)
 
     def __iter__(self) -> Iterator[int]:
         for k in range(len(self)):
-            index = k * self.world_size + self.rank
-            yield index if index < self.length else NOTHING
+            place = k * self.world_size + self.rank
+            if place >= self.length:
+                yield NOTHING
+            else:
+                yield place if self.order is None else self.order[place]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ocr.data.check import image_size
 from ocr.data.images import decode
 from ocr.data.index import StringTable
 from ocr.data.readers.files import IMAGE_SUFFIXES, list_images
@@ -30,6 +31,17 @@ class Pictures:
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         return decode(Path(self.paths[i])), Truth([], np.zeros(0, bool))
+
+    def sizes(self) -> np.ndarray:
+        """int32 (S, 2), from the files' headers; (1, 1) where there is none to read."""
+        return np.array([_size(Path(self.paths[i])) for i in range(len(self))], np.int32).reshape(-1, 2)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        return image_size(path)
+    except OSError:
+        return 1, 1
 
 
 def find_pictures(source: str) -> Pictures:

@@ -42,6 +42,9 @@ class Source(Protocol):
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         """Image uint8 (H, W, 3) RGB and labels of sample i."""
 
+    def sizes(self) -> np.ndarray | None:
+        """int32 (S, 2), width and height of the images; None when only loading tells."""
+
     def counts(self) -> dict[str, int]:
         """Numbers of images, instances and ignored instances."""
 
@@ -64,6 +67,9 @@ class FileSource:
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         return decode(self.index.path(i)), self.index.truth(i)
+
+    def sizes(self) -> np.ndarray:
+        return self.index.sizes
 
     def counts(self) -> dict[str, int]:
         return {"images": len(self.index), "instances": self.index.instances, "ignored": int(self.index.ignore.sum())}

@@ -54,6 +54,10 @@ class SyntheticReceipts:
         paper, cells = draw_receipt(rng)
         return _photograph(paper, cells, rng, self.difficulty)
 
+    def sizes(self) -> None:
+        """Unknown before they are drawn."""
+        return None
+
     def counts(self) -> dict[str, int]:
         """Numbers of images and, estimated from a few, of instances."""
         few = [len(self.load(i)[1].polygons) for i in range(min(4, self.count))]

@@ -71,7 +71,8 @@ def load_module(
     Args:
         path: a ``.ckpt`` that :mod:`runners.train` wrote, a run folder, of which the best one is taken, or an
             ``.onnx`` file, which onnxruntime runs.
-        overrides: ``resize`` and ``postprocess`` of :class:`ocr.pipeline.Pipeline`, what is to change; None stays.
+        overrides: ``resize`` and ``postprocess`` of :class:`ocr.pipeline.Pipeline`, what is to change, None stays; and
+            ``views``, config of :class:`ocr.models.views.Views`.
         foreign: the pipeline of an ONNX file that carries none.
 
     Raises:
@@ -88,6 +89,8 @@ def load_module(
         raise UserError(f"{path}: {error}") from error
     if state is not None:
         module.load_state_dict(state)
+    if views := (overrides or {}).get("views"):
+        module.views = hydra.utils.instantiate(views, _convert_="all")
     return module.eval()
 
 

@@ -85,7 +85,7 @@ class PredictionWriter(L.Callback):
     def __init__(self, folder: str | Path, overlays: int = 0) -> None:
         self.folder, self.overlays = Path(folder), overlays
         self.images = self.instances = 0
-        self._lines: list[str] = []
+        self._lines: list[tuple[int, str]] = []
 
     def on_test_batch_end(
         self,
@@ -98,15 +98,18 @@ class PredictionWriter(L.Callback):
     ) -> None:
         if not outputs:
             return
-        for name, size, image, found in zip(batch["names"], batch["sizes"], batch["images"], outputs["detections"]):
-            self._lines.append(prediction_line(name, size, found))
+        parts = (batch[key] for key in ("indices", "names", "sizes", "images"))
+        for index, name, size, image, found in zip(*parts, outputs["detections"]):
+            self._lines.append((index, prediction_line(name, size, found)))
             self.instances += len(found)
             if self.overlays < 0 or len(self._lines) <= self.overlays:
-                self._draw(name, image, size, found, pl_module)
+                self._draw(index, name, image, size, found, pl_module)
 
     on_predict_batch_end = on_test_batch_end
 
-    def _draw(self, name: str, image: Any, size: tuple[int, int], found: Detections, pl_module: Any) -> None:
+    def _draw(
+        self, index: int, name: str, image: Any, size: tuple[int, int], found: Detections, pl_module: Any
+    ) -> None:
         path = Path(name)
         if path.is_file():
             picture = decode(path)
@@ -115,7 +118,7 @@ class PredictionWriter(L.Callback):
             picture = cv2.resize(image[:height, :width].cpu().numpy(), size)
         out = self.folder / "overlays"
         out.mkdir(parents=True, exist_ok=True)
-        target = out / f"{len(self._lines):05d}_{path.stem}.jpg"
+        target = out / f"{index + 1:05d}_{path.stem}.jpg"
         cv2.imwrite(str(target), cv2.cvtColor(draw(picture, found), cv2.COLOR_RGB2BGR))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -123,8 +126,7 @@ class PredictionWriter(L.Callback):
         if trainer.world_size > 1:
             shards = [[] for _ in range(trainer.world_size)]
             torch.distributed.all_gather_object(shards, self._lines)
-        longest = max(map(len, shards))
-        lines = [shard[k] for k in range(longest) for shard in shards if k < len(shard)]
+        lines = [line for _, line in sorted(line for shard in shards for line in shard)]
         self.images = len(lines)
         if lines and not self.instances and trainer.world_size == 1:
             log.warning(

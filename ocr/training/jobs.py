@@ -155,7 +155,7 @@ def predict(config: DictConfig, checkpoint: Path) -> Path:
     loader = DataLoader(
         dataset,
         batch_size=config.batch_size,
-        sampler=ShardSampler(len(dataset)),
+        sampler=ShardSampler(len(dataset), order=dataset.by_size() if config.batch_size > 1 else None),
         num_workers=min(worker_count(config.num_workers), len(dataset)),
         collate_fn=collate_eval,
     )

@@ -13,6 +13,7 @@ import torch
 
 from ocr.metrics.evaluation import Evaluation
 from ocr.models.postprocess import detect
+from ocr.models.views import Views
 from ocr.pipeline import Pipeline
 from ocr.training.schedule import OptimizerConfig, make_optimizer, make_scheduler
 from ocr.types import Detections
@@ -28,6 +29,9 @@ class DetectionModule(L.LightningModule):
         loss: config of the loss; not needed outside training.
         optimizer: :class:`OptimizerConfig` as a dict; not needed outside training.
         compile_network: run the network through ``torch.compile``.
+
+    Attributes:
+        views: how an image is looked at outside training.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class DetectionModule(L.LightningModule):
         self.save_hyperparameters({"network": blueprint, "pipeline": self.pipeline.to_dict()}, logger=False)
         self.loss = hydra.utils.instantiate(loss) if loss else None
         self.optimizer_config = OptimizerConfig(**optimizer) if optimizer else None
+        self.views = Views()
         self.evaluation = Evaluation()
         self.tables: dict[str, dict[str, Any]] = {}  # of the newest pass of each stage, see Breakdown.compute
         self.register_buffer("mean", torch.tensor(self.pipeline.mean).view(1, 3, 1, 1) * 255, persistent=False)
@@ -75,8 +80,11 @@ class DetectionModule(L.LightningModule):
     @torch.inference_mode()
     def probability_maps(self, images: torch.Tensor) -> np.ndarray:
         """uint8 (B, H, W, 3) at network size to float32 (B, H, W) in 0..1, on the host."""
-        logits = self.network(self.normalise(images)).probability
-        return logits.float().sigmoid().squeeze(1).cpu().numpy()
+        maps = self.views.run(self._probability, self.normalise(images), self.pipeline.resize.multiple)
+        return maps.squeeze(1).cpu().numpy()
+
+    def _probability(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images).probability.float().sigmoid()
 
     @torch.inference_mode()
     def detect(self, images: list[torch.Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
