@@ -168,7 +168,8 @@ class DetectionData(L.LightningDataModule):
 
 
 def _in_words(spec: Mapping[str, Any]) -> str:
-    part = f"those in {spec['ids']}" if spec.get("ids") else f"hashes in {spec['share']}" if spec.get("share") else "all"
+    part = f"hashes in {spec['share']}" if spec.get("share") else "all"
+    part = f"those in {spec['ids']}" if spec.get("ids") else part
     return f"{spec['format']} labels in {spec['annotations']}, images in {spec['images']} ({part})"
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,7 @@ def test_tiles_cover_all_with_the_overlap_and_keep_to_the_size(side: int, tile: 
     assert parts[0][0] == 0 and parts[-1][1] == side
     assert len({end - start for start, end in parts}) == 1
     assert all(start % 32 == 0 for start, _ in parts)
-    assert all(a[1] - b[0] >= overlap and a[0] < b[0] for a, b in zip(parts, parts[1:]))
+    assert all(a[1] - b[0] >= overlap and a[0] < b[0] for a, b in pairwise(parts))
     if tile > overlap + 64:
         assert parts[0][1] <= tile
 
