@@ -121,7 +121,7 @@ class EvalSet(Dataset):
         return np.lexsort((padded[:, 1], padded[:, 0])).tolist()
 
     def __getitem__(self, index: int) -> dict[str, Any] | None:
-        """``index``, ``image`` uint8 (H, W, 3) padded, ``size`` (width, height) of the original, ``truth``, ``name``."""
+        """``index``, ``name``, ``image`` uint8 (H, W, 3) padded, ``size`` (width, height) of the file's, ``truth``."""
         if index == NOTHING:
             return None
         try:

@@ -58,7 +58,7 @@ class DBDetector(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.neck = FPN(backbone.channels, neck_channels, adaptive_scale_fusion)
+        self.neck = FPN(backbone.channels, backbone.strides, neck_channels, adaptive_scale_fusion)
         self.head = DBHead(self.neck.channels, head_channels, prior)
         _init_weights(self.neck)
         _init_weights(self.head)

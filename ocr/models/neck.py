@@ -13,31 +13,41 @@ class FPN(nn.Module):
     """Features of several strides to one map at the finest stride.
 
     Args:
-        in_channels: of the features, finest first.
+        in_channels, strides: of the features, finest first.
         channels: of the output; each level gives ``channels / len(in_channels)`` of them.
         adaptive_scale_fusion: weigh the levels at every place before they are joined.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int, adaptive_scale_fusion: bool) -> None:
+    def __init__(
+        self, in_channels: Sequence[int], strides: Sequence[int], channels: int, adaptive_scale_fusion: bool
+    ) -> None:
         super().__init__()
         levels = len(in_channels)
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1, bias=False) for c in in_channels)
         self.smooth = nn.ModuleList(
             nn.Conv2d(channels, channels // levels, 3, padding=1, bias=False) for _ in in_channels
         )
+        self.strides = list(strides)
         self.channels = channels // levels * levels
         self.fusion = AdaptiveScaleFusion(self.channels, levels) if adaptive_scale_fusion else None
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(B, C_i, H_i, W_i), finest first, to (B, channels, H_0, W_0)."""
+        """(B, C_i, H / stride_i, W / stride_i), finest first, to (B, channels, H / stride_0, W / stride_0).
+
+        Factors come from the strides, not from the features' sizes, so that an exported file holds them as numbers.
+        """
+        strides = self.strides
         maps = [lateral(feature) for lateral, feature in zip(self.lateral, features)]
         for i in range(len(maps) - 2, -1, -1):
-            maps[i] = maps[i] + F.interpolate(maps[i + 1], size=maps[i].shape[-2:], mode="nearest")
-        size = maps[0].shape[-2:]
+            maps[i] = maps[i] + _enlarge(maps[i + 1], strides[i + 1] / strides[i])
         maps = [smooth(m) for smooth, m in zip(self.smooth, maps)]
-        maps = [maps[0]] + [F.interpolate(m, size=size, mode="nearest") for m in maps[1:]]
+        maps = [maps[0]] + [_enlarge(m, stride / strides[0]) for m, stride in zip(maps[1:], strides[1:])]
         joined = torch.cat(maps, dim=1)
         return joined if self.fusion is None else self.fusion(joined, maps)
+
+
+def _enlarge(x: torch.Tensor, factor: float) -> torch.Tensor:
+    return F.interpolate(x, scale_factor=factor, mode="nearest")
 
 
 class AdaptiveScaleFusion(nn.Module):

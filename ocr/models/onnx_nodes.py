@@ -30,6 +30,23 @@ def read_onnx(path: str | Path) -> tuple[list[dict[str, Any]], Weights]:
     Raises:
         UserError: no such file, no ONNX, not this kind of network, or an operator that is not known here.
     """
+    model = _load(path)
+    try:
+        return _Reader(model.graph).read()
+    except _Unfit as error:
+        raise UserError(f"{path} cannot be read as a DB detector: {error}") from error
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What an ``.onnx`` file says about itself, by name.
+
+    Raises:
+        UserError: no such file, or no ONNX.
+    """
+    return {entry.key: entry.value for entry in _load(path).metadata_props}
+
+
+def _load(path: str | Path) -> Any:
     try:
         import onnx
     except ImportError as error:
@@ -38,12 +55,7 @@ def read_onnx(path: str | Path) -> tuple[list[dict[str, Any]], Weights]:
     if not path.is_file():
         raise UserError(f"model.weights: {path} not found")
     try:
-        model = onnx.load(str(path))
-        return _Reader(model.graph).read()
-    except _Unfit as error:
-        raise UserError(f"{path} cannot be read as a DB detector: {error}") from error
-    except UserError:
-        raise
+        return onnx.load(str(path))
     except Exception as error:  # protobuf's own kinds
         raise UserError(f"{path} is no ONNX file: {first_line(error)}") from error
 

@@ -7,6 +7,7 @@ conversion by RapidOCR, both Apache-2.0; see NOTICE.
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ import torch
 
 from ocr.errors import UserError, first_line
 from ocr.models.graph import GraphDetector
-from ocr.models.onnx_nodes import read_onnx
+from ocr.models.onnx_nodes import read_metadata, read_onnx
+from ocr.models.onnx_run import PIPELINE_KEY
 
 
 class Packaged(NamedTuple):
@@ -77,16 +79,29 @@ def pretrained_detector(weights: str, temperature: float = 1.0) -> GraphDetector
     return network
 
 
+def carried_pipeline(weights: str) -> dict[str, Any] | None:
+    """The pipeline that a file of weights carries, as plain types; None where it carries none."""
+    path = weights_file(weights)
+    if path.suffix == ".ckpt":
+        return _read_checkpoint(path)["hyper_parameters"]["pipeline"]
+    text = read_metadata(path).get(PIPELINE_KEY)
+    return json.loads(text) if text else None
+
+
 def _from_checkpoint(path: Path) -> GraphDetector:
+    checkpoint = _read_checkpoint(path)
+    network = GraphDetector(checkpoint["hyper_parameters"]["network"]["nodes"])
+    prefix = "network."
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if prefix in k})
+    return network
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        blueprint: dict[str, Any] = checkpoint["hyper_parameters"]["network"]
-        nodes = blueprint["nodes"]
+        checkpoint["hyper_parameters"]["network"]["nodes"]
     except Exception as error:  # torch raises many kinds for what is not a checkpoint
         raise UserError(
             f"model.weights={path} is no checkpoint of a network that came from ONNX ({first_line(error)})"
         ) from error
-    network = GraphDetector(nodes)
-    prefix = "network."
-    network.load_state_dict({k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if prefix in k})
-    return network
+    return checkpoint

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError, first_line
 from ocr.models.onnx_run import OnnxDetector
-from ocr.models.ppocr import PACKAGED, weights_file
+from ocr.models.ppocr import PACKAGED, carried_pipeline, weights_file
 from ocr.pipeline import Pipeline
 from ocr.tracking.download import local_checkpoint
 from ocr.tracking.run import Tracking
@@ -56,11 +56,21 @@ def build_module(config: DictConfig) -> DetectionModule:
     """A module with a fresh network from ``config.model`` and ``config.optimizer``."""
     return DetectionModule(
         network=plain(config.model.network),
-        pipeline=plain(config.model.pipeline),
+        pipeline=_with_normalisation_of_weights(config.model),
         loss=plain(config.model.loss),
         optimizer=plain(config.optimizer),
         compile_network=config.model.compile,
     )
+
+
+def _with_normalisation_of_weights(model: DictConfig) -> dict[str, Any]:
+    """The pipeline, with the mean, deviation and channels that the file of ``model.weights`` was trained with."""
+    pipeline = plain(model.pipeline)
+    carried = carried_pipeline(str(model.weights)) if model.get("weights") else None
+    changes = {k: carried[k] for k in ("mean", "std", "channels") if carried[k] != pipeline[k]} if carried else {}
+    if changes:
+        log.info("input of the network as %s says: %s", model.weights, changes)
+    return pipeline | changes
 
 
 def load_module(

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ocr.data.images import decode, resize_and_pad
@@ -16,7 +17,7 @@ from ocr.geometry import unclip_distance
 from ocr.metrics.matching import pair
 from ocr.models.ppocr import weights_file
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
-from ocr.training.build import load_module
+from ocr.training.build import build_module, load_module
 from ocr.training.export_job import agreement, export_onnx, kernel_sides, rapidocr_settings
 from ocr.training.module import DetectionModule
 from ocr.types import Detections
@@ -107,3 +108,18 @@ def test_polygons_are_counted_as_alike_only_when_both_have_them():
     assert agreement([one], [one]) == (1, 1)
     assert agreement([one], [two]) == agreement([two], [one]) == (1, 2)
     assert agreement([one], [Detections([box + 1], np.ones(1))]) == (0, 1)
+
+
+def test_what_was_trained_from_scratch_and_exported_is_a_start_for_more(tmp_path: Path):
+    """A file of this project's own network reads back, and brings the normalisation that was put into it."""
+    backbone = {"_target_": "ocr.models.backbone.TimmBackbone", "name": "mobilenetv4_conv_small", "pretrained": False}
+    network = {"_target_": "ocr.models.detector.DBDetector", "backbone": backbone, "neck_channels": 32,
+               "adaptive_scale_fusion": False, "head_channels": 8, "prior": 0.1}  # fmt: skip
+    module, path = DetectionModule(network, PPOCR.to_dict()).eval(), tmp_path / "own.onnx"
+    wants = export_onnx(module.network, module.pipeline, path, {})
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        overrides = ["model=ppocr_v4", "optimizer=lamb", f"model.weights='{path}'", "model.temperature=1"]
+        again = build_module(compose("train", overrides)).eval()
+    assert again.pipeline.mean == wants.mean != module.pipeline.mean
+    image = torch.randint(0, 256, (1, 96, 160, 3), dtype=torch.uint8)
+    np.testing.assert_allclose(again.probability_maps(image), module.probability_maps(image), atol=1e-3)
