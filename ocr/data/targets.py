@@ -14,6 +14,7 @@ import numpy as np
 import shapely
 
 from ocr.data.polygons import flatten, to_shapely
+from ocr.errors import UserError
 from ocr.geometry import SHRINKS, check_amount, short_side, shrink_distance
 
 SUBPIXEL_BITS = 4  # cv2 takes vertices as fixed-point numbers with this many fractional bits
@@ -28,14 +29,21 @@ class TargetMaker:
         shrink: ``area`` for the published offset, ``height`` for a share of the shorter side.
         shrink_ratio: r of the former, 0 < r < 1 (0.4 in DB), or the share, below 0.5.
         min_text_size: text whose shorter side is below this many network pixels is masked, not learned.
+        end_weight: weight of the background beyond both ends of a text, a whole number from 1. Few pixels lie between
+            neighbours on a line, and whether these become one contour hangs on them.
+        end_reach: how far that goes, in shorter sides of the text.
     """
 
     shrink: str
     shrink_ratio: float
     min_text_size: float
+    end_weight: int = 1
+    end_reach: float = 0.75
 
     def __post_init__(self) -> None:
         check_amount("data.targets.shrink", self.shrink, SHRINKS, self.shrink_ratio)
+        if not isinstance(self.end_weight, int) or not 1 <= self.end_weight <= 255:
+            raise UserError(f"data.targets.end_weight must be a whole number from 1 to 255, got {self.end_weight!r}")
 
     def __call__(
         self,
@@ -53,8 +61,8 @@ class TargetMaker:
             valid: polygon (N, 2) of the area that shows the image, masked outside; None for all.
 
         Returns:
-            uint8 (4, height, width): shrink map 0/1; shrink mask 0/1; threshold map, 0 for its minimum to 255 for
-            its maximum; threshold mask 0/1.
+            uint8 (4, height, width): shrink map 0/1; shrink mask, 0 or the pixel's weight; threshold map, 0 for its
+            minimum to 255 for its maximum; threshold mask 0/1.
         """
         maps = np.zeros((4, height, width), np.uint8)
         if valid is None:
@@ -70,15 +78,28 @@ class TargetMaker:
         learned = ~np.asarray(ignore, bool) & (short_side(area, perimeter) >= self.min_text_size)
         learned &= ~shapely.is_empty(kernels)
 
-        masked = [p for p, keep in zip(polygons, learned) if not keep]
-        _fill(maps[SHRINK_MASK], masked, 0)
         parts = shapely.get_parts(kernels[learned])
         rings = shapely.get_exterior_ring(parts)
         coordinates, owner = shapely.get_coordinates(rings, return_index=True)
         _fill(maps[SHRINK_MAP], np.split(coordinates, np.flatnonzero(np.diff(owner)) + 1), 1)
+        if self.end_weight > 1:
+            ends = np.zeros((height, width), np.uint8)
+            kept = np.flatnonzero(learned)
+            _fill(ends, [_lengthened(polygons[k], float(offset[k]), self.end_reach) for k in kept], 1)
+            maps[SHRINK_MASK] += (self.end_weight - 1) * (ends & maps[SHRINK_MASK] & (1 - maps[SHRINK_MAP]))
+        _fill(maps[SHRINK_MASK], [p for p, keep in zip(polygons, learned) if not keep], 0)
         for k in np.flatnonzero(learned):
             _draw_border(maps[THRESH_MAP], maps[THRESH_MASK], polygons[k], float(offset[k]))
         return maps
+
+
+def _lengthened(polygon: np.ndarray, offset: float, reach: float) -> np.ndarray:
+    """The text's rectangle (4, 2), longer by ``reach`` short sides at both ends, narrower by half the kernel's."""
+    centre, sides, angle = cv2.minAreaRect(np.asarray(polygon, np.float32))
+    short = min(sides)
+    longer, narrower = max(sides) + 2 * reach * short, max(short - offset, 1.0)
+    size = (longer, narrower) if sides[0] >= sides[1] else (narrower, longer)
+    return cv2.boxPoints((centre, size, angle))
 
 
 def _fixed_point(polygon: np.ndarray) -> np.ndarray:

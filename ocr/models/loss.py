@@ -48,15 +48,15 @@ def balanced_bce(
     """Cross-entropy over all positives and the hardest negatives.
 
     Args:
-        logits: float (B, H, W); target, mask: 0/1 (B, H, W).
+        logits: float (B, H, W); target: 0/1 (B, H, W); mask: 0 or the weight of a pixel, (B, H, W).
         negative_ratio: hard negatives a positive.
         min_negatives: share of the unmasked pixels that count as negatives at least, so that batches with no text
             teach something.
 
     Returns:
-        Mean over the chosen pixels; 0 when all is masked.
+        Sum of the weighted losses of the chosen pixels over their number; 0 when all is masked.
     """
-    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * mask
     positive = (target > 0.5) & (mask > 0.5)
     negative = (target <= 0.5) & (mask > 0.5)
     n_positive, n_negative = positive.sum(), negative.sum()
@@ -114,6 +114,6 @@ class DBLoss:
             border = self.thresh_min + border / 255 * (self.thresh_max - self.thresh_min)
             bce = balanced_bce(logits, shrink, shrink_mask, self.negative_ratio, self.min_negatives)
             l1 = masked_l1(threshold, border, border_mask)
-            overlap = dice(binary, shrink, shrink_mask)
+            overlap = dice(binary, shrink, shrink_mask.clamp(max=1))
             loss = self.bce_weight * bce + self.l1_weight * l1 + self.dice_weight * overlap
         return {"loss": loss, "loss_bce": bce, "loss_l1": l1, "loss_dice": overlap}

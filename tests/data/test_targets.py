@@ -57,6 +57,29 @@ def test_ignored_and_small_text_is_masked_and_not_learned():
     assert maps[SHRINK_MASK][61, 25] == 0 and maps[SHRINK_MAP][55:].sum() == 0
 
 
+def test_background_beyond_the_ends_weighs_more_but_nothing_else_does():
+    """Two words 12 apart, a third one below beside ignored text."""
+    polygons = [
+        rectangle(20, 20, 60, 16),
+        rectangle(92, 20, 30, 16),
+        rectangle(20, 60, 40, 10),
+        rectangle(61, 60, 9, 9),
+    ]
+    ignore = np.array([False, False, False, True])
+    plain, weighed = (TargetMaker("area", 0.5, 4, weight)(polygons, ignore, 96, 160) for weight in (1, 5))
+    for channel in (SHRINK_MAP, THRESH_MAP, THRESH_MASK):
+        assert (plain[channel] == weighed[channel]).all()
+    weight = weighed[SHRINK_MASK]
+    assert set(np.unique(weight)) == {0, 1, 5} and (weight[plain[SHRINK_MASK] == 0] == 0).all()
+    assert (weight[plain[SHRINK_MAP] == 1] == 1).all()
+    assert (weight[28, 78:94] == 5).all(), "the gap between neighbours, from kernel to kernel"
+    assert weight[28, 14] == 5 and weight[28, 5] == 1, "as far as end_reach, 0.75 of the height"
+    assert weight[40:50].max() == 1, "between lines nothing changes"
+    assert (weight[62:68, 62:69] == 0).all(), "what is ignored stays so"
+    with pytest.raises(UserError, match="end_weight"):
+        TargetMaker("area", 0.5, 4, 0)
+
+
 def test_padding_outside_the_image_is_masked():
     frame = np.array([[0, 0], [50, 0], [50, 40], [0, 40]], np.float32)
     mask = TargetMaker("area", 0.4, 4)([], np.zeros(0, bool), 64, 64, frame)[SHRINK_MASK]

@@ -36,7 +36,8 @@ def slow_balanced_bce(logits, target, mask, ratio, least):
     """The published definition, sorted and pixel by pixel."""
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     loss = -(target * np.log(p) + (1 - target) * np.log(1 - p))
-    positive, negative = (target == 1) & (mask == 1), (target == 0) & (mask == 1)
+    loss *= mask  # weights
+    positive, negative = (target == 1) & (mask > 0), (target == 0) & (mask > 0)
     k = min(int(max(positive.sum() * ratio, (positive.sum() + negative.sum()) * least)), int(negative.sum()))
     hardest = np.sort(loss[negative])[::-1][:k]
     return (loss[positive].sum() + hardest.sum()) / max(positive.sum() + k, 1)
@@ -47,7 +48,7 @@ def test_balanced_bce_against_the_definition(share: float):
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (2, 20, 30)).astype(np.float32)
     target = (rng.random((2, 20, 30)) < share).astype(np.float32)
-    mask = (rng.random((2, 20, 30)) < 0.8).astype(np.float32)
+    mask = rng.choice([0, 1, 1, 1, 4], (2, 20, 30)).astype(np.float32)
     got = balanced_bce(*map(torch.from_numpy, (logits, target, mask)), 3.0, 0.01)
     assert got.item() == pytest.approx(slow_balanced_bce(logits, target, mask, 3.0, 0.01), rel=1e-5)
 
