@@ -174,7 +174,10 @@ def build_sources(
     report.log(split)
     totals = {key: sum(s.counts()[key] for s in sources) for key in ("images", "instances", "ignored")}
     if not specs or totals["images"] == 0:
-        raise UserError(_nothing_left(split, "no usable image", report))
+        shares = [spec["share"] for spec in specs if spec.get("share")]
+        hint = f", with a share of {shares} by the hash of names: few images may all fall on one side; lower "
+        hint = f"{hint}data.val_from, or write id lists train.txt and val.txt" if shares and not report.problems else ""
+        raise UserError(_nothing_left(split, f"no usable image{hint}", report))
     if totals["instances"] == totals["ignored"]:
         reason = f"all {totals['instances']} labelled instances of {totals['images']} image(s) are to be ignored"
         raise UserError(_nothing_left(split, reason if totals["instances"] else "no labelled text", report))

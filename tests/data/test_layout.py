@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ocr.data.layout import fill_in, label_format
+from ocr.data.sources import build_sources, name_hash
 from ocr.errors import UserError
 from tests.conftest import write_image
 
@@ -109,3 +110,15 @@ def test_labels_of_other_kinds_are_not_taken_for_these(root: Path, content: str)
 def test_a_missing_folder_is_named(tmp_path: Path):
     with pytest.raises(UserError, match="nowhere is no folder"):
         find(tmp_path / "nowhere")
+
+
+def test_a_part_that_is_left_empty_by_the_hash_says_so(root: Path):
+    write(root / "labels" / "a.txt", LINE)
+    write(root / "labels" / "b.txt", LINE)
+    (root / "photos" / "c.png").unlink()
+    train, val = find(root)
+    sides = {(name_hash(name) >= 0.9) for name in "ab"}
+    assert sides == {False}, "both are for training"
+    assert build_sources([train], str(root), "train", False)[0][0].counts()["images"] == 2
+    with pytest.raises(UserError, match="few images may all fall on one side; lower data.val_from"):
+        build_sources([val], str(root), "val", False)
