@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,8 @@ class TrainSet(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int] | int) -> dict[str, torch.Tensor]:
-        """``image`` uint8 (H, W, 3) RGB and ``targets`` uint8 (4, H, W), see :class:`TargetMaker`."""
+    def __getitem__(self, key: tuple[int, int] | int) -> dict[str, torch.Tensor | int]:
+        """``index``; ``image`` uint8 (H, W, 3) RGB; ``targets`` uint8 (4, H, W), see :class:`TargetMaker`."""
         index, seed = key if isinstance(key, tuple) else (key, key)  # a plain index: the same crop every time
         rng = np.random.default_rng(seed)
         image, truth = self._load(index)
@@ -87,7 +87,7 @@ class TrainSet(Dataset):
         seen = [k for k, p in enumerate(polygons) if (p.max(axis=0) > 0).all() and (p.min(axis=0) < size).all()]
         frame = warp_points(np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32), matrix)
         maps = self.targets([polygons[k] for k in seen], truth.ignore[seen], size[1], size[0], frame)
-        return {"image": torch.from_numpy(crop), "targets": torch.from_numpy(maps)}
+        return {"index": index, "image": torch.from_numpy(crop), "targets": torch.from_numpy(maps)}
 
     def _load(self, index: int) -> tuple[np.ndarray, Truth]:
         for step in range(len(self.samples)):
@@ -174,7 +174,9 @@ def draws_per_epoch(
 
 
 class EpochSampler(Sampler):
-    """Which samples an epoch draws, in which order, each with a seed: a function of (seed, epoch) alone.
+    """Which samples an epoch draws, in which order, each with a seed.
+
+    A function of (seed, epoch), and of what it was told to favour.
 
     A source gives a part of it without repeats when fewer samples are drawn than it has, whole rounds and a part when
     more. Ranks get equal shares; what does not divide evenly is left for another epoch.
@@ -190,6 +192,18 @@ class EpochSampler(Sampler):
         self.lengths, self.draws = list(lengths), list(draws)
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0
+        self._odds, self._share = np.zeros(sum(self.lengths)), 0.0
+
+    def favour(self, difficulty: Mapping[int, float], share: float) -> None:
+        """Draw a share of each source's samples in proportion to their difficulty; unknown ones count as average.
+
+        Args:
+            difficulty: by sample, from 0; the same in all ranks.
+            share: 0 <= share <= 1.
+        """
+        self._odds = np.full(sum(self.lengths), float(np.mean(list(difficulty.values()))))
+        self._odds[list(difficulty)] = list(difficulty.values())
+        self._share = share
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -202,7 +216,11 @@ class EpochSampler(Sampler):
         parts, start = [], 0
         for length, wanted in zip(self.lengths, self.draws):
             rounds = [rng.permutation(length) for _ in range(-(-wanted // length))]
-            parts.append(start + np.concatenate(rounds)[:wanted])
+            chosen = np.concatenate(rounds)[:wanted]
+            odds = self._odds[start : start + length]
+            if (favoured := round(self._share * wanted)) and odds.sum() > 0:
+                chosen[wanted - favoured :] = rng.choice(length, favoured, p=odds / odds.sum())
+            parts.append(start + chosen)
             start += length
         order = rng.permutation(np.concatenate(parts))
         seeds = rng.integers(0, 2**62, len(order))

@@ -67,7 +67,8 @@ class DetectionModule(L.LightningModule):
         """A line of its own for a part of a step in the report of ``debug=profiler``."""
         return self._trainer.profiler.profile(part) if self._trainer else nullcontext()
 
-    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict[str, torch.Tensor]:
+        """``loss``, and ``logits`` (B, 1, H, W) for callbacks."""
         with self._clock("network_forward"):
             maps = self.network(self.normalise(batch["image"]))
         with self._clock("loss"):
@@ -75,7 +76,7 @@ class DetectionModule(L.LightningModule):
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch["image"])
         )
-        return terms["loss"]
+        return {"loss": terms["loss"], "logits": maps.probability.detach()}
 
     @torch.inference_mode()
     def probability_maps(self, images: torch.Tensor) -> np.ndarray:

@@ -1,0 +1,73 @@
+"""The one command for a user's own receipts, small, and what its checkpoint can do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ocr.data.write_icdar import write_icdar
+from ocr.errors import UserError
+from ocr.metrics.matching import pair
+from ocr.models.ppocr import weights_file
+from tests.tiny import OFF, run, run_folder
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The receipts and the run folder."""
+    try:
+        weights_file("ppocr_v4")
+    except UserError as error:
+        pytest.skip(str(error))
+    cwd = tmp_path_factory.mktemp("finetune")
+    images = write_icdar(cwd / "my receipts", 6, 0, 0.3) / "images"
+    names = sorted(path.stem for path in images.iterdir())
+    (images.parent / "train.txt").write_text("\n".join(names[:4]))
+    (images.parent / "val.txt").write_text("\n".join(names[4:]))
+    small = ["data.epoch_samples=8", "data.batch_size=4", "data.geometry.crop_size=[160,160]", "data.num_workers=0",
+             "model.pipeline.resize.long_side=320", "trainer.max_epochs=1", "trainer=cpu", "tuning.thresh=[0.3]",
+             "tuning.unclip={exact:[0.6]}", "tuning.box_thresh=[0.3,0.5]", "tuning.min_size=[3]"]  # fmt: skip
+    done = run("train", "experiment=finetune", f'data.root="{images.parent}"', *small, OFF, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert "train: found icdar labels in labels, images in images (those in train.txt)" in done.stderr
+    return images, run_folder(cwd, "finetune_folder")
+
+
+def test_it_trains_on_ones_own_and_drawn_receipts_and_tunes(tuned: tuple[Path, Path]):
+    _, folder = tuned
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test/hmean"] == pytest.approx(metrics["tune/tuned_hmean"], abs=2e-3)
+    assert metrics["tune/tuned_hmean"] >= metrics["tune/before_hmean"]
+    kept = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["hyper_parameters"]["pipeline"]
+    best = json.loads((folder / "tuning.json").read_text())["best"]
+    assert kept["postprocess"]["box_thresh"] == best["box_thresh"]
+
+
+def predictions(folder: Path) -> dict[str, list[np.ndarray]]:
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    return {line["image"]: [np.array(p) for p in line["polygons"]] for line in lines}
+
+
+def test_batches_change_nothing_and_tiles_little(tuned: tuple[Path, Path], tmp_path: Path):
+    images, folder = tuned
+    found = {}
+    for name, more in (("one", []), ("batch", ["batch_size=4"]), ("tiles", ["views.tile=256", "views.overlap=96"])):
+        done = run("predict", f'ckpt_path="{folder}"', f'source="{images}"', f"output={tmp_path}/{name}",
+                   "accelerator=cpu", "num_workers=0", "resize.long_side=480", *more, cwd=tmp_path)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found[name] = predictions(tmp_path / name)
+    assert list(found["one"]) == list(found["batch"]) == sorted(str(path) for path in images.iterdir())
+    texts = same = 0
+    for name, polygons in found["one"].items():
+        assert len(found["batch"][name]) == len(polygons) > 3
+        for a, b in zip(polygons, found["batch"][name]):
+            np.testing.assert_allclose(a, b, atol=0.05)
+        texts += len(polygons)
+        same += int((pair(polygons, found["tiles"][name]).iou > 0.8).sum())
+    assert same > 0.85 * texts
