@@ -66,6 +66,15 @@ class Pairs:
         """float64 (P,)."""
         return self.shared / np.maximum(self.area_d[self.d] + self.area_g[self.g] - self.shared, 1e-12)
 
+    def only(self, kept: np.ndarray) -> Pairs:
+        """Those of some of the detections, bool (D,)."""
+        place = np.cumsum(kept) - 1
+        some = kept[self.d]
+        return Pairs(
+            self.detections[kept], self.truths, self.area_d[kept], self.area_g, place[self.d[some]], self.g[some],
+            self.shared[some],
+        )  # fmt: skip
+
     def dense(self) -> np.ndarray:
         """Intersection areas as float64 (G, D)."""
         table = np.zeros((len(self.truths), len(self.detections)))

@@ -179,12 +179,22 @@ class GraphDetector(nn.Module):
         return Maps(values[self.nodes[-1]["name"]], values[run[-1][0]["name"]] if self.training else None)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by part, for learning rates of their own: ``body``, ``head`` and the ``threshold`` branch."""
-        parts: dict[str, list[nn.Parameter]] = {"body": [], "head": [], "threshold": []}
+        """Parameters by part, for learning rates of their own.
+
+        ``stem``, the layers before the image is a quarter of its size; ``scalars``, single factors and shifts outside
+        the head; ``body``, the rest; ``head``; and the ``threshold`` branch.
+        """
+        parts: dict[str, list[nn.Parameter]] = {name: [] for name in ("stem", "scalars", "body", "head", "threshold")}
+        stem = stem_of(self.nodes)
         for key, parameter in self.layers.named_parameters():
             layer = key.split(".")[0]
-            branch = "threshold" if layer.startswith(THRESHOLD) else "head" if layer in self.head else "body"
-            parts[branch].append(parameter)
+            if layer.startswith(THRESHOLD):
+                part = "threshold"
+            elif layer in self.head:
+                part = "head"
+            else:
+                part = "scalars" if parameter.numel() == 1 else "stem" if layer in stem else "body"
+            parts[part].append(parameter)
         return parts
 
     @property
@@ -236,6 +246,19 @@ def head_of(nodes: Sequence[Node]) -> list[str]:
     if not any(makers[name]["op"] in ("conv", "deconv") for name in chain):
         raise ValueError("there is no head: the last nodes hold no convolution")
     return chain[::-1]
+
+
+def stem_of(nodes: Sequence[Node]) -> set[str]:
+    """Names of the first nodes, up to the one that brings the stride to 4."""
+    stride, stem = {IMAGE: 1}, set()
+    for node in nodes:
+        step = node.get("stride", 1)
+        step = step if isinstance(step, int) else step[0]
+        stride[node["name"]] = max(stride[name] for name in node["inputs"]) * step
+        if stride[node["name"]] >= 4:
+            return stem
+        stem.add(node["name"])
+    return stem
 
 
 def _renamed(node: Node, head: set[str]) -> Node:

@@ -15,7 +15,7 @@ from ocr.metrics.evaluation import Evaluation
 from ocr.models.postprocess import detect
 from ocr.models.views import Views
 from ocr.pipeline import Pipeline
-from ocr.training.schedule import OptimizerConfig, make_optimizer, make_scheduler
+from ocr.training.schedule import OptimizerConfig, freeze_parts, make_optimizer, make_scheduler
 from ocr.types import Detections
 
 
@@ -49,6 +49,8 @@ class DetectionModule(L.LightningModule):
         self.save_hyperparameters({"network": blueprint, "pipeline": self.pipeline.to_dict()}, logger=False)
         self.loss = hydra.utils.instantiate(loss) if loss else None
         self.optimizer_config = OptimizerConfig(**optimizer) if optimizer else None
+        if self.optimizer_config is not None:
+            freeze_parts(self.network, self.optimizer_config)
         self.views = Views()
         self.evaluation = Evaluation()
         self.tables: dict[str, dict[str, Any]] = {}  # of the newest pass of each stage, see Breakdown.compute

@@ -70,7 +70,7 @@ def plot_surface(tuned: Tuned, path: Path) -> Path:
     """Best hmean over the thresholds, over the ways of growing, and over input sizes."""
     figure, axes = _figure(3)
     gain = f"{tuned.gain:+.4f} on images it was not chosen on"
-    figure.suptitle(f"hmean {tuned.before['hmean']:.4f} before, {tuned.best['hmean']:.4f} tuned; {gain}")
+    figure.suptitle(f"{tuned.metric} {tuned.before['hmean']:.4f} before, {tuned.best['hmean']:.4f} tuned; {gain}")
     _heat(axes[0, 0], tuned)
     for kind, colour, marker in (("ratio", P, "o"), ("exact", R, "s"), ("height", H, "^")):
         rows = [r for r in tuned.table if r["unclip"] == kind]

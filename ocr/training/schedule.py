@@ -27,7 +27,8 @@ class OptimizerConfig:
         warmup_share: share of all steps in which the rate rises linearly from 0.
         power: of the polynomial (0.9 in DB).
         final_share: the rate ends at this share of the peak.
-        lr_shares: factors on the rate for parts of the network, by name: those of its ``parts()``.
+        lr_shares: factors on the rate for parts of the network, by name: those of its ``parts()``. A part with 0 is
+            frozen, see :func:`freeze_parts`.
     """
 
     kind: str
@@ -53,6 +54,17 @@ class OptimizerConfig:
         for part, share in self.lr_shares.items():
             if isinstance(share, bool) or not isinstance(share, (int, float)) or share < 0:
                 raise UserError(f"optimizer.lr_shares.{part} must be a number from 0, got {share!r}")
+
+
+def freeze_parts(model: nn.Module, config: OptimizerConfig) -> None:
+    """Parts with a share of 0 want no gradient, so that the backward pass ends where nothing before it learns.
+
+    Before a strategy wraps the model: DDP waits for gradients of all that wanted one then.
+    """
+    parts = model.parts() if hasattr(model, "parts") else {}
+    for part in parts.keys() & {name for name, share in config.lr_shares.items() if share == 0}:
+        for parameter in parts[part]:
+            parameter.requires_grad_(False)
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -78,8 +78,9 @@ def choose_pipeline(module: DetectionModule, data: DetectionData, grid: Grid, fo
         wandb.run.log({"tune/surface": wandb.Image(str(picture)), "tune/table": table})
     best = {k: v for k, v in tuned.best.items() if k not in SCORES}
     log.info(
-        "tuned over %d combinations: hmean %.4f before, %.4f with %s; on held-out folds %+.4f (+- %.4f between them)",
-        len(tuned.table), tuned.before["hmean"], tuned.best["hmean"], best, tuned.gain, tuned.held_out_spread,
+        "tuned over %d combinations: %s %.4f before, %.4f with %s; on held-out folds %+.4f (+- %.4f between them)",
+        len(tuned.table), tuned.metric, tuned.before["hmean"], tuned.best["hmean"], best, tuned.gain,
+        tuned.held_out_spread,
     )  # fmt: skip
     return tuned
 
@@ -87,7 +88,10 @@ def choose_pipeline(module: DetectionModule, data: DetectionData, grid: Grid, fo
 def tuning_metrics(tuned: Tuned) -> dict[str, float]:
     """``tune/*``: before, after, and cross-validated."""
     groups: dict[str, Mapping[str, Any]] = {"before": tuned.before, "tuned": tuned.best, "held_out": tuned.held_out}
-    metrics = {f"tune/{group}_{name}": float(values[name]) for group, values in groups.items() for name in SCORES}
+    prefix = tuned.metric.removesuffix("hmean")
+    metrics = {
+        f"tune/{group}_{prefix}{name}": float(values[name]) for group, values in groups.items() for name in SCORES
+    }
     return metrics | {"tune/gain": tuned.gain, "tune/gain_spread": tuned.held_out_spread}
 
 

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from ocr.data.dataset import EvalSet, collate_eval
 from ocr.data.sources import Source
 from ocr.errors import UserError
-from ocr.metrics.matching import Pairs, match_pairs, on_ignored_text, pair
+from ocr.metrics.deteval import deteval
+from ocr.metrics.matching import Pairs, match_pairs, pair
 from ocr.metrics.scores import scores
 from ocr.models.postprocess import find_candidates, grow, to_image
 from ocr.pipeline import Pipeline, PostProcess
@@ -38,6 +39,7 @@ class Grid:
         thresh, box_thresh, min_size: of :class:`ocr.pipeline.PostProcess`.
         unclip: amounts by kind.
         folds: of the cross-validation.
+        metric: ``hmean`` at IoU 0.5, or ``deteval_hmean``, which asks for boxes that cover the text.
     """
 
     long_side: tuple[int, ...]
@@ -46,6 +48,7 @@ class Grid:
     min_size: tuple[float, ...]
     unclip: dict[str, tuple[float, ...]]
     folds: int = 5
+    metric: str = "hmean"
 
     def __post_init__(self) -> None:
         for name in ("long_side", "thresh", "box_thresh", "min_size"):
@@ -55,6 +58,8 @@ class Grid:
         object.__setattr__(self, "unclip", {kind: tuple(sorted(set(v))) for kind, v in self.unclip.items() if v})
         if not self.unclip:
             raise UserError("tune.unclip is empty: nothing to try")
+        if self.metric not in METRICS:
+            raise UserError(f"tune.metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
         if self.folds < 2:
             raise UserError(f"tune.folds must be at least 2, got {self.folds}")
 
@@ -119,10 +124,10 @@ def collect(
 
 
 def count_image(image: CachedImage, grid: Grid, base: PostProcess) -> np.ndarray:
-    """Matched, detected and wanted text for every combination, int32 (combinations, 3)."""
+    """Scores of every combination, float64 (combinations, 4): what detections earned, of how many; texts likewise."""
     ignore = np.asarray(image.truth.ignore, bool)
-    wanted = int((~ignore).sum())
-    rows: list[tuple[int, int, int]] = []
+    count = METRICS[grid.metric]
+    rows: list[tuple[float, float, float, float]] = []
     for side, thresh in product(image.maps, grid.thresh):
         probability = image.probability(side)
         shape = probability.shape[::-1]
@@ -132,19 +137,25 @@ def count_image(image: CachedImage, grid: Grid, base: PostProcess) -> np.ndarray
             params = replace(base, thresh=thresh, unclip=kind, unclip_ratio=amount, min_size=grid.min_size[0])
             polygons, grown = grow(found, params)
             pairs = pair(to_image(polygons, shape, image.size), image.truth.polygons)
-            free = ~on_ignored_text(pairs, ignore)
             score, size = found.scores[grown], kernel_size[grown]
             for box_thresh, min_size in product(grid.box_thresh, grid.min_size):
                 kept = (score >= box_thresh) & (size >= min_size)
-                rows.append((_matched(pairs, ignore, kept & free), int((kept & free).sum()), wanted))
-    return np.array(rows, np.int32)
+                rows.append(count(pairs.only(kept), ignore))
+    return np.array(rows, np.float64)
 
 
-def _matched(pairs: Pairs, ignore: np.ndarray, kept: np.ndarray) -> int:
-    """Texts matched one to one when only some of the detections are there."""
-    some = kept[pairs.d]
-    part = replace(pairs, d=pairs.d[some], g=pairs.g[some], shared=pairs.shared[some])
-    return int((match_pairs(part, ignore).truth >= 0).sum())
+def _count_hmean(pairs: Pairs, ignore: np.ndarray) -> tuple[float, float, float, float]:
+    match = match_pairs(pairs, ignore)
+    matched = float((match.truth >= 0).sum())
+    return matched, float((~match.dont_care).sum()), matched, float((~ignore).sum())
+
+
+def _count_deteval(pairs: Pairs, ignore: np.ndarray) -> tuple[float, float, float, float]:
+    recall_sum, precision_sum, wanted, found = deteval(pairs, ignore)
+    return precision_sum, float(found), recall_sum, float(wanted)
+
+
+METRICS = {"hmean": _count_hmean, "deteval_hmean": _count_deteval}
 
 
 class _Counting(Dataset):
@@ -159,7 +170,7 @@ class _Counting(Dataset):
 
 
 def count_images(images: Sequence[CachedImage], grid: Grid, base: PostProcess, num_workers: int) -> np.ndarray:
-    """:func:`count_image` of all images, in parallel: int32 (images, combinations, 3)."""
+    """:func:`count_image` of all images, in parallel: float64 (images, combinations, 4)."""
     loader = DataLoader(_Counting(images, grid, base), batch_size=None, num_workers=num_workers)
     return np.stack([counts.numpy() for counts in loader])
 
@@ -172,6 +183,7 @@ class Tuned:
         before, best: the pipeline's combination and the best one, with their ``precision``, ``recall``, ``hmean``.
         held_out: precision, recall and hmean of all images, each under the combination chosen without its fold.
         held_out_spread: standard deviation over folds of the gain in hmean.
+        metric: of which these are the precision, recall and hmean.
         table: all combinations, the best first.
     """
 
@@ -179,6 +191,7 @@ class Tuned:
     best: dict[str, Any]
     held_out: dict[str, float]
     held_out_spread: float
+    metric: str
     table: list[dict[str, Any]]
 
     @property
@@ -198,39 +211,36 @@ class Tuned:
         return facts | {"gain": self.gain, "combinations": len(self.table)}
 
 
-def choose(counts: np.ndarray, combinations: Sequence[dict[str, Any]], now: dict[str, Any], folds: int) -> Tuned:
+def choose(
+    counts: np.ndarray, combinations: Sequence[dict[str, Any]], now: dict[str, Any], folds: int, metric: str = "hmean"
+) -> Tuned:
     """The best combination, and what choosing one gains on images that it is not chosen on.
 
     Args:
-        counts: int (images, combinations, 3), matched, detected, wanted.
+        counts: float64 (images, combinations, 4), see :func:`count_image`.
         combinations: what each row stands for.
         now: the pipeline's own, one of them.
         folds: images are dealt out in turn; at most one fold an image.
+        metric: what was counted.
     """
-    rows = [{**combination, **_scores(total)} for combination, total in zip(combinations, counts.sum(axis=0).tolist())]
+    rows = [{**combination, **scores(*total)} for combination, total in zip(combinations, counts.sum(axis=0).tolist())]
     here = combinations.index(now)
     fold = np.arange(len(counts)) % min(folds, len(counts))
-    held_out, gains = np.zeros(3, np.int64), []
+    held_out, gains = np.zeros(4), []
     for k in range(fold.max() + 1):
         chosen = _best(counts[fold != k]) if fold.max() else here
         part = counts[fold == k].sum(axis=0)
         held_out += part[chosen]
-        gains.append(_scores(part[chosen])["hmean"] - _scores(part[here])["hmean"])
+        gains.append(scores(*part[chosen])["hmean"] - scores(*part[here])["hmean"])
     best = _best(counts, prefer=here)
     order = sorted(range(len(rows)), key=lambda k: -rows[k]["hmean"])
-    return Tuned(rows[here], rows[best], _scores(held_out), float(np.std(gains)), [rows[k] for k in order])
+    return Tuned(rows[here], rows[best], scores(*held_out), float(np.std(gains)), metric, [rows[k] for k in order])
 
 
 def _best(counts: np.ndarray, prefer: int | None = None) -> int:
-    """Index of the highest pooled hmean = 2 matched / (detected + wanted); what there is already wins a tie."""
-    matched, detected, wanted = counts.sum(axis=0).T.astype(np.float64)
-    hmean = 2 * matched / np.maximum(detected + wanted, 1)
+    """Index of the highest pooled hmean; what there is already wins a tie."""
+    hmean = np.array([scores(*total)["hmean"] for total in counts.sum(axis=0).tolist()])
     return prefer if prefer is not None and hmean[prefer] == hmean.max() else int(hmean.argmax())
-
-
-def _scores(counts: Any) -> dict[str, float]:
-    matched, detected, wanted = (float(c) for c in counts)
-    return scores(matched, detected, matched, wanted)
 
 
 def tune(
@@ -250,7 +260,7 @@ def tune(
     counts = count_images(images, grid, post, num_workers)
     now = {"long_side": pipeline.resize.long_side, "thresh": post.thresh, "unclip": post.unclip,
            "unclip_ratio": post.unclip_ratio, "box_thresh": post.box_thresh, "min_size": post.min_size}  # fmt: skip
-    return choose(counts, grid.combinations(grid.long_side), now, grid.folds)
+    return choose(counts, grid.combinations(grid.long_side), now, grid.folds, grid.metric)
 
 
 def surface(table: Sequence[dict[str, Any]], x: str, y: str) -> Iterator[tuple[Any, Any, float]]:

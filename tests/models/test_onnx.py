@@ -115,7 +115,8 @@ def test_every_part_learns_and_a_blueprint_rebuilds_the_network(spread: Path):
     assert maps.threshold is not None and maps.threshold.shape == maps.probability.shape == (2, 1, 64, 64)
     (maps.probability.mean() + maps.threshold.mean()).backward()
     for part, parameters in network.parts().items():
-        assert parameters and all(p.grad is not None for p in parameters), part
+        assert all(p.grad is not None for p in parameters), part
+        assert bool(parameters) == (part != "scalars"), part
     assert sum(map(len, network.parts().values())) == len(list(network.parameters()))
     blueprint = network.blueprint
     twin = GraphDetector(blueprint["nodes"])

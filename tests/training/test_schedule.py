@@ -9,7 +9,7 @@ from torch import nn
 from ocr.errors import UserError
 from ocr.training.ema import warmed_up_ema
 from ocr.training.resume import find_checkpoint, with_earlier_overrides
-from ocr.training.schedule import OptimizerConfig, learning_rate_share, make_optimizer
+from ocr.training.schedule import OptimizerConfig, freeze_parts, learning_rate_share, make_optimizer
 
 CONFIG = OptimizerConfig("adamw", 1e-3, 1e-4, (0.9, 0.999), "cosine", 0.1, 0.9, 0.01, {})
 
@@ -56,6 +56,9 @@ def test_parts_of_a_network_have_rates_of_their_own():
     assert {g["name"]: g["lr"] for g in groups} == {"body": 0.1, "body_flat": 0.1, "head": 1.0, "head_flat": 1.0}
     frozen = make_optimizer(model, replace(CONFIG, lr_shares={"body": 0})).param_groups
     assert {g["name"] for g in frozen} == {"head", "head_flat"}
+    freeze_parts(model, replace(CONFIG, lr_shares={"body": 0}))
+    model(torch.randn(1, 3, 8, 8)).mean().backward()
+    assert all(p.grad is None for p in model[0].parameters()) and all(p.grad is not None for p in model[1].parameters())
     with pytest.raises(UserError, match="no part bodi; this network has body, head"):
         make_optimizer(model, replace(CONFIG, lr_shares={"bodi": 1.0}))
 

@@ -11,10 +11,12 @@ import pytest
 
 from ocr.data.targets import SHRINK_MAP, TargetMaker
 from ocr.errors import UserError
+from ocr.metrics.deteval import DetEval
 from ocr.metrics.hmean import DetectionHmean
 from ocr.models.postprocess import detect
 from ocr.pipeline import Pipeline
 from ocr.training.plots import plot_surface
+from ocr.training.tune_job import tuning_metrics
 from ocr.training.tuning import CachedImage, Grid, choose, count_images
 from ocr.types import Truth
 
@@ -46,7 +48,7 @@ def images(pipeline: Pipeline) -> list[CachedImage]:
 def test_counts_equal_those_of_the_real_way(images: list[CachedImage], pipeline: Pipeline):
     counts = count_images(images, GRID, pipeline.postprocess, num_workers=0)
     combinations = GRID.combinations([320])
-    assert counts.shape == (6, len(combinations), 3)
+    assert counts.shape == (6, len(combinations), 4)
     hmeans = []
     for k, combination in enumerate(combinations):
         params = {name: value for name, value in combination.items() if name != "long_side"}
@@ -55,12 +57,25 @@ def test_counts_equal_those_of_the_real_way(images: list[CachedImage], pipeline:
         for image in images:
             height, width = image.size[1], image.size[0]
             metric.update([detect(image.probability(320), width, height, real)], [image.truth])
-        assert metric.counts.tolist() == counts[:, k].sum(axis=0).tolist(), combination
+        matched, detected, again, wanted = counts[:, k].sum(axis=0).tolist()
+        assert metric.counts.tolist() == [matched, detected, wanted] and again == matched, combination
         hmeans.append(float(metric.compute()["hmean"]))
     assert max(hmeans) - min(hmeans) > 0.1, "the grid makes a difference"
     tuned = choose(counts, combinations, combinations[0], GRID.folds)
     assert tuned.best["hmean"] == pytest.approx(max(hmeans), abs=1e-6)
     assert tuned.table[0]["hmean"] == tuned.best["hmean"] and len(tuned.table) == len(combinations)
+
+
+def test_deteval_may_be_what_is_tuned(images: list[CachedImage], pipeline: Pipeline):
+    grid = replace(GRID, metric="deteval_hmean")
+    counts = count_images(images, grid, pipeline.postprocess, num_workers=0)
+    combinations = grid.combinations([320])
+    tuned = choose(counts, combinations, combinations[0], 3, grid.metric)
+    metric = DetEval()
+    for image in images:
+        metric.update([detect(image.probability(320), *image.size, tuned.pipeline(pipeline))], [image.truth])
+    assert tuned.best["hmean"] == pytest.approx(float(metric.compute()["hmean"]), abs=1e-6)
+    assert tuning_metrics(tuned)["tune/tuned_deteval_hmean"] == tuned.best["hmean"] > tuned.before["hmean"]
 
 
 def test_parallel_counting_changes_nothing(images: list[CachedImage], pipeline: Pipeline):
@@ -70,7 +85,7 @@ def test_parallel_counting_changes_nothing(images: list[CachedImage], pipeline: 
 
 def test_held_out_scores_come_from_choices_made_without_them():
     """Two combinations, each perfect on the images on which the other fails: chosen elsewhere, both look bad."""
-    right, wrong = [10, 10, 10], [0, 10, 10]
+    right, wrong = [10.0, 10, 10, 10], [0.0, 10, 0, 10]
     counts = np.array([[right, wrong], [wrong, right]])
     combinations = [{"long_side": 1, "k": 0}, {"long_side": 1, "k": 1}]
     tuned = choose(counts, combinations, combinations[0], folds=2)
@@ -80,7 +95,7 @@ def test_held_out_scores_come_from_choices_made_without_them():
 
 
 def test_a_single_image_cannot_be_held_out():
-    counts = np.array([[[5, 10, 10], [9, 10, 10]]])
+    counts = np.array([[[5.0, 10, 5, 10], [9.0, 10, 9, 10]]])
     combinations = [{"long_side": 1, "k": 0}, {"long_side": 1, "k": 1}]
     tuned = choose(counts, combinations, combinations[0], folds=5)
     assert tuned.best["k"] == 1 and tuned.gain == 0, "nothing is claimed for other images"
@@ -106,7 +121,7 @@ def test_the_current_values_are_among_those_compared(pipeline: Pipeline):
     assert now in grid.combinations(grid.long_side)
 
 
-@pytest.mark.parametrize("change", [{"thresh": ()}, {"unclip": {}}, {"folds": 1}])
+@pytest.mark.parametrize("change", [{"thresh": ()}, {"unclip": {}}, {"folds": 1}, {"metric": "f1"}])
 def test_a_grid_with_nothing_in_it(change: dict):
     with pytest.raises(UserError, match="tune"):
         replace(GRID, **change)
