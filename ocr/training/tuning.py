@@ -231,10 +231,12 @@ def choose(
         chosen = _best(counts[fold != k]) if fold.max() else here
         part = counts[fold == k].sum(axis=0)
         held_out += part[chosen]
-        gains.append(scores(*part[chosen])["hmean"] - scores(*part[here])["hmean"])
+        gains.append(scores(*part[chosen].tolist())["hmean"] - scores(*part[here].tolist())["hmean"])
     best = _best(counts, prefer=here)
     order = sorted(range(len(rows)), key=lambda k: -rows[k]["hmean"])
-    return Tuned(rows[here], rows[best], scores(*held_out), float(np.std(gains)), metric, [rows[k] for k in order])
+    return Tuned(
+        rows[here], rows[best], scores(*held_out.tolist()), float(np.std(gains)), metric, [rows[k] for k in order]
+    )
 
 
 def _best(counts: np.ndarray, prefer: int | None = None) -> int:

@@ -57,9 +57,9 @@ def predictions(folder: Path) -> dict[str, list[np.ndarray]]:
 def test_batches_change_nothing_and_tiles_little(tuned: tuple[Path, Path], tmp_path: Path):
     images, folder = tuned
     found = {}
-    for name, more in (("one", []), ("batch", ["batch_size=4"]), ("tiles", ["views.tile=256", "views.overlap=96"])):
+    for name, more in (("one", []), ("batch", ["batch_size=4"]), ("tiles", ["views.tile=448"])):
         done = run("predict", f'ckpt_path="{folder}"', f'source="{images}"', f"output={tmp_path}/{name}",
-                   "accelerator=cpu", "num_workers=0", "resize.long_side=480", *more, cwd=tmp_path)  # fmt: skip
+                   "accelerator=cpu", "num_workers=0", "resize.long_side=640", *more, cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
         found[name] = predictions(tmp_path / name)
     assert list(found["one"]) == list(found["batch"]) == sorted(str(path) for path in images.iterdir())
@@ -70,4 +70,4 @@ def test_batches_change_nothing_and_tiles_little(tuned: tuple[Path, Path], tmp_p
             np.testing.assert_allclose(a, b, atol=0.05)
         texts += len(polygons)
         same += int((pair(polygons, found["tiles"][name]).iou > 0.8).sum())
-    assert same > 0.85 * texts
+    assert same > 0.85 * texts, f"{same} of {texts}"

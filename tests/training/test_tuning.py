@@ -99,6 +99,8 @@ def test_a_single_image_cannot_be_held_out():
     combinations = [{"long_side": 1, "k": 0}, {"long_side": 1, "k": 1}]
     tuned = choose(counts, combinations, combinations[0], folds=5)
     assert tuned.best["k"] == 1 and tuned.gain == 0, "nothing is claimed for other images"
+    values = [*tuned.best.values(), *tuned.before.values(), *tuned.held_out.values(), tuned.held_out_spread]
+    assert {type(v) for v in values} <= {int, float}, "checkpoints hold plain types"
 
 
 def test_the_pipeline_gets_the_best_and_keeps_the_rest(images: list[CachedImage], pipeline: Pipeline, tmp_path: Path):
