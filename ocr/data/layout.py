@@ -20,6 +20,7 @@ from ocr.errors import UserError
 AUTO = "auto"
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test", "testing")}
 LABEL_SUFFIXES = (".json", ".txt", ".csv")
+QUAD_LINES = {"icdar", "sroie"}  # the same lines; which of the two a .txt file is, its content does not say
 LOOKED_AT = 20  # label files of a folder that are opened to see what they are
 
 
@@ -90,10 +91,10 @@ def _label_files(base: Path) -> Iterator[tuple[str, Path]]:
     for folder in _folders(base):
         files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in LABEL_SUFFIXES)
         kinds = [(label_format(path), path) for path in files[:LOOKED_AT]]
-        per_image = [kind for kind, _ in kinds if kind in ("icdar", "sroie")]
+        per_image = [kind for kind, _ in kinds if kind in QUAD_LINES]
         if per_image:
             yield max(set(per_image), key=per_image.count), folder
-        yield from ((kind, path) for kind, path in kinds if kind and kind not in ("icdar", "sroie"))
+        yield from ((kind, path) for kind, path in kinds if kind and kind not in QUAD_LINES)
 
 
 def label_format(path: Path) -> str | None:
@@ -138,7 +139,10 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
         if len(kinds) != 1:
             raise UserError(f"{path}: cannot tell what its label format is; set data.format=...")
         return {"format": kinds.pop(), "annotations": wanted_path}, False
-    found = [(kind, path) for kind, path in _label_files(base) if wanted_format in (AUTO, kind)]
+    found = list(_label_files(base))
+    if wanted_format != AUTO:
+        alike = QUAD_LINES if wanted_format in QUAD_LINES else {wanted_format}
+        found = [(wanted_format, path) for kind, path in found if kind in alike]
     by_split = {name: _of_split(found, base, name) for name in SPLITS}
     parted = all(by_split.values())
     found = by_split[split] if parted else found

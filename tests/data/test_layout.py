@@ -61,6 +61,16 @@ def test_one_set_is_found_and_split_by_hash(root: Path, labels: str, content: ob
     assert (train["share"], val["share"]) == ([0.0, 0.9], [0.9, 1.0]) and train["ids"] is None
 
 
+def test_a_format_that_is_said_holds_for_lines_that_two_formats_share(root: Path):
+    write(root / "box" / "a.txt", LINE)
+    spec = {**AUTO, "format": "sroie", "share": [0.0, 0.9]}
+    assert fill_in(spec, root) | {"ids": None} == {
+        "format": "sroie", "images": "photos", "annotations": "box", "ids": None, "share": [0.0, 0.9]
+    }  # fmt: skip
+    with pytest.raises(UserError, match="no labels of format paddle"):
+        fill_in({**spec, "format": "paddle"}, root)
+
+
 def test_id_lists_split_it(root: Path):
     write(root / "box" / "a.csv", LINE)
     write(root / "train.txt", "a\nb\n")
