@@ -279,11 +279,17 @@ def _stage(source: Path, target: Path, link: bool) -> None:
 def _reference_entries(label: str, path: Path) -> dict[str, dict[str, Any]]:
     """W&B's entries for the files at a path: where they lie, not what is in them, which the fingerprint tells."""
     draft = wandb.Artifact("draft", "dataset")
-    draft.add_reference(path.resolve().as_uri(), name=label, checksum=False, max_objects=MOST_REFERENCES)
+    draft.add_reference(path.resolve().as_uri(), name=_inside(label), checksum=False, max_objects=MOST_REFERENCES)
     return {
         name: {"ref": str(entry.ref), "digest": str(entry.digest), "size": entry.size}
         for name, entry in draft.manifest.entries.items()
     }
+
+
+def _inside(label: str) -> str:
+    """A path that W&B takes as one inside an artifact: absolute ones and those with ``..`` it refuses."""
+    parts = ["up" if part == ".." else part for part in re.split(r"[/\\]+", label) if part]
+    return "/".join(part.rstrip(":") for part in parts) or "."
 
 
 def _count(path: Path) -> int:

@@ -38,6 +38,17 @@ def test_a_data_set_is_referenced_not_copied(offline_run: wandb.Run, tmp_path: P
     assert entry.digest == digest, "the same artifact where the data are not"
 
 
+@pytest.mark.parametrize("label", ["/abs/olute", "../beside", "C:\\receipts", "./here", "."])
+def test_data_that_lie_elsewhere_are_referenced_too(label: str, offline_run: wandb.Run, tmp_path: Path):
+    data_set(tmp_path / "set")
+    artifacts = Artifacts(offline_run, Path(offline_run.dir).parent, Redactor({}))
+    artifacts.dataset("x", {"fingerprint": "f"}, {label: tmp_path / "set"})
+    assert artifacts.close(1) == []
+    [entry] = read_staged(Path(offline_run.dir).parent)
+    assert sorted(name.rpartition("/")[2] for name in entry.references) == ["a.jpg", "b.jpg", "labels.txt"]
+    entry.build(Path(offline_run.dir).parent / "staged")
+
+
 def test_other_data_in_the_same_place_are_another_version(offline_run: wandb.Run, tmp_path: Path):
     paths = data_set(tmp_path / "set")
     digests = []
