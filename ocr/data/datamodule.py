@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from ocr.data.dataset import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval, draws_per_epoch
 from ocr.data.layout import fill_in
 from ocr.data.report import Report
-from ocr.data.sources import Source, build_sources
+from ocr.data.sources import Source, build_sources, source_root
 from ocr.data.targets import TargetMaker
 from ocr.data.transforms import RandomGeometry, RandomLight
 from ocr.errors import UserError
@@ -24,7 +24,7 @@ from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
 PATHS = ("images", "annotations", "ids")
-WORDS = {"name", "format", "images", "annotations", "ids", "val_from"}
+WORDS = {"name", "format", "images", "annotations", "ids", "val_from", "mix_root"}
 
 
 class DetectionData(L.LightningDataModule):
@@ -43,7 +43,7 @@ class DetectionData(L.LightningDataModule):
         strict: stop at the first unsound image or label.
         geometry, light, targets: see their classes.
         seed: of the order and of the random transforms.
-        words: settings that only interpolations of the config use: the set's ``name``, and those of ``data=folder``.
+        words: settings that only interpolations of the config use: ``name``, those of ``data=folder`` and ``mix``.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class DetectionData(L.LightningDataModule):
             specs = self.splits.get(split)
             if not specs:
                 raise UserError(f"the data config has no {split} split (data.{split}=[...])")
-            found = [fill_in(spec, Path(self.root or ".").expanduser()) for spec in specs]
+            found = [fill_in(spec, source_root(spec, self.root)) for spec in specs]
             twin = next((s for s in self.sources if self.splits.get(s) == found), None)
             if found != specs and not twin:
                 log.info("%s: found %s", split, "; ".join(map(_in_words, found)))
@@ -127,10 +127,12 @@ class DetectionData(L.LightningDataModule):
 
     def paths(self) -> dict[str, Path]:
         """Folders and label files of the splits that were read, by their path in the config."""
-        named = {
-            str(spec[key]) for split in self.sources for spec in self.splits[split] for key in PATHS if spec.get(key)
-        }
-        return {name: Path(self.root or ".").expanduser() / name for name in sorted(named)}
+        named = {}
+        for spec in (spec for split in self.sources for spec in self.splits[split]):
+            root = source_root(spec, self.root)
+            label = f"{root.resolve().name}/" if spec.get("root") else ""
+            named |= {f"{label}{spec[key]}": root / spec[key] for key in PATHS if spec.get(key)}
+        return dict(sorted(named.items()))
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -161,14 +161,15 @@ def draws_per_epoch(
 
     Args:
         own: a source of weight w gives w times its length.
-        mix: sources that together give the share ``mix_share`` of the epoch, among themselves likewise.
+        mix: sources that together give the share ``mix_share`` of the epoch, each its part of the sum of weights,
+            however long it is.
         mix_share: 0 <= mix_share < 1.
         total: samples an epoch, all counts in proportion; None for what the lengths of ``own`` amount to.
     """
     sizes = [len(s) * s.weight for s in own]
     if mix:
-        factor = mix_share / (1 - mix_share) * sum(sizes) / sum(len(s) * s.weight for s in mix)
-        sizes += [len(s) * s.weight * factor for s in mix]
+        factor = mix_share / (1 - mix_share) * sum(sizes) / sum(s.weight for s in mix)
+        sizes += [s.weight * factor for s in mix]
     factor = 1.0 if total is None else total / sum(sizes)
     return [max(1, round(size * factor)) for size in sizes]
 

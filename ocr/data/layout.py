@@ -39,7 +39,7 @@ def fill_in(spec: Mapping[str, Any], root: Path) -> dict[str, Any]:
     if AUTO not in (spec.get("format"), spec.get("images"), spec.get("annotations"), spec.get("ids")):
         return spec
     if not root.is_dir():
-        raise UserError(f"data.root={root} is no folder")
+        raise UserError(f"{root} is no folder: no data there (data.root, or the root of a source)")
     base, parted = root, False
     if all(_part_folder(root, name) for name in SPLITS):
         base, parted = _part_folder(root, split) or root, True

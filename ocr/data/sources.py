@@ -78,18 +78,25 @@ class FileSource:
         return self.index.fingerprint()
 
 
+def source_root(spec: Mapping[str, Any], root: str | Path | None) -> Path:
+    """The folder that a source's paths start from: its own ``root``, or that of the data."""
+    return Path(spec.get("root") or root or ".").expanduser()
+
+
 def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
     """A source from its config.
 
     Args:
         spec: ``format``, ``weight`` and, for files, ``images``, ``annotations``, ``ids`` (a file, see
-            :func:`read_ids`) and ``share`` ([low, high]: only images whose name's hash, 0..1, lies in it).
-        root: relative paths start here.
+            :func:`read_ids`), ``share`` ([low, high]: only images whose name's hash, 0..1, lies in it) and ``root``.
+        root: relative paths start here, unless the source has a root of its own.
 
     Raises:
         UserError: an unknown format or setting, a missing folder, an empty set.
     """
     spec = dict(spec)
+    root = source_root(spec, root)
+    spec.pop("root", None)
     name = spec.pop("format", None)
     weight = float(spec.pop("weight", 1.0))
     if not weight > 0:
@@ -103,7 +110,7 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
     unknown = set(spec) - {"images", "annotations", "ids", "share"}
     if unknown or not spec.get("images") or not spec.get("annotations"):
         raise UserError(
-            f"a source of format {name} takes images, annotations, ids, share and weight"
+            f"a source of format {name} takes root, images, annotations, ids, share and weight"
             + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; images or annotations is missing")
         )
     images, annotations = root / spec["images"], root / spec["annotations"]

@@ -14,6 +14,7 @@ from ocr.data.report import Report
 from ocr.data.synthetic import SyntheticReceipts
 from ocr.data.targets import TargetMaker
 from ocr.data.transforms import RandomGeometry, RandomLight
+from ocr.data.write_icdar import write_icdar
 from ocr.errors import UserError
 from ocr.types import Instance, Sample
 from tests.conftest import quad, write_image
@@ -94,6 +95,22 @@ def test_epochs_draw_by_weight_without_repeats_and_ranks_share_out():
 def test_mixed_sources_give_their_share_of_an_epoch_of_any_size(total, expected):
     own = [SyntheticReceipts(10, 1), SyntheticReceipts(8, 2, weight=0.5)]
     assert draws_per_epoch(own, [SyntheticReceipts(500, 3)], 0.3, total) == expected
+
+
+def test_sources_of_a_mix_share_it_by_weight_whatever_their_size():
+    own = [SyntheticReceipts(10, 1), SyntheticReceipts(8, 2, weight=0.5)]
+    mix = [SyntheticReceipts(500, 3), SyntheticReceipts(7, 4, weight=2)]
+    assert draws_per_epoch(own, mix, 0.3, 200) == [100, 40, 20, 40]
+
+
+def test_a_source_may_lie_in_a_folder_of_its_own(pipeline, tmp_path: Path):
+    write_icdar(tmp_path / "street", 4, 0, 0.3)
+    mix = [{"root": str(tmp_path / "street"), "format": "auto", "images": "auto", "annotations": "auto", "ids": "auto"}]
+    data = make_data(pipeline, mix=mix, mix_share=0.5).load("train", "val")
+    assert data.counts()["mix"]["images"] == 4
+    assert data.paths() == {f"street/{name}": tmp_path / "street" / name for name in ("images", "labels")}
+    with pytest.raises(UserError, match="nowhere"):
+        make_data(pipeline, mix=[{**mix[0], "root": str(tmp_path / "nowhere")}], mix_share=0.5).load("train")
 
 
 @pytest.mark.parametrize("length, world", [(7, 2), (8, 4), (1, 3)])
