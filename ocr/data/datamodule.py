@@ -24,7 +24,7 @@ from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
 PATHS = ("images", "annotations", "ids")
-WORDS = {"name", "format", "images", "annotations", "ids", "val_from", "mix_root"}
+WORDS = {"name", "format", "images", "annotations", "ids", "val_from", "mix_root", "difficulty"}
 
 
 class DetectionData(L.LightningDataModule):
@@ -99,7 +99,7 @@ class DetectionData(L.LightningDataModule):
             specs = self.splits.get(split)
             if not specs:
                 raise UserError(f"the data config has no {split} split (data.{split}=[...])")
-            found = [fill_in(spec, source_root(spec, self.root)) for spec in specs]
+            found = [self._filled_in(spec) for spec in specs]
             twin = next((s for s in self.sources if self.splits.get(s) == found), None)
             if found != specs and not twin:
                 log.info("%s: found %s", split, "; ".join(map(_in_words, found)))
@@ -109,6 +109,11 @@ class DetectionData(L.LightningDataModule):
             else:
                 self.sources[split], self.reports[split] = build_sources(list(specs), self.root, split, self.strict)
         return self
+
+    def _filled_in(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        if spec.get("of"):
+            return {**spec, "of": [self._filled_in(part) for part in spec["of"]]}
+        return fill_in(spec, source_root(spec, self.root))
 
     def setup(self, stage: str) -> None:
         self.load(*{"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()))
@@ -128,7 +133,8 @@ class DetectionData(L.LightningDataModule):
     def paths(self) -> dict[str, Path]:
         """Folders and label files of the splits that were read, by their path in the config."""
         named = {}
-        for spec in (spec for split in self.sources for spec in self.splits[split]):
+        specs = [spec for split in self.sources for spec in self.splits[split]]
+        for spec in (part for whole in specs for part in whole.get("of") or [whole]):
             root = source_root(spec, self.root)
             label = f"{root.resolve().name}/" if spec.get("root") else ""
             named |= {f"{label}{spec[key]}": root / spec[key] for key in PATHS if spec.get(key)}
@@ -170,6 +176,8 @@ class DetectionData(L.LightningDataModule):
 
 
 def _in_words(spec: Mapping[str, Any]) -> str:
+    if spec.get("of"):
+        return f"{spec['format']}: " + "; ".join(map(_in_words, spec["of"]))
     part = f"hashes in {spec['share']}" if spec.get("share") else "all"
     part = f"those in {spec['ids']}" if spec.get("ids") else part
     return f"{spec['format']} labels in {spec['annotations']}, images in {spec['images']} ({part})"

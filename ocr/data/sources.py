@@ -16,6 +16,7 @@ import numpy as np
 from ocr.data.cache import cached, stamp
 from ocr.data.images import decode
 from ocr.data.index import SampleIndex
+from ocr.data.photograph import Photographed
 from ocr.data.readers import icdar, reader, sroie
 from ocr.data.readers.files import list_images, read_ids, stems
 from ocr.data.report import Report
@@ -101,6 +102,15 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
     weight = float(spec.pop("weight", 1.0))
     if not weight > 0:
         raise UserError(f"the weight of a source must be positive, got {weight}")
+    if name == "photographed":
+        unknown = set(spec) - {"of", "seed", "difficulty"}
+        if unknown or not spec.get("of"):
+            raise UserError(
+                "a photographed source takes of (a list of sources), seed, difficulty and weight"
+                + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; of is missing")
+            )
+        of = [source for part in spec["of"] if len(source := build_source(part, root, report))]
+        return Photographed(of, int(spec.get("seed", 0)), float(spec.get("difficulty", 0.5)), weight)
     if name == "synthetic":
         try:
             return SyntheticReceipts(weight=weight, **spec)

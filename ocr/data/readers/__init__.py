@@ -39,5 +39,5 @@ def reader(name: str) -> Reader:
         UserError: there is no such format.
     """
     if name not in READERS:
-        raise UserError(f"unknown label format {name!r}; known: {', '.join(sorted(READERS))}, synthetic")
+        raise UserError(f"unknown label format {name!r}; known: {', '.join(sorted(READERS))}, synthetic, photographed")
     return READERS[name]
