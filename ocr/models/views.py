@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,10 @@ class Views:
 
     def __post_init__(self) -> None:
         for name in ("scales", "flips", "turns"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Iterable):
+                raise UserError(f"views.{name} must be a list, got {value!r}")
+            object.__setattr__(self, name, tuple(value))
         if not self.scales or not all(_is_number(s) and 0 < s <= 1 for s in self.scales):
             raise UserError(
                 f"views.scales must be factors above 0 and up to 1, got {list(self.scales)}; for larger ones raise "
@@ -55,8 +59,25 @@ class Views:
             raise UserError(f"views.turns knows 90, 180 and 270, got {list(self.turns)}")
         if self.merge not in ("mean", "max"):
             raise UserError(f"views.merge must be mean or max, got {self.merge!r}")
-        if self.overlap < 0 or (self.tile is not None and self.tile <= self.overlap):
-            raise UserError(f"views.tile must be larger than views.overlap, got {self.tile} and {self.overlap}")
+        tile = math.inf if self.tile is None else self.tile
+        if not _is_number(self.overlap) or not _is_number(tile) or not 0 <= self.overlap < tile:
+            raise UserError(f"views.tile must be larger than views.overlap, got {self.tile!r} and {self.overlap!r}")
+
+    @classmethod
+    def of(cls, *settings: Mapping[str, Any] | None) -> Views:
+        """From settings by name, later ones first in rank; None is no setting."""
+        chosen: dict[str, Any] = {}
+        for values in settings:
+            chosen |= {name: value for name, value in (values or {}).items() if value is not None}
+        unknown = set(chosen) - {f.name for f in fields(cls)}
+        if unknown:
+            raise UserError(f"views knows no {', '.join(sorted(unknown))}")
+        return cls(**chosen)
+
+    def changed(self) -> dict[str, Any]:
+        """What is not as it is by default, as plain types."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @property
     def passes(self) -> list[tuple[float, str | None, int]]:

@@ -19,6 +19,7 @@ from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError, first_line
 from ocr.models.onnx_run import OnnxDetector
 from ocr.models.ppocr import PACKAGED, carried_pipeline, weights_file
+from ocr.models.views import Views
 from ocr.pipeline import Pipeline
 from ocr.tracking.download import local_checkpoint
 from ocr.tracking.run import Tracking
@@ -52,6 +53,16 @@ def build_data(config: DictConfig, pipeline: Pipeline) -> DetectionData:
     return make(pipeline=pipeline, seed=config.seed)
 
 
+def open_checkpoint(config: DictConfig, checkpoint: Path, stage: str) -> tuple[DetectionModule, DetectionData]:
+    """The detector of a checkpoint, as ``config`` changes it, and ``config.split`` of the data as that of a stage."""
+    prepare_process()
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    module = load_module(checkpoint, config, plain(config.pipeline))
+    data = build_data(config, module.pipeline)
+    data.splits[stage] = data.splits.get(config.split)
+    return module, data.load(stage)
+
+
 def build_module(config: DictConfig) -> DetectionModule:
     """A module with a fresh network from ``config.model`` and ``config.optimizer``."""
     return DetectionModule(
@@ -82,25 +93,28 @@ def load_module(
         path: a ``.ckpt`` that :mod:`runners.train` wrote, a run folder, of which the best one is taken, or an
             ``.onnx`` file, which onnxruntime runs.
         overrides: ``resize`` and ``postprocess`` of :class:`ocr.pipeline.Pipeline`, what is to change, None stays; and
-            ``views``, config of :class:`ocr.models.views.Views`.
+            ``views``, settings of :class:`ocr.models.views.Views`, likewise.
         foreign: the pipeline of an ONNX file that carries none.
 
     Raises:
         UserError: no such file, or one that holds no detector.
     """
     path = checkpoint_path(path)
-    network, pipeline, state = _read_onnx_file(path, foreign) if path.suffix == ".onnx" else _read_checkpoint(path)
+    carried: dict[str, Any] = {}
+    if path.suffix == ".onnx":
+        network, pipeline, state = _read_onnx_file(path, foreign)
+    else:
+        network, pipeline, state, carried = _read_checkpoint(path)
     for part in ("resize", "postprocess"):
         changes = dict((overrides or {}).get(part) or {})
         pipeline[part] = {**pipeline[part], **{k: v for k, v in changes.items() if v is not None}}
     try:
         module = DetectionModule(network, pipeline)
+        module.views = Views.of(carried, plain((overrides or {}).get("views")))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     if state is not None:
         module.load_state_dict(state)
-    if views := (overrides or {}).get("views"):
-        module.views = hydra.utils.instantiate(views, _convert_="all")
     return module.eval()
 
 
@@ -111,7 +125,8 @@ def _read_onnx_file(path: Path, foreign: Mapping[str, Any] | None) -> tuple[dict
     return {"_target_": "ocr.models.onnx_run.OnnxDetector", "path": str(path)}, pipeline, None
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor]]:
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
+    """Network, pipeline, weights and the views that the pipeline was tuned for."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for what is not a checkpoint
@@ -123,7 +138,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[s
     _check_targets(network, path)
     if "backbone" in network:
         network["backbone"]["pretrained"] = False  # the weights are here
-    return network, parameters["pipeline"], checkpoint["state_dict"]
+    return network, parameters["pipeline"], checkpoint["state_dict"], checkpoint.get("views") or {}
 
 
 def find_model(config: DictConfig) -> Path:

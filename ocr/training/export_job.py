@@ -18,6 +18,7 @@ from ocr.metrics.hmean import DetectionHmean
 from ocr.metrics.matching import pair
 from ocr.models.onnx_export import PRECISIONS, export_onnx, to_fp16, to_int8
 from ocr.models.postprocess import find_candidates
+from ocr.models.views import Views
 from ocr.pipeline import Pipeline
 from ocr.training.build import build_data, load_module, prepare_process
 from ocr.training.module import DetectionModule
@@ -49,6 +50,10 @@ def export(config: DictConfig, checkpoint: Path) -> Path:
         raise UserError(f"{checkpoint} is ONNX already; runners/tune.py makes a checkpoint of such a file")
     prepare_process()
     module = load_module(checkpoint, config)
+    if views := module.views.changed():
+        log.warning("the checkpoint was tuned for several looks at an image (%s), an exported file has one: tune it "
+                    "again without", views)  # fmt: skip
+        module.views = Views()
     images = _images(config, module.pipeline)
     truth = _read(module, images)
     output = Path(config.output).expanduser()

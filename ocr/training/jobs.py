@@ -27,6 +27,7 @@ from ocr.training.build import (
     build_module,
     build_trainer,
     load_module,
+    open_checkpoint,
     origin_of,
     plain,
     prepare_process,
@@ -120,12 +121,7 @@ def test(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dic
     """
     started = time.perf_counter()
     folder = Path(config.paths.run_dir)
-    prepare_process()
-    L.seed_everything(config.seed, workers=True, verbose=False)
-    module = load_module(checkpoint, config, plain(config.pipeline))
-    data = build_data(config, module.pipeline)
-    data.splits["test"] = data.splits.get(config.split)
-    data.load("test")
+    module, data = open_checkpoint(config, checkpoint, "test")
     callbacks = [Progress(), *tracking_callbacks(tracking, "test")]
     trainer = build_trainer(config, callbacks, build_loggers(config, tracking))
     record(config, module, data, trainer, tracking)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from ocr.data.datamodule import DetectionData
 from ocr.pipeline import Pipeline
 from ocr.tracking.run import Tracking
-from ocr.training.build import build_data, build_loggers, build_trainer, load_module, plain, prepare_process
+from ocr.training.build import build_loggers, build_trainer, open_checkpoint
 from ocr.training.finish import finish, record
 from ocr.training.module import DetectionModule
 from ocr.training.plots import plot_surface
@@ -44,12 +44,8 @@ def tune(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dic
     """
     started = time.perf_counter()
     folder = Path(config.paths.run_dir)
-    prepare_process()
-    L.seed_everything(config.seed, workers=True, verbose=False)
-    module = _trainable(load_module(checkpoint, config, plain(config.pipeline)), checkpoint)
-    data = build_data(config, module.pipeline)
-    data.splits["val"] = data.splits.get(config.split)
-    data.load("val")
+    module, data = open_checkpoint(config, checkpoint, "val")
+    module = _trainable(module, checkpoint)
     trainer = build_trainer(config, [], build_loggers(config, tracking))
     record(config, module, data, trainer, tracking)
     device = trainer.strategy.root_device.type
@@ -105,6 +101,7 @@ def write_tuned(source: Path, module: DetectionModule, tuned: Tuned, target: Pat
         content = torch.load(source, map_location="cpu", weights_only=True)
     content["hyper_parameters"]["pipeline"] = pipeline.to_dict()
     content["tuned"] = tuned.facts()
+    content["views"] = module.views.changed()
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
     torch.save(content, part)
@@ -117,4 +114,6 @@ def _trainable(module: DetectionModule, source: Path) -> DetectionModule:
     if source.suffix != ".onnx":
         return module
     network = {"_target_": "ocr.models.ppocr.pretrained_detector", "weights": str(source)}
-    return DetectionModule(network, module.pipeline.to_dict())
+    trainable = DetectionModule(network, module.pipeline.to_dict())
+    trainable.views = module.views
+    return trainable

@@ -102,11 +102,20 @@ def test_mean_and_max_differ_where_views_do():
 
 @pytest.mark.parametrize(
     "changes", [{"scales": []}, {"scales": [1.5]}, {"flips": ["up"]}, {"turns": [45]}, {"merge": "sum"},
-                {"tile": 64, "overlap": 64}]
+                {"tile": 64, "overlap": 64}, {"tile": "big"}, {"flips": "horizontal"}, {"turns": 90}]
 )  # fmt: skip
 def test_what_cannot_be_is_said(changes: dict):
     with pytest.raises(UserError, match=f"views.{next(iter(changes))}"):
         Views(**changes)
+
+
+def test_later_settings_change_single_ones_and_only_changes_are_kept():
+    tuned = Views.of({"scales": [1.0, 0.5], "merge": "max"})
+    assert tuned.changed() == {"scales": [1.0, 0.5], "merge": "max"}
+    assert Views.of(tuned.changed(), {"merge": "mean", "tile": None}) == Views(scales=(1.0, 0.5))
+    assert Views.of(None, {}) == Views() and Views().changed() == {}
+    with pytest.raises(UserError, match="zoom"):
+        Views.of({"zoom": 2})
 
 
 def test_long_scans_keep_the_size_of_their_print():

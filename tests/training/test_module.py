@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from ocr.data.synthetic import SyntheticReceipts
+from ocr.models.views import Views
+from ocr.training.build import load_module
 from ocr.training.module import DetectionModule
+from ocr.training.tune_job import write_tuned
+from ocr.training.tuning import choose
 
 
 @pytest.fixture
@@ -46,3 +53,13 @@ def test_a_result_does_not_depend_on_the_batch(module: DetectionModule):
 
 def test_only_plain_weights_are_saved(module: DetectionModule):
     assert not [k for k in module.state_dict() if not k.startswith("network.")]
+
+
+def test_a_checkpoint_is_read_with_the_views_that_it_was_tuned_for(module: DetectionModule, tmp_path: Path):
+    plain, tuned = tmp_path / "plain.ckpt", tmp_path / "tuned.ckpt"
+    torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, plain)
+    now = asdict(module.pipeline.postprocess) | {"long_side": module.pipeline.resize.long_side}
+    module.views = Views(scales=(1.0, 0.5))
+    write_tuned(plain, module, choose(np.ones((1, 1, 4)), [now], now, 2), tuned)
+    assert load_module(plain).views == load_module(tuned, {"views": {"scales": [1.0]}}).views == Views()
+    assert load_module(tuned).views == load_module(tuned, {"views": {"scales": None}}).views == module.views
