@@ -33,13 +33,16 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     small = ["data.epoch_samples=8", "data.batch_size=4", "data.geometry.crop_size=[160,160]", "data.num_workers=0",
              "model.pipeline.resize.long_side=320", "trainer.max_epochs=1", "trainer=cpu", "tuning.thresh=[0.3]",
              "tuning.unclip={exact:[0.6]}", "tuning.box_thresh=[0.3,0.5]", "tuning.min_size=[3]"]  # fmt: skip
-    done = run("train", "experiment=finetune", f'data.root="{images.parent}"', *small, OFF, cwd=cwd)
+    write_icdar(cwd / "street", 3, 1, 0.9)
+    mix = ["mix=folder", f'data.mix_root="{cwd / "street"}"']
+    done = run("train", "experiment=finetune", f'data.root="{images.parent}"', *mix, *small, OFF, cwd=cwd)
     assert done.returncode == 0, done.stderr
     assert "train: found icdar labels in labels, images in images (those in train.txt)" in done.stderr
+    assert "mix: 2007 images" in done.stderr, "2000 drawn ones, four of its own photographed, three of the street"
     return images, run_folder(cwd, "finetune_folder")
 
 
-def test_it_trains_on_ones_own_and_drawn_receipts_and_tunes(tuned: tuple[Path, Path]):
+def test_it_trains_on_ones_own_receipts_and_on_others_and_tunes(tuned: tuple[Path, Path]):
     _, folder = tuned
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test/hmean"] == pytest.approx(metrics["tune/tuned_hmean"], abs=2e-3)
