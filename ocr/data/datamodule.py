@@ -102,7 +102,7 @@ class DetectionData(L.LightningDataModule):
             found = [self._filled_in(spec) for spec in specs]
             twin = next((s for s in self.sources if self.splits.get(s) == found), None)
             if found != specs and not twin:
-                log.info("%s: found %s", split, "; ".join(map(_in_words, found)))
+                log.info("%s: found %s", split, "; ".join(_in_words(spec) for spec in found))
             self.splits[split] = specs = found
             if twin:
                 self.sources[split], self.reports[split] = self.sources[twin], self.reports[twin]
@@ -176,6 +176,8 @@ class DetectionData(L.LightningDataModule):
 
 
 def _in_words(spec: Mapping[str, Any]) -> str:
+    if not spec.get("annotations") and not spec.get("of"):
+        return str(spec["format"])
     if spec.get("of"):
         return f"{spec['format']}: " + "; ".join(map(_in_words, spec["of"]))
     part = f"hashes in {spec['share']}" if spec.get("share") else "all"
