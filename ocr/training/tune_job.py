@@ -70,9 +70,9 @@ def choose_pipeline(module: DetectionModule, data: DetectionData, grid: Grid, fo
     picture = plot_surface(tuned, folder / "tuning.png")
     if wandb.run is not None:
         columns = list(tuned.table[0])
-        table = wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in tuned.table[:ROWS]])
+        table = wandb.Table(columns=columns, data=[[row.get(c) for c in columns] for row in tuned.table[:ROWS]])
         wandb.run.log({"tune/surface": wandb.Image(str(picture)), "tune/table": table})
-    best = {k: v for k, v in tuned.best.items() if k not in SCORES}
+    best = {k: v for k, v in tuned.best.items() if k not in (*SCORES, "mean_iou")}
     log.info(
         "tuned over %d combinations: %s %.4f before, %.4f with %s; on held-out folds %+.4f (+- %.4f between them)",
         len(tuned.table), tuned.metric, tuned.before["hmean"], tuned.best["hmean"], best, tuned.gain,

@@ -40,6 +40,8 @@ class Grid:
         unclip: amounts by kind.
         folds: of the cross-validation.
         metric: ``hmean`` at IoU 0.5, or ``deteval_hmean``, which asks for boxes that cover the text.
+        slack: among combinations that are at most this far below the best one, the one whose boxes fit best is taken:
+            hmean at IoU 0.5 hardly sees how tight boxes are, and its last thousandth is chance.
     """
 
     long_side: tuple[int, ...]
@@ -49,6 +51,7 @@ class Grid:
     unclip: dict[str, tuple[float, ...]]
     folds: int = 5
     metric: str = "hmean"
+    slack: float = 0.001
 
     def __post_init__(self) -> None:
         for name in ("long_side", "thresh", "box_thresh", "min_size"):
@@ -62,6 +65,8 @@ class Grid:
             raise UserError(f"tune.metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
         if self.folds < 2:
             raise UserError(f"tune.folds must be at least 2, got {self.folds}")
+        if not 0 <= self.slack < 1:
+            raise UserError(f"tune.slack must lie in 0..1, got {self.slack}")
 
     def growths(self) -> list[tuple[str, float]]:
         return [(kind, amount) for kind, amounts in self.unclip.items() for amount in amounts]
@@ -124,10 +129,13 @@ def collect(
 
 
 def count_image(image: CachedImage, grid: Grid, base: PostProcess) -> np.ndarray:
-    """Scores of every combination, float64 (combinations, 4): what detections earned, of how many; texts likewise."""
+    """Scores of every combination, float64 (combinations, 5).
+
+    What detections earned, of how many; texts likewise; the sum of the IoU of the matches, which DetEval has none of.
+    """
     ignore = np.asarray(image.truth.ignore, bool)
     count = METRICS[grid.metric]
-    rows: list[tuple[float, float, float, float]] = []
+    rows: list[tuple[float, ...]] = []
     for side, thresh in product(image.maps, grid.thresh):
         probability = image.probability(side)
         shape = probability.shape[::-1]
@@ -144,15 +152,15 @@ def count_image(image: CachedImage, grid: Grid, base: PostProcess) -> np.ndarray
     return np.array(rows, np.float64)
 
 
-def _count_hmean(pairs: Pairs, ignore: np.ndarray) -> tuple[float, float, float, float]:
+def _count_hmean(pairs: Pairs, ignore: np.ndarray) -> tuple[float, ...]:
     match = match_pairs(pairs, ignore)
     matched = float((match.truth >= 0).sum())
-    return matched, float((~match.dont_care).sum()), matched, float((~ignore).sum())
+    return matched, float((~match.dont_care).sum()), matched, float((~ignore).sum()), float(match.iou.sum())
 
 
-def _count_deteval(pairs: Pairs, ignore: np.ndarray) -> tuple[float, float, float, float]:
+def _count_deteval(pairs: Pairs, ignore: np.ndarray) -> tuple[float, ...]:
     recall_sum, precision_sum, wanted, found = deteval(pairs, ignore)
-    return precision_sum, float(found), recall_sum, float(wanted)
+    return precision_sum, float(found), recall_sum, float(wanted), 0.0
 
 
 METRICS = {"hmean": _count_hmean, "deteval_hmean": _count_deteval}
@@ -170,7 +178,7 @@ class _Counting(Dataset):
 
 
 def count_images(images: Sequence[CachedImage], grid: Grid, base: PostProcess, num_workers: int) -> np.ndarray:
-    """:func:`count_image` of all images, in parallel: float64 (images, combinations, 4)."""
+    """:func:`count_image` of all images, in parallel: float64 (images, combinations, 5)."""
     loader = DataLoader(_Counting(images, grid, base), batch_size=None, num_workers=num_workers)
     return np.stack([counts.numpy() for counts in loader])
 
@@ -180,7 +188,8 @@ class Tuned:
     """What tuning found.
 
     Attributes:
-        before, best: the pipeline's combination and the best one, with their ``precision``, ``recall``, ``hmean``.
+        before, best: the pipeline's combination and the best one, with their ``precision``, ``recall``, ``hmean`` and,
+            for plain hmean, the ``mean_iou`` of their matches.
         held_out: precision, recall and hmean of all images, each under the combination chosen without its fold.
         held_out_spread: standard deviation over folds of the gain in hmean.
         metric: of which these are the precision, recall and hmean.
@@ -212,37 +221,52 @@ class Tuned:
 
 
 def choose(
-    counts: np.ndarray, combinations: Sequence[dict[str, Any]], now: dict[str, Any], folds: int, metric: str = "hmean"
+    counts: np.ndarray,
+    combinations: Sequence[dict[str, Any]],
+    now: dict[str, Any],
+    folds: int,
+    metric: str = "hmean",
+    slack: float = 0.0,
 ) -> Tuned:
     """The best combination, and what choosing one gains on images that it is not chosen on.
 
     Args:
-        counts: float64 (images, combinations, 4), see :func:`count_image`.
+        counts: float64 (images, combinations, 5), see :func:`count_image`.
         combinations: what each row stands for.
         now: the pipeline's own, one of them.
         folds: images are dealt out in turn; at most one fold an image.
         metric: what was counted.
+        slack: see :class:`Grid`.
     """
-    rows = [{**combination, **scores(*total)} for combination, total in zip(combinations, counts.sum(axis=0).tolist())]
+    rows = [{**combination, **_figures(total)} for combination, total in zip(combinations, counts.sum(axis=0).tolist())]
     here = combinations.index(now)
     fold = np.arange(len(counts)) % min(folds, len(counts))
-    held_out, gains = np.zeros(4), []
+    held_out, gains = np.zeros(counts.shape[2]), []
     for k in range(fold.max() + 1):
-        chosen = _best(counts[fold != k]) if fold.max() else here
+        chosen = _best(counts[fold != k], slack) if fold.max() else here
         part = counts[fold == k].sum(axis=0)
         held_out += part[chosen]
-        gains.append(scores(*part[chosen].tolist())["hmean"] - scores(*part[here].tolist())["hmean"])
-    best = _best(counts, prefer=here)
+        gains.append(_figures(part[chosen].tolist())["hmean"] - _figures(part[here].tolist())["hmean"])
+    best = _best(counts, slack, prefer=here)
     order = sorted(range(len(rows)), key=lambda k: -rows[k]["hmean"])
     return Tuned(
-        rows[here], rows[best], scores(*held_out.tolist()), float(np.std(gains)), metric, [rows[k] for k in order]
+        rows[here], rows[best], _figures(held_out.tolist()), float(np.std(gains)), metric, [rows[k] for k in order]
     )
 
 
-def _best(counts: np.ndarray, prefer: int | None = None) -> int:
-    """Index of the highest pooled hmean; what there is already wins a tie."""
-    hmean = np.array([scores(*total)["hmean"] for total in counts.sum(axis=0).tolist()])
-    return prefer if prefer is not None and hmean[prefer] == hmean.max() else int(hmean.argmax())
+def _figures(total: Sequence[float]) -> dict[str, float]:
+    earned, detected, recalled, wanted, overlap = total
+    figures = scores(earned, detected, recalled, wanted)
+    return figures | ({"mean_iou": overlap / earned} if overlap else {})
+
+
+def _best(counts: np.ndarray, slack: float, prefer: int | None = None) -> int:
+    """Index of the best fit among those with nearly the highest pooled hmean; what there is already wins a tie."""
+    figures = [_figures(total) for total in counts.sum(axis=0).tolist()]
+    least = max(f["hmean"] for f in figures) - slack
+    merit = [(f.get("mean_iou", 0.0), f["hmean"]) if f["hmean"] >= least else (-1.0, 0.0) for f in figures]
+    best = max(range(len(merit)), key=merit.__getitem__)
+    return prefer if prefer is not None and merit[prefer] == merit[best] else best
 
 
 def tune(
@@ -262,7 +286,7 @@ def tune(
     counts = count_images(images, grid, post, num_workers)
     now = {"long_side": pipeline.resize.long_side, "thresh": post.thresh, "unclip": post.unclip,
            "unclip_ratio": post.unclip_ratio, "box_thresh": post.box_thresh, "min_size": post.min_size}  # fmt: skip
-    return choose(counts, grid.combinations(grid.long_side), now, grid.folds, grid.metric)
+    return choose(counts, grid.combinations(grid.long_side), now, grid.folds, grid.metric, grid.slack)
 
 
 def surface(table: Sequence[dict[str, Any]], x: str, y: str) -> Iterator[tuple[Any, Any, float]]:

@@ -13,6 +13,7 @@ from ocr.data.targets import SHRINK_MAP, TargetMaker
 from ocr.errors import UserError
 from ocr.metrics.deteval import DetEval
 from ocr.metrics.hmean import DetectionHmean
+from ocr.metrics.matching import match
 from ocr.models.postprocess import detect
 from ocr.pipeline import Pipeline
 from ocr.training.plots import plot_surface
@@ -48,16 +49,18 @@ def images(pipeline: Pipeline) -> list[CachedImage]:
 def test_counts_equal_those_of_the_real_way(images: list[CachedImage], pipeline: Pipeline):
     counts = count_images(images, GRID, pipeline.postprocess, num_workers=0)
     combinations = GRID.combinations([320])
-    assert counts.shape == (6, len(combinations), 4)
+    assert counts.shape == (6, len(combinations), 5)
     hmeans = []
     for k, combination in enumerate(combinations):
         params = {name: value for name, value in combination.items() if name != "long_side"}
         real = replace(pipeline, postprocess=replace(pipeline.postprocess, **params))
-        metric = DetectionHmean()
+        metric, fit = DetectionHmean(), 0.0
         for image in images:
-            height, width = image.size[1], image.size[0]
-            metric.update([detect(image.probability(320), width, height, real)], [image.truth])
-        matched, detected, again, wanted = counts[:, k].sum(axis=0).tolist()
+            found = detect(image.probability(320), *image.size, real)
+            metric.update([found], [image.truth])
+            fit += match(found.polygons, image.truth.polygons, image.truth.ignore).iou.sum()
+        matched, detected, again, wanted, overlap = counts[:, k].sum(axis=0).tolist()
+        assert overlap == pytest.approx(fit)
         assert metric.counts.tolist() == [matched, detected, wanted] and again == matched, combination
         hmeans.append(float(metric.compute()["hmean"]))
     assert max(hmeans) - min(hmeans) > 0.1, "the grid makes a difference"
@@ -85,7 +88,7 @@ def test_parallel_counting_changes_nothing(images: list[CachedImage], pipeline: 
 
 def test_held_out_scores_come_from_choices_made_without_them():
     """Two combinations, each perfect on the images on which the other fails: chosen elsewhere, both look bad."""
-    right, wrong = [10.0, 10, 10, 10], [0.0, 10, 0, 10]
+    right, wrong = [10.0, 10, 10, 10, 8], [0.0, 10, 0, 10, 0]
     counts = np.array([[right, wrong], [wrong, right]])
     combinations = [{"long_side": 1, "k": 0}, {"long_side": 1, "k": 1}]
     tuned = choose(counts, combinations, combinations[0], folds=2)
@@ -94,8 +97,18 @@ def test_held_out_scores_come_from_choices_made_without_them():
     assert tuned.held_out["hmean"] == 0 and tuned.gain == pytest.approx(-0.5)
 
 
+@pytest.mark.parametrize("slack, chosen", [(0.0, 0), (0.005, 1), (0.2, 2)])
+def test_boxes_that_fit_win_among_those_that_are_nearly_the_best(slack: float, chosen: int):
+    counts = np.array([[[900.0, 1000, 900, 1000, 600], [898, 1000, 898, 1000, 700], [800, 1000, 800, 1000, 720]]] * 2)
+    combinations = [{"k": k} for k in range(3)]
+    tuned = choose(counts, combinations, combinations[0], folds=2, slack=slack)
+    assert tuned.best["k"] == chosen and tuned.best["mean_iou"] == pytest.approx([600 / 900, 700 / 898, 0.9][chosen])
+    assert tuned.held_out["hmean"] == pytest.approx(tuned.best["hmean"])
+    assert tuned.table[0]["k"] == 0, "the table is in the order of hmean"
+
+
 def test_a_single_image_cannot_be_held_out():
-    counts = np.array([[[5.0, 10, 5, 10], [9.0, 10, 9, 10]]])
+    counts = np.array([[[5.0, 10, 5, 10, 4], [9.0, 10, 9, 10, 7]]])
     combinations = [{"long_side": 1, "k": 0}, {"long_side": 1, "k": 1}]
     tuned = choose(counts, combinations, combinations[0], folds=5)
     assert tuned.best["k"] == 1 and tuned.gain == 0, "nothing is claimed for other images"
