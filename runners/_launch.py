@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from ocr.errors import UserError, first_line, one_line, user_error  # noqa: E402
 from ocr.tracking.credentials import load_env_variables  # noqa: E402
-from ocr.tracking.ending import ending_of  # noqa: E402
+from ocr.tracking.ending import abandoned, ending_of  # noqa: E402
 from ocr.tracking.secrets import Redactor, redactor_for  # noqa: E402
 from ocr.training.resume import with_earlier_overrides  # noqa: E402
 
@@ -30,6 +31,35 @@ log = logging.getLogger(__name__)
 
 def launch(main: Callable[[], Any]) -> None:
     """Run a Hydra main function; exit code 0, 2 for what the user can fix, 1 with a traceback for a bug."""
+    try:
+        _run(main)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        _leave(code)
+        raise
+    except BaseException:
+        if abandoned.is_set():
+            traceback.print_exc()
+        _leave(1)
+        raise
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """End the process at once when an upload was given up.
+
+    The interpreter would end the thread that hangs in it in the middle of a call, and now and then that aborts the
+    whole process: a job that was done would then have failed.
+    """
+    if abandoned.is_set():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _run(main: Callable[[], Any]) -> None:
     from hydra.errors import HydraException
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions arrive here whole

@@ -27,6 +27,7 @@ class Ending:
     reason: str
 
 
+abandoned = threading.Event()  # an upload was given up, and a thread may still wait for the server
 TAGS = ("finished", "failed", "interrupted", "terminated")
 
 

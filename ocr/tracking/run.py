@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from ocr.errors import first_line
 from ocr.tracking.artifacts import Artifacts
-from ocr.tracking.ending import TAGS, Ending, ending_of, signals_raise
+from ocr.tracking.ending import TAGS, Ending, abandoned, ending_of, signals_raise
 from ocr.tracking.naming import generate_run_name
 from ocr.tracking.record import command_line, config_hash, environment, git_commit, plain_config, relative
 from ocr.tracking.schema import LoggerConfig, check_logger
@@ -206,6 +206,8 @@ def _close(tracking: Tracking, ending: Ending, folder: Path) -> None:
             redactor.clean_text(path)
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     state = "offline" if offline else "uploaded" if complete and not missing else "incomplete"
+    if state == "incomplete":
+        abandoned.set()
     _write_record(folder, place, record | {"state": state, "ended": ending.tag, "exit_code": ending.exit_code})
     if offline:
         log.warning("W&B: recorded offline; to upload: wandb sync %s (make sync: all runs, artifacts checked)",
