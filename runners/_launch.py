@@ -7,7 +7,6 @@ import functools
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def launch(main: Callable[[], Any]) -> None:
         raise
     except BaseException:
         if abandoned.is_set():
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
         _leave(1)
         raise
     _leave(code)
