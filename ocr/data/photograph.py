@@ -96,7 +96,7 @@ class Photographed:
     """
 
     of: Sequence[Source]
-    seed: int
+    seed: int = 0
     difficulty: float = 0.5
     weight: float = 1.0
 
@@ -109,7 +109,7 @@ class Photographed:
         return self.of[k], i - (int(self._ends[k - 1]) if k else 0)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return sum(len(source) for source in self.of)
 
     def name(self, i: int) -> str:
         source, k = self._place(i)

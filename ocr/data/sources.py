@@ -109,8 +109,8 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
                 "a photographed source takes of (a list of sources), seed, difficulty and weight"
                 + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; of is missing")
             )
-        of = [source for part in spec["of"] if len(source := build_source(part, root, report))]
-        return Photographed(of, int(spec.get("seed", 0)), float(spec.get("difficulty", 0.5)), weight)
+        of = [source for part in spec.pop("of") if len(source := build_source(part, root, report))]
+        return Photographed(of, weight=weight, **spec)
     if name == "synthetic":
         try:
             return SyntheticReceipts(weight=weight, **spec)

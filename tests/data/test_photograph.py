@@ -8,6 +8,7 @@ import pytest
 
 from ocr.data.sources import build_sources
 from ocr.errors import UserError
+from tests.conftest import write_image
 
 
 def filled(polygon: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -53,6 +54,15 @@ def test_pictures_depend_on_the_seed_and_sources_follow_each_other():
     assert a.fingerprint() == b.fingerprint() != c.fingerprint()
     assert a.load(4)[1].texts == c.load(4)[1].texts
     assert a.load(4)[0].shape != c.load(4)[0].shape or (a.load(4)[0] != c.load(4)[0]).any()
+
+
+def test_nothing_to_photograph_is_said_as_for_any_split(tmp_path: Path):
+    write_image(tmp_path / "img/a.png")
+    (tmp_path / "gt").mkdir()
+    (tmp_path / "gt/gt_a.txt").write_text("no label", encoding="utf-8")
+    inner = {"format": "icdar", "images": "img", "annotations": "gt"}
+    with pytest.raises(UserError, match="no usable image"):
+        build_sources([{"format": "photographed", "of": [inner]}], str(tmp_path), "train", False)
 
 
 @pytest.mark.parametrize(
