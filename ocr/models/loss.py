@@ -19,8 +19,8 @@ EPS = 1e-6
 def top_k_sum(values: torch.Tensor, mask: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """Sum of the k largest of the masked values, differentiable, with k a tensor and no sort.
 
-    The k-th largest value is found by bisection over the bit patterns of non-negative floats, which are ordered as
-    the floats are: 31 counts over the data, no copy to the host. Values equal to the k-th share its part.
+    The k-th largest value is looked for in the bit patterns of non-negative floats, which are ordered as the floats
+    are. Values equal to the k-th share its part.
 
     Args:
         values: float32, any shape, >= 0.
@@ -31,15 +31,33 @@ def top_k_sum(values: torch.Tensor, mask: torch.Tensor, k: torch.Tensor) -> torc
         scalar tensor.
     """
     bits = torch.where(mask, values.detach(), -1.0).view(torch.int32)  # -1.0 is negative as an integer, too
-    low = torch.zeros((), dtype=torch.int32, device=values.device)
-    for bit in range(30, -1, -1):
-        candidate = low + (1 << bit)
-        enough = (bits >= candidate).sum() >= k
-        low = torch.where(enough, candidate, low)
+    low = _kth_by_counting(bits[mask], k) if bits.device.type == "cpu" else _kth_by_bisection(bits, k)
     above = bits > low
     equal = (bits == low) & mask
     share = (k - above.sum()) / equal.sum().clamp(min=1)
     return (values * above).sum() + (values * equal).sum() * share.clamp(0, 1)
+
+
+def _kth_by_bisection(bits: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """The largest pattern that k of the patterns reach: 31 passes over the data, no copy to the host."""
+    low = torch.zeros((), dtype=torch.int32, device=bits.device)
+    for bit in range(30, -1, -1):
+        candidate = low + (1 << bit)
+        low = torch.where((bits >= candidate).sum() >= k, candidate, low)
+    return low
+
+
+def _kth_by_counting(bits: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """The same for non-negative patterns, by counting upper halves, then lower halves: two passes, on a CPU."""
+    low = torch.zeros((), dtype=torch.int32)
+    for shift, size in ((16, 1 << 15), (0, 1 << 16)):
+        counts = torch.bincount((bits >> shift) & (size - 1), minlength=size)
+        reached = counts.flip(0).cumsum(0).flip(0)  # by how many values a half is reached; falls
+        half = ((reached >= k).sum() - 1).clamp(min=0)
+        k = k - (reached[half] - counts[half])
+        low = low + (half << shift).to(low.dtype)
+        bits = bits[(bits >> shift) & (size - 1) == half]
+    return low
 
 
 def balanced_bce(
@@ -87,6 +105,8 @@ class DBLoss:
         negative_ratio, min_negatives: see :func:`balanced_bce`.
         k: steepness of the approximate step sigmoid(k (P - T)).
         thresh_min, thresh_max: range of the threshold map.
+        per_image: terms are computed for each image and averaged, so that a street sign with two words counts as much
+            as a receipt with fifty lines; as published, all pixels of a batch are pooled.
     """
 
     bce_weight: float
@@ -97,6 +117,7 @@ class DBLoss:
     k: float
     thresh_min: float
     thresh_max: float
+    per_image: bool = False
 
     def __call__(self, maps: Maps, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """Scalars ``loss``, ``loss_bce``, ``loss_l1`` and ``loss_dice``.
@@ -112,8 +133,15 @@ class DBLoss:
             threshold = maps.threshold.float().squeeze(1).sigmoid()
             binary = torch.sigmoid(self.k * (logits.sigmoid() - threshold))
             border = self.thresh_min + border / 255 * (self.thresh_max - self.thresh_min)
-            bce = balanced_bce(logits, shrink, shrink_mask, self.negative_ratio, self.min_negatives)
-            l1 = masked_l1(threshold, border, border_mask)
-            overlap = dice(binary, shrink, shrink_mask.clamp(max=1))
+            bce, l1, overlap = self._terms(logits, threshold, binary, shrink, shrink_mask, border, border_mask)
             loss = self.bce_weight * bce + self.l1_weight * l1 + self.dice_weight * overlap
         return {"loss": loss, "loss_bce": bce, "loss_l1": l1, "loss_dice": overlap}
+
+    def _terms(self, *maps: torch.Tensor) -> torch.Tensor:
+        """The unweighted terms, float32 (3,)."""
+        if self.per_image and len(maps[0]) > 1:
+            return torch.stack([self._terms(*image) for image in zip(*(m.split(1) for m in maps))]).mean(0)
+        logits, threshold, binary, shrink, shrink_mask, border, border_mask = maps
+        bce = balanced_bce(logits, shrink, shrink_mask, self.negative_ratio, self.min_negatives)
+        l1 = masked_l1(threshold, border, border_mask)
+        return torch.stack([bce, l1, dice(binary, shrink, shrink_mask.clamp(max=1))])

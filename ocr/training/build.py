@@ -24,6 +24,7 @@ from ocr.pipeline import Pipeline
 from ocr.tracking.download import local_checkpoint
 from ocr.tracking.run import Tracking
 from ocr.training.module import DetectionModule
+from ocr.utils.machine import cpu_has_bf16
 from ocr.utils.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,23 @@ def build_module(config: DictConfig) -> DetectionModule:
         pipeline=_with_normalisation_of_weights(config.model),
         loss=plain(config.model.loss),
         optimizer=plain(config.optimizer),
-        compile_network=config.model.compile,
+        compile_network=compiles(config.model.compile, config.trainer.accelerator),
     )
+
+
+def compiles(wanted: bool | str, accelerator: str) -> bool:
+    """Whether to train through ``torch.compile``; "auto" where a function of one addition can be compiled."""
+    if wanted not in (True, False, "auto"):
+        raise UserError(f"model.compile must be true, false or auto, got {wanted!r}")
+    if wanted != "auto":
+        return bool(wanted)
+    device = "cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(8, device=device))
+    except Exception as error:  # no C++ compiler, no Python headers, no Triton: as many kinds
+        log.info("torch.compile does not work here (%s): training goes on without it", first_line(error))
+        return False
+    return True
 
 
 def _with_normalisation_of_weights(model: DictConfig) -> dict[str, Any]:
@@ -214,7 +230,7 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback], loggers: list
     Raises:
         UserError: the settings do not go together or the device is not there.
     """
-    settings = {"precision": _precision(config.trainer.precision, config.trainer.accelerator)}
+    settings = {"precision": precision(config.trainer.precision, config.trainer.accelerator)}
     try:
         return hydra.utils.instantiate(config.trainer, callbacks=callbacks, logger=loggers, **settings)
     except hydra.errors.InstantiationException as error:
@@ -224,9 +240,12 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback], loggers: list
         raise
 
 
-def _precision(wanted: str | int, accelerator: str) -> str | int:
+def precision(wanted: str | int, accelerator: str) -> str | int:
+    """Lightning's name of the precision; "auto" for bf16 or fp16 mixed where the device has it, else float32."""
     if wanted != "auto":
         return wanted
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    if accelerator in ("auto", "cpu") and not torch.backends.mps.is_available() and cpu_has_bf16():
+        return "bf16-mixed"
     return "32-true"

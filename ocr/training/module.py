@@ -28,7 +28,7 @@ class DetectionModule(L.LightningModule):
         pipeline: :meth:`Pipeline.to_dict` of the pipeline; kept likewise.
         loss: config of the loss; not needed outside training.
         optimizer: :class:`OptimizerConfig` as a dict; not needed outside training.
-        compile_network: run the network through ``torch.compile``.
+        compile_network: train through ``torch.compile``; images outside training differ in size and run as they are.
 
     Attributes:
         views: how an image is looked at outside training.
@@ -87,7 +87,10 @@ class DetectionModule(L.LightningModule):
         return maps.squeeze(1).cpu().numpy()
 
     def _probability(self, images: torch.Tensor) -> torch.Tensor:
-        return self.network(images).probability.float().sigmoid()
+        """In float32 whatever the trainer's precision, so that tests, predictions and exported files agree."""
+        with torch.autocast(images.device.type, enabled=False):
+            # forward, not a call: a compiled network would be compiled again for the sizes of these images
+            return self.network.forward(images).probability.float().sigmoid()
 
     @torch.inference_mode()
     def detect(self, images: list[torch.Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:

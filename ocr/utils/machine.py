@@ -10,3 +10,11 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself (AVX512_BF16 or AMX); False where torch cannot say."""
+    import torch
+
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.10
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

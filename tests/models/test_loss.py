@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocr.models.detector import Maps
-from ocr.models.loss import DBLoss, balanced_bce, dice, masked_l1, top_k_sum
+from ocr.models.loss import DBLoss, _kth_by_bisection, _kth_by_counting, balanced_bce, dice, masked_l1, top_k_sum
 
 LOSS = DBLoss(5.0, 10.0, 1.0, 3.0, 0.01, 50, 0.3, 0.7)
 
@@ -23,6 +25,14 @@ def test_top_k_sum_is_the_sum_of_the_sorted_head(n: int, seed: int, ties: bool):
     for k in {0, int(mask.sum()) // 3, int(mask.sum())}:
         wanted = values[mask].sort(descending=True).values[:k].sum()
         torch.testing.assert_close(top_k_sum(values, mask, torch.tensor(float(k))), wanted)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 2.0**99, width=32), max_size=50), st.floats(0, 1))
+def test_the_kth_value_is_the_same_on_a_cpu_and_elsewhere(values: list[float], share: float):
+    bits = torch.tensor(values, dtype=torch.float32).abs().view(torch.int32)  # -0.0 is none
+    k = torch.tensor(round(share * len(values)))
+    assert _kth_by_counting(bits, k) == _kth_by_bisection(bits, k)
 
 
 def test_top_k_sum_has_the_gradient_of_the_chosen():
@@ -82,6 +92,18 @@ def test_total_is_the_weighted_sum_and_perfect_maps_lose_nothing():
     terms = LOSS(Maps(torch.randn(1, 1, 16, 16), torch.randn(1, 1, 16, 16)), targets)
     parts = 5 * terms["loss_bce"] + 10 * terms["loss_l1"] + terms["loss_dice"]
     torch.testing.assert_close(terms["loss"], parts)
+
+
+def test_per_image_every_image_counts_alike():
+    targets = torch.zeros(3, 4, 32, 32, dtype=torch.uint8)
+    targets[:, 1:] = 1
+    targets[0, 0, :20], targets[1, 0, :2] = 1, 1  # much text, little, none
+    maps = Maps(torch.randn(3, 1, 32, 32), torch.randn(3, 1, 32, 32))
+    pooled, each = LOSS(maps, targets), replace(LOSS, per_image=True)(maps, targets)
+    alone = [LOSS(Maps(maps.probability[[k]], maps.threshold[[k]]), targets[[k]]) for k in range(3)]
+    for name, value in each.items():
+        torch.testing.assert_close(value, torch.stack([terms[name] for terms in alone]).mean())
+    assert abs(pooled["loss_bce"] - each["loss_bce"]) > 0.01
 
 
 def test_l1_and_dice_by_hand():

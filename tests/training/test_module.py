@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from ocr.data.synthetic import SyntheticReceipts
+from ocr.errors import UserError
 from ocr.models.views import Views
+from ocr.training import build
 from ocr.training.build import load_module
 from ocr.training.module import DetectionModule
 from ocr.training.tune_job import write_tuned
@@ -49,6 +51,44 @@ def test_a_result_does_not_depend_on_the_batch(module: DetectionModule):
         assert len(alone) == len(found)
         for a, b in zip(alone.polygons, found.polygons, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_maps_are_float32_and_uncompiled_outside_training_whatever_training_uses(module: DetectionModule):
+    """A test under bf16 finds what a prediction and an exported file find."""
+    images = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
+    plain = module.probability_maps(images)
+    compiled = []
+    module.network.compile(backend=lambda graph, inputs: compiled.append(graph) or graph.forward)
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(module.probability_maps(images), plain)
+        assert not compiled
+        module.network(module.normalise(images))
+    assert compiled
+
+
+@pytest.mark.parametrize(("wanted", "works", "compiles"), [(True, False, True), (False, True, False),
+                                                          ("auto", True, True), ("auto", False, False)])  # fmt: skip
+def test_training_is_compiled_as_asked_or_where_it_can_be(wanted, works, compiles, monkeypatch, caplog):
+    def no_compiler(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no C++ compiler\nand more")
+
+    monkeypatch.setattr(torch, "compile", lambda function: function if works else no_compiler)
+    with caplog.at_level("INFO"):
+        assert build.compiles(wanted, "cpu") is compiles
+    assert ("no C++ compiler" in caplog.text) is (wanted == "auto" and not works)
+
+
+def test_compile_is_true_false_or_auto():
+    with pytest.raises(UserError, match="model.compile must be true, false or auto"):
+        build.compiles("maybe", "cpu")
+
+
+@pytest.mark.parametrize(("has", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_processor_with_bf16_trains_in_it(has: bool, precision: str, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(build, "cpu_has_bf16", lambda: has)
+    assert build.precision("auto", "cpu") == precision
+    assert build.precision("16-true", "cpu") == "16-true"
 
 
 def test_only_plain_weights_are_saved(module: DetectionModule):
