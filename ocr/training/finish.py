@@ -40,14 +40,15 @@ def record(
     if tracking is not None:
         device = {"device": device_name(trainer), "devices": trainer.num_devices * trainer.num_nodes}
         facts = {"data_counts": counts, "data_fingerprint": fingerprint, "parameters": parameters}
-        tracking.record(facts | device | {"precision": str(trainer.precision)})
+        tracking.record(facts | device | {"precision": str(trainer.precision), "compiled": module.compiled})
         if tracking.settings.artifacts.dataset:
             splits = {split: data.splits[split] for split in counts}
             described = {"name": config.data.name, "fingerprint": fingerprint, "counts": counts, "splits": splits}
             tracking.artifacts.dataset(config.data.name, described, data.paths())
     for split, numbers in counts.items():
         log.info("%s: %s", split, ", ".join(f"{number} {name}" for name, number in numbers.items()))
-    log.info("network: %.2f M parameters", parameters / 1e6)
+    how = f"precision {trainer.precision}{', compiled' if module.compiled else ''}"
+    log.info("network: %.2f M parameters, %s", parameters / 1e6, how)
 
 
 def finish(

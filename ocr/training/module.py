@@ -32,6 +32,7 @@ class DetectionModule(L.LightningModule):
 
     Attributes:
         views: how an image is looked at outside training.
+        compiled: ``compile_network``.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class DetectionModule(L.LightningModule):
         self.tables: dict[str, dict[str, Any]] = {}  # of the newest pass of each stage, see Breakdown.compute
         self.register_buffer("mean", torch.tensor(self.pipeline.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(self.pipeline.std).view(1, 3, 1, 1) * 255), persistent=False)
+        self.compiled = compile_network
         if compile_network:
             self.network.compile()
 
