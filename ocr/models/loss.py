@@ -117,7 +117,7 @@ class DBLoss:
     k: float
     thresh_min: float
     thresh_max: float
-    per_image: bool = False
+    per_image: bool
 
     def __call__(self, maps: Maps, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """Scalars ``loss``, ``loss_bce``, ``loss_l1`` and ``loss_dice``.
