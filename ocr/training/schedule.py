@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from timm.optim import Lamb
 from torch import nn
 
 from ocr.errors import UserError
+from ocr.training.lamb import FilterLamb, filter_axes
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class OptimizerConfig:
     """Settings of the optimizer.
 
     Attributes:
-        kind: ``adamw``, or ``lamb`` (You et al. 2020), whose step is a share of each tensor's norm: for networks whose
-            batch norms were folded, so that one tensor's weights are thousands of times another's.
+        kind: ``adamw``, or ``lamb``, see :class:`ocr.training.lamb.FilterLamb`, whose step is a share of each filter's
+            norm: for networks whose batch norms were folded, so that one's weights are thousands of times another's.
         lr: peak learning rate.
         weight_decay: on matrices and kernels; biases and norms have none.
         betas: of AdamW.
@@ -89,7 +89,7 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
                 groups.append(group)
     betas = tuple(config.betas)
     if config.kind == "lamb":
-        return Lamb(groups, lr=config.lr, betas=betas, eps=1e-8, max_grad_norm=None, always_adapt=True)
+        return FilterLamb(groups, filter_axes(model), lr=config.lr, betas=betas)
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas)
 
 

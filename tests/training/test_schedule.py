@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -32,18 +33,51 @@ def test_norms_and_biases_have_no_weight_decay():
     assert len(free["params"]) == 3 and free["weight_decay"] == 0
 
 
-def test_a_step_of_lamb_is_a_share_of_each_tensor():
-    """What makes networks without batch norms trainable, whose tensors differ by orders of magnitude."""
-    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 4, 1, bias=False))
+def test_a_step_of_lamb_is_a_share_of_each_filter():
+    """What makes networks without batch norms trainable, whose filters differ by orders of magnitude."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 2, 2, stride=2))
     with torch.no_grad():
-        model[0].weight.mul_(1e-3)
-        model[1].weight.mul_(1e3)
+        model[0].weight[0] *= 1e3
+        model[0].weight[1] = 0
+        model[1].weight[:, 1] *= 1e3
+        model[1].bias.zero_()
     before = [p.detach().clone() for p in model.parameters()]
     optimizer = make_optimizer(model, replace(CONFIG, kind="lamb", lr=0.01, weight_decay=0.0))
     model(torch.randn(1, 3, 8, 8)).square().mean().backward()
     optimizer.step()
-    for old, new in zip(before, model.parameters()):
-        assert ((new - old).norm() / old.norm()).item() == pytest.approx(0.01, rel=1e-3)
+    (weight, bias, transposed, zero) = (new.detach() - old for old, new in zip(before, model.parameters()))
+
+    strong = before[0][0].norm()
+    assert (weight[0].norm() / strong).item() == pytest.approx(0.01, rel=1e-3), "the first axis has the filters"
+    floor = 0.1 * (before[0].square().sum((1, 2, 3)).mean().sqrt())
+    for k in (1, 2, 3):
+        assert (weight[k].norm() / floor).item() == pytest.approx(0.01, rel=1e-3), "dead filters can come back"
+    assert (transposed[:, 1].norm() / before[2][:, 1].norm()).item() == pytest.approx(0.01, rel=1e-3)
+    assert (transposed[:, 0].norm() / transposed[:, 1].norm()).item() < 0.1, "the second axis of a transposed one"
+    assert (bias.norm() / before[1].norm()).item() == pytest.approx(0.01, rel=1e-3), "a bias is taken whole"
+    assert torch.allclose(zero.abs(), torch.full_like(zero, 0.01), rtol=1e-3), "from zero the step is Adam's"
+
+
+def test_lamb_goes_on_from_its_state_alone():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1))
+    config = replace(CONFIG, kind="lamb", lr=0.01)
+    images = torch.randn(4, 2, 3, 8, 8)
+
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: torch.Tensor) -> None:
+        for batch in batches:
+            optimizer.zero_grad()
+            model(batch).square().mean().backward()
+            optimizer.step()
+
+    optimizer = make_optimizer(model, config)
+    train(model, optimizer, images[:2])
+    other = copy.deepcopy(model)
+    resumed = make_optimizer(other, config)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    train(model, optimizer, images[2:])
+    train(other, resumed, images[2:])
+    for a, b in zip(model.parameters(), other.parameters()):
+        assert torch.equal(a, b)
 
 
 def test_parts_of_a_network_have_rates_of_their_own():
