@@ -130,13 +130,15 @@ def _config_message(error: Exception) -> str:
     """Hydra's or OmegaConf's words in one line, with the nearest setting where a key is unknown."""
     first = first_line(error)
     if first.startswith("Could not override"):
-        key = first.split("'")[1]
+        key, full_key = first.split("'")[1], str(getattr(error.__cause__, "full_key", ""))
+        if full_key.startswith(f"{key}."):  # of key={a: 1, b: 2} the one that is unknown
+            return f"there is no setting {full_key!r}{_nearest(full_key, f'{key}.')} (+{key}=... adds a new one)"
         return f"there is no setting {key!r}{_nearest(key)} (+{key}=... adds a new one)"
     return one_line(error)
 
 
-def _nearest(key: str) -> str:
-    """ ", did you mean ...?" from the settings of the composed default config."""
+def _nearest(key: str, inside: str = "") -> str:
+    """ ", did you mean ...?" from the settings of the composed default config that begin with ``inside``."""
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
 
@@ -145,7 +147,7 @@ def _nearest(key: str) -> str:
 
         GlobalHydra.instance().clear()
         with initialize_config_dir(CONFIGS, version_base="1.3"):
-            known = _keys(compose(Path(sys.argv[0]).stem))
+            known = [k for k in _keys(compose(Path(sys.argv[0]).stem)) if k.startswith(inside)]
     except Exception:  # a suggestion is a courtesy: without one the message still stands
         return ""
     parent, _, leaf = key.rpartition(".")

@@ -25,6 +25,8 @@ from tests.tiny import OFF, TINY, run
         (["model.pipeline.postprocess.thresh=3"], ["thresh must lie in 0..1"]),
         (["model.loss.bce=3", ], ["no setting 'model.loss.bce'", "model.loss.bce_weight"]),
         (["+model.loss.bce=3"], ["bce"]),
+        (["model.loss={bce_weigth: 3}"], ["'model.loss.bce_weigth'", "did you mean 'model.loss.bce_weight'"]),
+        (["optimizer.lr_shares={neck: 0}"], ["no setting 'optimizer.lr_shares.neck'", "+optimizer.lr_shares=..."]),
         (["optimizer.lr=-1"], ["optimizer.lr must be positive"]),
         (["data.batch_size=0"], ["data.batch_size"]),
         (["data.num_workers=many"], ["data.num_workers"]),
