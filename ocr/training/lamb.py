@@ -9,6 +9,9 @@ import torch
 from torch import nn
 
 SMALLEST = 0.1  # of the root mean square over a tensor's filters: what a filter's norm counts at least
+QUIET = (
+    0.1  # root mean square that a direction counts at least; mere noise gives sqrt((1 - beta1) / (1 + beta1)) = 0.23
+)
 
 
 class FilterLamb(torch.optim.Optimizer):
@@ -16,8 +19,9 @@ class FilterLamb(torch.optim.Optimizer):
 
     There the norm is that of a whole tensor. Here each output filter of a tensor has its own, as in Brock et al. 2021,
     section 4.1: a folded batch norm multiplies every filter by a factor of its own, and a step that suits the strong
-    ones would wipe out the weak ones. Tensors with one axis longer than 1 (biases, factors) are taken whole, and so are
-    those that start at zero, whose step is Adam's.
+    ones would wipe out the weak ones. A filter that gets no gradient comes to rest; scaled to full length, what is left
+    of its direction would keep it moving, and end in 0 / 0. Tensors with one axis longer than 1 (biases, factors) are
+    taken whole; where all is zero the step is Adam's.
 
     Args:
         params: parameters or groups of them, as of any optimizer.
@@ -74,10 +78,9 @@ def trust(weight: torch.Tensor, direction: torch.Tensor, filter_axis: int) -> to
     """Norms of the weights over norms of the direction, by filter or of all, to multiply the direction with."""
     whole = weight.squeeze().ndim <= 1
     axes = [k for k in range(weight.ndim) if whole or k != filter_axis]
-    weights, steps = (t.square().sum(axes, keepdim=True) for t in (weight, direction))
+    weights, steps = (t.square().mean(axes, keepdim=True) for t in (weight, direction))
     weights = torch.maximum(weights, SMALLEST**2 * weights.mean())
-    ratio = (weights / steps.clamp(min=torch.finfo(steps.dtype).tiny)).sqrt()
-    return torch.where((weights > 0) & (steps > 0), ratio, 1.0)
+    return torch.where(weights > 0, (weights / steps.clamp(min=QUIET**2)).sqrt(), 1.0)
 
 
 def filter_axes(model: nn.Module) -> dict[nn.Parameter, int]:

@@ -58,6 +58,22 @@ def test_a_step_of_lamb_is_a_share_of_each_filter():
     assert torch.allclose(zero.abs(), torch.full_like(zero, 0.01), rtol=1e-3), "from zero the step is Adam's"
 
 
+def test_a_filter_without_a_gradient_comes_to_rest():
+    """Momentum dies away as 0.9 ** step; its norm may neither keep the filter moving nor run into 0 / 0."""
+    torch.manual_seed(0)
+    model = nn.Conv2d(2, 2, 1, bias=False)
+    optimizer = make_optimizer(model, replace(CONFIG, kind="lamb", lr=0.01))
+    for step in range(1200):
+        if step == 60:
+            resting = model.weight.detach()[1].clone()
+        model.weight.grad = torch.randn_like(model.weight)
+        model.weight.grad[1] *= step < 3
+        optimizer.step()
+    moved = (model.weight.detach()[1] - resting).norm().item()
+    assert torch.isfinite(model.weight).all()
+    assert moved < 0.01 * resting.norm().item()
+
+
 def test_lamb_goes_on_from_its_state_alone():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1))
     config = replace(CONFIG, kind="lamb", lr=0.01)
