@@ -11,6 +11,7 @@ import cv2
 import lightning as L
 import numpy as np
 import torch.distributed
+from torch.nn.utils import get_total_norm
 
 from ocr.data.images import decode
 from ocr.errors import UserError
@@ -49,6 +50,42 @@ class BestScores(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.scores, self.epoch = dict(state_dict["scores"]), state_dict["epoch"]
+
+
+class FiniteWeights(L.Callback):
+    """Ends a training whose weights are no longer numbers, before it spends hours on nothing.
+
+    The weights are looked at and not the loss, since all ranks have the same ones and so end together, and since a
+    scaler of gradients may skip a step with an infinite loss.
+
+    Args:
+        every: training steps from one look to the next; there is one before each validation, too.
+    """
+
+    def __init__(self, every: int) -> None:
+        if not isinstance(every, int) or every < 1:
+            raise UserError(f"callbacks.finite_weights.every must be a whole number from 1, got {every!r}")
+        self.every = every
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step % self.every == 0:
+            self._look(trainer, pl_module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._look(trainer, pl_module)
+
+    def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trained = [p.detach() for p in pl_module.parameters() if p.requires_grad]
+        if bool(get_total_norm(trained).isfinite()):
+            return
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        kept = f"; the best weights until then are in {best}" if best else ""
+        raise UserError(
+            f"the weights are not finite after step {trainer.global_step}: try a lower optimizer.lr"
+            f" or trainer.precision=32-true{kept}"
+        )
 
 
 def prediction_line(name: str, size: tuple[int, int], detections: Detections) -> str:

@@ -214,3 +214,11 @@ def test_debug_configs(choice: str, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     if choice == "profiler":
         assert list(run_folder(tmp_path).glob("*profile*"))
+
+
+def test_a_training_that_diverges_ends_with_an_error(tmp_path: Path):
+    done = run("train", *TINY, OFF, "optimizer.lr=1e30", "optimizer.warmup_share=0", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    [message] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "not finite after step 2" in message and "optimizer.lr" in message, "two steps an epoch, then a validation"
+    assert "Traceback" not in done.stderr
