@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 SMALLEST = 0.1  # of the root mean square over a tensor's filters: what a filter's norm counts at least
-QUIET = (
-    0.1  # root mean square that a direction counts at least; mere noise gives sqrt((1 - beta1) / (1 + beta1)) = 0.23
-)
+QUIET = 0.1  # root mean square that a direction counts at least; with betas of 0.9 and 0.999 mere noise gives 0.23
+EPS = 1e-8  # added to the root of the second moment
 
 
 class FilterLamb(torch.optim.Optimizer):
@@ -20,8 +19,8 @@ class FilterLamb(torch.optim.Optimizer):
     There the norm is that of a whole tensor. Here each output filter of a tensor has its own, as in Brock et al. 2021,
     section 4.1: a folded batch norm multiplies every filter by a factor of its own, and a step that suits the strong
     ones would wipe out the weak ones. A filter that gets no gradient comes to rest; scaled to full length, what is left
-    of its direction would keep it moving, and end in 0 / 0. Tensors with one axis longer than 1 (biases, factors) are
-    taken whole; where all is zero the step is Adam's.
+    of its direction would keep it moving until the factor overflows. Tensors with one axis longer than 1 (biases,
+    factors) are taken whole; where all is zero the step is Adam's.
 
     Args:
         params: parameters or groups of them, as of any optimizer.
@@ -29,7 +28,6 @@ class FilterLamb(torch.optim.Optimizer):
         lr: relative length of a step.
         betas: decay of the first and second moments.
         weight_decay: decoupled, a share of the weights added to the direction before it is scaled.
-        eps: added to the root of the second moment.
     """
 
     def __init__(
@@ -37,11 +35,10 @@ class FilterLamb(torch.optim.Optimizer):
         params: Iterable[Any],
         filter_axes: dict[nn.Parameter, int],
         lr: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-        weight_decay: float = 0.0,
-        eps: float = 1e-8,
+        betas: tuple[float, float],
+        weight_decay: float,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "eps": eps})
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
         self._axes = {id(parameter): axis for parameter, axis in filter_axes.items()}
 
     @torch.no_grad()
@@ -68,7 +65,7 @@ class FilterLamb(torch.optim.Optimizer):
         mean, square, gradient = state["mean"], state["square"], parameter.grad
         mean.lerp_(gradient, 1 - beta1)
         square.lerp_(gradient.square(), 1 - beta2)
-        root = (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+        root = (square / (1 - beta2**step)).sqrt_().add_(EPS)
         direction = (mean / (1 - beta1**step)).div_(root).add_(parameter, alpha=group["weight_decay"])
         direction *= trust(parameter, direction, self._axes.get(id(parameter), 0))
         parameter.add_(direction, alpha=-group["lr"])

@@ -89,7 +89,7 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
                 groups.append(group)
     betas = tuple(config.betas)
     if config.kind == "lamb":
-        return FilterLamb(groups, filter_axes(model), lr=config.lr, betas=betas)
+        return FilterLamb(groups, filter_axes(model), config.lr, betas, config.weight_decay)
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas)
 
 

@@ -59,10 +59,12 @@ def test_a_step_of_lamb_is_a_share_of_each_filter():
 
 
 def test_a_filter_without_a_gradient_comes_to_rest():
-    """Momentum dies away as 0.9 ** step; its norm may neither keep the filter moving nor run into 0 / 0."""
+    """Momentum dies away as 0.9 ** step; its norm may neither keep the filter moving nor make the factor overflow."""
     torch.manual_seed(0)
     model = nn.Conv2d(2, 2, 1, bias=False)
-    optimizer = make_optimizer(model, replace(CONFIG, kind="lamb", lr=0.01))
+    with torch.no_grad():
+        model.weight[1] *= 100
+    optimizer = make_optimizer(model, replace(CONFIG, kind="lamb", lr=0.01, weight_decay=0.0))
     for step in range(1200):
         if step == 60:
             resting = model.weight.detach()[1].clone()
