@@ -38,8 +38,7 @@ def test_maps_follow_the_formula(angle: float):
     shape = shapely.Polygon(polygon)
     offset = shape.area * (1 - 0.16) / shape.length
     kernel = shape.buffer(-offset, join_style="mitre")
-    # pixels are drawn with their outline: half a pixel more on each side at the most
-    assert kernel.area <= maps[SHRINK_MAP].sum() <= kernel.area + kernel.length
+    assert abs(int(maps[SHRINK_MAP].sum()) - kernel.area) < 0.5 * kernel.length
     wanted = slow_threshold_map(polygon, 0.4, 128)
     difference = np.abs(maps[THRESH_MAP] / 255 - wanted)
     assert difference.max() < 1.2 / offset  # one pixel of distance
@@ -47,6 +46,18 @@ def test_maps_follow_the_formula(angle: float):
     grown = shape.buffer(offset)
     assert abs(int(maps[THRESH_MASK].sum()) - grown.area) < grown.length
     assert maps[SHRINK_MASK].all()
+
+
+@pytest.mark.parametrize("size", [(8, 16), (6, 9), (14, 14), (40, 14), (200, 14)])
+@pytest.mark.parametrize("angle", [0, 30])
+def test_a_kernel_has_the_pixels_whose_centres_lie_in_it(size: tuple[float, float], angle: float):
+    """cv2 alone gives it one more row and column, a quarter more of what a lone digit has."""
+    drawn, shape = [], shapely.Polygon(rectangle(0, 0, *size))
+    kernel = shape.buffer(-shape.area * 0.75 / shape.length, join_style="mitre")
+    for x, y in np.random.default_rng(0).uniform(0, 1, (200, 2)):
+        polygon = rectangle(30 + x, 110 + y, *size, angle)
+        drawn.append(TargetMaker("area", 0.5, 3)([polygon], np.array([False]), 240, 256)[SHRINK_MAP].sum())
+    assert np.mean(drawn) == pytest.approx(kernel.area, rel=0.05)
 
 
 def test_ignored_and_small_text_is_masked_and_not_learned():
@@ -126,3 +137,36 @@ def test_a_crowded_crop_takes_less_than_a_step_of_the_smallest_network():
     for _ in range(5):
         make(polygons, ignore, 640, 640)
     assert (cv2.getTickCount() - start) / cv2.getTickFrequency() / 5 < 0.1
+
+
+@pytest.mark.parametrize("order", [0, 2])
+def test_a_digit_ends_at_its_left_and_right(order: int):
+    """A lone 1, higher than wide, whose points start at the top left or at the bottom right; and a vertical line."""
+    digit, line = np.roll(rectangle(40, 40, 8, 14), order, axis=0), rectangle(100, 10, 12, 60)
+    maps = TargetMaker("area", 0.5, 3, 3)([digit, line], np.array([False, False]), 96, 128)
+    weight = maps[SHRINK_MASK]
+    assert weight[47, 33] == 3 and weight[47, 55] == 3 and weight[35, 44] == 1 and weight[58, 44] == 1
+    assert weight[5, 106] == 3 and weight[40, 96] == 1, "a long text ends at its short sides"
+
+
+def test_small_texts_and_their_surroundings_weigh_more():
+    """A line, a lone digit, and a digit that is ignored."""
+    polygons = [rectangle(10, 20, 120, 16), rectangle(140, 20, 8, 14), rectangle(20, 60, 8, 14)]
+    ignore = np.array([False, False, True])
+    plain, weighed, ends = (
+        TargetMaker("area", 0.5, 3, end_weight, balance=balance, balance_limit=3)(polygons, ignore, 96, 160)
+        for end_weight, balance in ((1, 0.0), (1, 0.5), (2, 0.5))
+    )
+    for channel in (SHRINK_MAP, THRESH_MAP, THRESH_MASK):
+        assert (plain[channel] == weighed[channel]).all()
+    weight = weighed[SHRINK_MASK]
+    assert (weight[20:34, 140:148] == 3).all(), "kernel and border alike, so that the kernel does not spread"
+    assert (weight[28, 20:120] == 1).all() and weight[50, 80] == 1, "lines and background as ever"
+    assert (weight[62:72, 22:26] == 0).all(), "what is ignored stays so"
+    assert ends[SHRINK_MASK][28, 144] == 3 and ends[SHRINK_MASK][28, 155] == 2 and ends[SHRINK_MASK].max() == 3
+    # (mean / own) ** balance: equal texts weigh alike
+    alike = TargetMaker("area", 0.5, 3, balance=1.0)([polygons[0], polygons[0] + (0, 40)], ignore[:2], 96, 160)
+    assert alike[SHRINK_MASK].max() == 1
+    for wrong in ({"balance": 1.5}, {"balance_limit": 0}):
+        with pytest.raises(UserError, match="balance"):
+            TargetMaker("area", 0.5, 3, **wrong)
