@@ -132,7 +132,7 @@ def character_scores(found: float, merges: float, detected: float, splits: float
 
 def _inside(pairs: Pairs, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
     """bool (D, C): which characters lie in which detection; only boxes that meet are looked at."""
-    inside = np.zeros((len(pairs.detections), len(points)), bool)
+    inside = np.zeros((len(pairs.area_d), len(points)), bool)
     first = np.searchsorted(owner, pairs.g, side="left")
     count = np.searchsorted(owner, pairs.g, side="right") - first
     d = np.repeat(pairs.d, count)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import shapely
+
+from ocr.metrics.convex import convex, intersection_areas, one_way_round, signed_areas
 
 IGNORE_OVERLAP = 0.5  # a detection with more than this share of its area on ignored text does not count
 
@@ -47,19 +51,29 @@ class Pairs:
     """How the detections and the labelled text of one image overlap; every protocol starts from it.
 
     Attributes:
-        detections, truths: shapely polygons (D,) and (G,).
+        found, wanted: polygons (N, 2) of the D detections and the G texts.
         area_d, area_g: float64 (D,), (G,).
         d, g: int64 (P,), pairs whose bounding boxes meet.
         shared: float64 (P,), area of their intersection.
     """
 
-    detections: np.ndarray
-    truths: np.ndarray
+    found: Sequence[np.ndarray]
+    wanted: Sequence[np.ndarray]
     area_d: np.ndarray
     area_g: np.ndarray
     d: np.ndarray
     g: np.ndarray
     shared: np.ndarray
+
+    @cached_property
+    def detections(self) -> np.ndarray:
+        """Shapely polygons (D,)."""
+        return to_shapes(self.found)
+
+    @cached_property
+    def truths(self) -> np.ndarray:
+        """Shapely polygons (G,)."""
+        return to_shapes(self.wanted)
 
     @property
     def iou(self) -> np.ndarray:
@@ -70,40 +84,72 @@ class Pairs:
         """Those of some of the detections, bool (D,)."""
         place = np.cumsum(kept) - 1
         some = kept[self.d]
+        found = [self.found[k] for k in np.flatnonzero(kept)]
         return Pairs(
-            self.detections[kept], self.truths, self.area_d[kept], self.area_g, place[self.d[some]], self.g[some],
-            self.shared[some],
-        )  # fmt: skip
+            found, self.wanted, self.area_d[kept], self.area_g, place[self.d[some]], self.g[some], self.shared[some]
+        )
 
     def dense(self) -> np.ndarray:
         """Intersection areas as float64 (G, D)."""
-        table = np.zeros((len(self.truths), len(self.detections)))
+        table = np.zeros((len(self.area_g), len(self.area_d)))
         table[self.g, self.d] = self.shared
         return table
 
 
 def pair(detections: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Pairs:
     """Polygons float (N, 2) of one image, in the same pixels, to their overlaps."""
-    found, wanted = to_shapes(detections), to_shapes(truth)
-    d, g, shared = overlaps(found, wanted)
-    return Pairs(found, wanted, shapely.area(found), shapely.area(wanted), d, g, shared)
+    found, wanted = _Measured.of(detections), _Measured.of(truth)
+    d, g = _meeting(found.bounds, wanted.bounds)
+    shared = np.zeros(len(d))
+    easy = found.convex[d] & wanted.convex[g]
+    shared[easy] = intersection_areas(found.quads[d[easy]], wanted.quads[g[easy]])
+    pairs = Pairs(detections, truth, found.area, wanted.area, d, g, shared)
+    if not easy.all():
+        hard = ~easy
+        shared[hard] = shapely.area(shapely.intersection(pairs.detections[d[hard]], pairs.truths[g[hard]]))
+    return pairs
 
 
-def overlaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of shapes whose bounding boxes meet: (index in a, index in b, area of the intersection)."""
-    if not len(a) or not len(b):
-        none = np.zeros(0, np.int64)
-        return none, none, np.zeros(0)
-    low_a, high_a = np.split(shapely.bounds(a), 2, axis=1)
-    low_b, high_b = np.split(shapely.bounds(b), 2, axis=1)
-    meet = (low_a[:, None] < high_b[None]).all(axis=2) & (low_b[None] < high_a[:, None]).all(axis=2)
-    i, j = np.nonzero(meet)
-    return i, j, shapely.area(shapely.intersection(a[i], b[j]))
+class _Measured(NamedTuple):
+    """Polygons of one image.
+
+    Attributes:
+        quads: float64 (M, 4, 2), with positive area, of those that are convex quadrangles.
+        convex: bool (M,), which ones these are.
+        area: float64 (M,).
+        bounds: float64 (M, 4), least x and y, greatest x and y; NaN of what has no area.
+    """
+
+    quads: np.ndarray
+    convex: np.ndarray
+    area: np.ndarray
+    bounds: np.ndarray
+
+    @classmethod
+    def of(cls, polygons: Sequence[np.ndarray]) -> _Measured:
+        quads = np.zeros((len(polygons), 4, 2))
+        four = [k for k, p in enumerate(polygons) if len(p) == 4]
+        if four:
+            quads[four] = np.array([polygons[k] for k in four], np.float64)
+        easy = convex(quads)
+        quads = one_way_round(quads)
+        area, bounds = signed_areas(quads), np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)
+        if not easy.all():
+            hard = np.flatnonzero(~easy)
+            shapes = to_shapes([polygons[k] for k in hard])
+            area[hard], bounds[hard] = shapely.area(shapes), shapely.bounds(shapes)
+        return cls(quads, easy, area, bounds)
+
+
+def _meeting(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of bounding boxes that meet, (index in a, index in b)."""
+    meet = (a[:, None, :2] < b[None, :, 2:]).all(axis=2) & (b[None, :, :2] < a[:, None, 2:]).all(axis=2)
+    return np.nonzero(meet)
 
 
 def on_ignored_text(pairs: Pairs, ignore: np.ndarray) -> np.ndarray:
     """bool (D,): more than half of the detection lies on one ignored text."""
-    found = np.zeros(len(pairs.detections), bool)
+    found = np.zeros(len(pairs.area_d), bool)
     covered = pairs.shared > IGNORE_OVERLAP * pairs.area_d[pairs.d]
     found[pairs.d[covered & ignore[pairs.g]]] = True
     return found
@@ -126,7 +172,7 @@ def match_pairs(pairs: Pairs, ignore: np.ndarray, threshold: float = 0.5) -> Mat
     good = (iou > threshold) & ~ignore[pairs.g] & ~dont_care[pairs.d]
     d, g, iou = pairs.d[good], pairs.g[good], iou[good]
     order = np.lexsort((d, g))
-    wanted, found = len(pairs.truths), len(pairs.detections)
+    wanted, found = len(pairs.area_g), len(pairs.area_d)
     result = Match(np.full(wanted, -1), np.full(found, -1), dont_care, np.zeros(wanted))
     for k in order.tolist():
         if result.truth[g[k]] < 0 and result.detection[d[k]] < 0:
