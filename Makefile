@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(EXTRAS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train finetune test test-fast sweep evaluate predict data doctor sync clean-runs dashboard benchmark lint \
+.PHONY: help setup train finetune test test-fast sweep evaluate predict data doctor sync clean-runs dashboard bench lint \
 	format clean
 
 help:  ## list the targets
@@ -59,8 +59,8 @@ clean-runs: $(READY)  ## delete local W&B records that are synced; shows them an
 dashboard: $(READY)  ## make the project's W&B workspace
 	$(PY) runners/dashboard.py $(ARGS)
 
-benchmark: $(READY)  ## what W&B costs an epoch of the default job (10 minutes)
-	$(PY) benchmarks/wandb_overhead.py $(ARGS)
+bench: $(READY)  ## where the time goes, each part beside its goal: make bench ARGS="bench=sample data=..."
+	$(PY) runners/benchmark.py $(ARGS)
 
 test: $(READY)  ## run all tests
 	$(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)

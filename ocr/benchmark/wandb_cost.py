@@ -1,4 +1,4 @@
-"""What W&B costs an epoch: ``python benchmarks/wandb_overhead.py [pairs] [key=value ...]``.
+"""What W&B costs an epoch.
 
 One training of the default job in which every other epoch logs to W&B (metrics every ``trainer.log_every_n_steps``
 steps, pictures of bad batches, the table), the others do not. Machines are noisy: only the ratio of neighbouring epochs
@@ -8,22 +8,24 @@ counts. W&B's own process runs throughout; its CPU time is given beside it.
 from __future__ import annotations
 
 import statistics
-import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import hydra
 import lightning as L
 from lightning.pytorch.loggers import WandbLogger
+from omegaconf import DictConfig
 
+from ocr.benchmark.clock import Timing
+from ocr.benchmark.rows import Row
 from ocr.tracking.run import tracked_run
 from ocr.training.build import build_callbacks, build_data, build_module, build_trainer, prepare_process
 from ocr.training.jobs import tracking_callbacks
 
-ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+PAIRS = 3
 
 
 class Alternate(L.Callback):
@@ -39,7 +41,6 @@ class Alternate(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.seconds[self.logs].append(time.perf_counter() - self._started)
-        print(f"epoch {trainer.current_epoch} logs={self.logs} {self.seconds[self.logs][-1]:.2f} s", flush=True)
 
 
 def switched(target: Any, names: list[str], switch: Alternate) -> Any:
@@ -63,35 +64,33 @@ def cpu_seconds(name: str) -> float:
     return total
 
 
-def main(pairs: int, overrides: list[str]) -> None:
-    """Print the median ratio of an epoch that logs to its neighbour that does not."""
-    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        folder = f"runs/benchmark/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-        fixed = [f"trainer.max_epochs={2 * pairs + 2}", f"paths.run_dir={folder}", "logger.offline=true"]
-        config = hydra.compose("train", overrides=[*fixed, *overrides])
+def wandb(config: DictConfig) -> list[Row]:
+    """An epoch that logs over the mean of its neighbours that do not; ten minutes."""
+    folder = tempfile.mkdtemp(prefix="wandb_cost_")
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        fixed = [f"trainer.max_epochs={2 * PAIRS + 2}", f"paths.run_dir={folder}", "logger.offline=true",
+                 "logger.wandb.enabled=true"]  # fmt: skip
+        job = hydra.compose("train", overrides=fixed)
     prepare_process()
-    L.seed_everything(config.seed, workers=True, verbose=False)
+    L.seed_everything(job.seed, workers=True, verbose=False)
     switch = Alternate()
-    with tracked_run(config, "training") as tracking:
+    with tracked_run(job, "training") as tracking:
         assert tracking is not None
-        module = build_module(config)
-        data = build_data(config, module.pipeline).load("train", "val")
+        module = build_module(job)
+        data = build_data(job, module.pipeline).load("train", "val")
         ours = tracking_callbacks(tracking, "val")
         for callback in ours:
             names = [n for n in vars(type(callback)) if n.startswith("on_validation")]
             switched(callback, names, switch)
         logger: WandbLogger = switched(tracking.logger, ["log_metrics"], switch)
         tracking.logger = logger
-        trainer = build_trainer(config, [switch, *build_callbacks(config), *ours], [logger])
+        trainer = build_trainer(job, [switch, *build_callbacks(job), *ours], [logger])
         before, started = cpu_seconds("wandb-core"), time.perf_counter()
         trainer.fit(module, datamodule=data)
         used, wall = cpu_seconds("wandb-core") - before, time.perf_counter() - started
     silent = switch.seconds[False][1:]  # the first epoch warms up
     ratios = [on / statistics.mean(silent[k : k + 2]) for k, on in enumerate(switch.seconds[True])]
-    print(f"epochs that log / the mean of their neighbours: {', '.join(f'{r:.3f}' for r in ratios)}")
-    print(f"median {statistics.median(ratios):.3f}; wandb-core: {used:.1f} s of CPU in {wall:.0f} s, {used / wall:.1%}")
-
-
-if __name__ == "__main__":
-    numbers = [a for a in sys.argv[1:] if "=" not in a]
-    main(int(numbers[0]) if numbers else 4, [a for a in sys.argv[1:] if "=" in a])
+    return [
+        Row.time("wandb.epoch_that_logs", Timing.of(ratios), "x", "the default job, over its neighbours"),
+        Row.once("wandb.own_process", used / wall, "x", f"share of one core over {wall:.0f} s"),
+    ]

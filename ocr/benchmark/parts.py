@@ -1,0 +1,390 @@
+"""The parts of a training, a test and an export, each timed by itself.
+
+A part is a function of the composed config that gives rows; each runs in a process of its own, so that its peak of
+memory is its own, see :mod:`ocr.benchmark.run`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from ocr.benchmark.clock import Timing, in_turns, median_ratio
+from ocr.benchmark.rows import Row
+from ocr.utils.machine import cores
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def startup(config: DictConfig) -> list[Row]:
+    """What a command takes before it does anything, and a training before its first step."""
+    train = [sys.executable, str(ROOT / "runners" / "train.py")]
+    commands = {
+        "help": [*train, "--help"],
+        "config": [*train, "--cfg", "job"],
+        "import": [sys.executable, "-c", "import ocr.training.jobs"],
+    }
+    works = {name: _command(command) for name, command in commands.items()}
+    rows = [Row.time(f"startup.{k}", t, "s") for k, t in in_turns(works, config.repeats).items()]
+    seconds = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            mark = Path(folder, "first_step")
+            settings = ["+callbacks.first_step._target_=ocr.benchmark.first_step.FirstStep",
+                        f"+callbacks.first_step.mark={mark}", "trainer.max_steps=1", "test=false",
+                        "logger.wandb.enabled=false", f"paths.output={folder}"]  # fmt: skip
+            began = time.time()
+            _command([*train, *settings])()
+            seconds.append(float(mark.read_text()) - began)
+    return [*rows, Row.time("startup.first_step", Timing.of(seconds), "s", "the default job")]
+
+
+def _command(command: Sequence[str]) -> Callable[[], Any]:
+    def run() -> None:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ})
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
+
+    return run
+
+
+def index(config: DictConfig) -> list[Row]:
+    """Reading and checking the labels of the training split."""
+    from ocr.benchmark.workload import load_data
+
+    images = load_data(config, "train").counts()["train"]["images"]
+    [timing] = in_turns({"index": lambda: load_data(config, "train")}, config.repeats).values()
+    return [Row.time("index.image", timing.each(images), "ms", f"{images} images of {config.data.name}")]
+
+
+def sample(config: DictConfig) -> list[Row]:
+    """One training sample and its steps, on one core: decode, warp, light, targets; and a batch of them."""
+    import cv2
+
+    from ocr.benchmark.workload import lines, load_data, train_set
+    from ocr.data.targets import TargetMaker
+    from ocr.data.transforms import warp_image
+
+    cv2.setNumThreads(1)
+    data = load_data(config, "train")
+    made, count = train_set(data), min(config.images, data.counts()["train"]["images"])
+    loaded = [made.samples.load(k) for k in range(count)]
+    size = data.geometry.crop_size
+    crops = [
+        (image, data.geometry.matrix(image.shape[1], image.shape[0], truth, data.pipeline.resize, _rng(k)))
+        for k, (image, truth) in enumerate(loaded)
+    ]
+    text, plain = lines(50, 640, 640, seed=0), TargetMaker("area", 0.4, 4)
+    works: dict[str, Callable[[], Any]] = {
+        "load": lambda: [made.samples.load(k) for k in range(count)],
+        "warp": lambda: [warp_image(image, matrix, size, made.fill) for image, matrix in crops],
+        "light": lambda: [data.light(image[: size[1], : size[0]], _rng(k)) for k, (image, _) in enumerate(crops)],
+        "whole": lambda: [made[k] for k in range(count)],
+        "targets": lambda: [plain(text, np.zeros(50, bool), 640, 640) for _ in range(count)],
+        "targets_recipe": lambda: [data.targets(text, np.zeros(50, bool), 640, 640) for _ in range(count)],
+    }
+    on = f"one core, {config.data.name}, crops of {size[0]} x {size[1]}"
+    notes = {"targets": "one core, 640 x 640, 50 lines, as published", "targets_recipe": "likewise, with this config's"}
+    rows = [
+        Row.time(f"sample.{name}", timing.each(count), "ms", notes.get(name, on))
+        for name, timing in in_turns(works, config.repeats, budget=config.budget).items()
+    ]
+    import torch
+
+    batch = [made[k % count] for k in range(config.data.batch_size)]
+    [collate] = in_turns({"": lambda: torch.utils.data.default_collate(batch)}, 20).values()
+    return [*rows, Row.time("sample.collate", collate, "ms", f"a batch of {len(batch)}")]
+
+
+def _rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def loader(config: DictConfig) -> list[Row]:
+    """Samples a second by number of worker processes, nothing else running."""
+    from omegaconf import OmegaConf
+
+    from ocr.benchmark.workload import load_data
+
+    rows = []
+    for workers in sorted({0, 1, 2, cores()} - {n for n in (1, 2) if n > cores()}):
+        data = load_data(OmegaConf.merge(config, {"data": {"num_workers": workers}}), "train", "val")
+        batches = iter(data.train_dataloader())
+        for _ in range(3):
+            next(batches)
+        rates = []
+        for _ in range(config.repeats):
+            began = time.perf_counter()
+            done = 0
+            for _ in range(4):
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                done += len(batch["image"])
+            if done:
+                rates.append(done / (time.perf_counter() - began))
+        rows.append(Row.time(f"loader.workers_{workers}", Timing.of(rates), "samples/s", config.data.name))
+        del batches
+    return rows
+
+
+def step(config: DictConfig) -> list[Row]:
+    """Forward, loss, backward and optimizer on tensors in memory."""
+    import torch
+
+    from ocr.training.build import build_module, precision, prepare_process
+    from ocr.training.schedule import make_optimizer
+
+    prepare_process()
+    module = build_module(config).train()
+    device = _device(config)
+    module.to(device)
+    optimizer = make_optimizer(module.network, module.optimizer_config)
+    batch = _random_batch(config, device)
+    autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
+        str(precision(config.trainer.precision, config.trainer.accelerator))
+    )
+    parts: dict[str, list[float]] = {name: [] for name in ("forward", "loss", "backward", "optimizer", "whole")}
+    for k in range(config.repeats + 3):
+        marks = [_now(device)]
+        with torch.autocast(device, autocast or torch.bfloat16, enabled=autocast is not None):
+            maps = module.network(module.normalise(batch["image"]))
+            marks.append(_now(device))
+            loss = module.loss(maps, batch["targets"])["loss"]
+        marks.append(_now(device))
+        loss.backward()
+        marks.append(_now(device))
+        optimizer.step()
+        optimizer.zero_grad()
+        marks.append(_now(device))
+        if k >= 3:
+            for name, begin, end in zip(parts, marks, marks[1:]):
+                parts[name].append(end - begin)
+            parts["whole"].append(marks[-1] - marks[0])
+    width, height = config.data.geometry.crop_size
+    on = f"{config.model.architecture} on {device}, {len(batch['image'])} x {width} x {height}"
+    on += f", {autocast or torch.float32}, {'compiled' if module.compiled else 'not compiled'}".replace("torch.", "")
+    return [Row.time(f"step.{name}", Timing.of(values), "ms", on) for name, values in parts.items()]
+
+
+def _device(config: DictConfig) -> str:
+    import torch
+
+    wants_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda")
+    return "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
+
+
+def _now(device: str) -> float:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _random_batch(config: DictConfig, device: str) -> dict[str, Any]:
+    """Random pixels, and the targets of drawn lines."""
+    import torch
+
+    from ocr.benchmark.workload import lines
+
+    width, height = config.data.geometry.crop_size
+    maker = _targets(config)
+    count = max(1, height // 13)
+    maps = [maker(lines(count, width, height, seed=k), np.zeros(count, bool), height, width) for k in range(4)]
+    size = int(config.data.batch_size)
+    image = torch.randint(0, 256, (size, height, width, 3), dtype=torch.uint8)
+    targets = torch.from_numpy(np.stack([maps[k % 4] for k in range(size)]))
+    return {"index": torch.arange(size), "image": image.to(device), "targets": targets.to(device)}
+
+
+def _targets(config: DictConfig) -> Any:
+    import hydra
+
+    return hydra.utils.instantiate(config.data.targets, _convert_="all")
+
+
+def training(config: DictConfig) -> list[Row]:
+    """Training with the real data against the same steps on one batch in memory, epoch by epoch in turns."""
+    import lightning as L
+
+    from ocr.benchmark.workload import load_data
+    from ocr.training.build import build_callbacks, build_module, build_trainer, prepare_process
+
+    prepare_process()
+    steps, rounds = int(config.steps), 3
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    module = build_module(config)
+    config.data.epoch_samples = steps * config.data.batch_size
+    data = load_data(config, "train", "val")
+    batch = next(iter(data.train_dataloader()))
+
+    seconds: list[float] = []
+
+    class Clock(L.Callback):
+        def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            self.began = time.perf_counter()
+
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            seconds.append((time.perf_counter() - self.began) / steps)
+
+    class InTurns(L.LightningDataModule):
+        """Even epochs from the loader, odd ones from memory."""
+
+        def train_dataloader(self) -> Any:
+            return batches
+
+    class Batches:
+        epoch = -1
+
+        def __len__(self) -> int:
+            return steps
+
+        def __iter__(self) -> Any:
+            self.epoch += 1
+            if self.epoch % 2:
+                return iter([batch] * steps)
+            real.sampler.set_epoch(self.epoch) if hasattr(real.sampler, "set_epoch") else None
+            return iter(real)
+
+    real, batches = data.train_dataloader(), Batches()
+    config.trainer.max_epochs = 2 * rounds + 2
+    callbacks = [c for c in build_callbacks(config) if type(c).__name__ in ("WeightAveraging", "FiniteWeights")]
+    config.trainer.limit_val_batches = 0
+    trainer = build_trainer(config, [Clock(), *callbacks], [])
+    trainer.fit(module, datamodule=InTurns())
+    pairs = [(memory, loaded) for loaded, memory in zip(seconds[2::2], seconds[3::2])]
+    name = config.trainer.accelerator
+    on = f"{config.model.architecture}, {config.data.name}, {steps} steps of {config.data.batch_size} a round, {name}"
+    return [
+        Row.time("training.step", Timing.of([loaded for _, loaded in pairs]), "ms", on),
+        Row.time("training.step_in_memory", Timing.of([memory for memory, _ in pairs]), "ms", on),
+        Row.time("training.share_of_in_memory", median_ratio(pairs), "x", f"throughput, {cores()} cores"),
+    ]
+
+
+def postprocess(config: DictConfig) -> list[Row]:
+    """From probability map to polygons: a receipt of 1280 pixels with 60 lines."""
+    from dataclasses import replace
+
+    from ocr.benchmark.workload import ideal_map, lines, pipeline_of
+    from ocr.data.targets import TargetMaker
+    from ocr.models.postprocess import find_polygons
+
+    kernels = ideal_map(lines(60, 704, 1280, seed=1), 704, 1280, TargetMaker("area", 0.4, 4))
+    base = pipeline_of(config).postprocess
+    works = {
+        shape: (lambda params: lambda: find_polygons(kernels, params))(replace(base, shape=shape))
+        for shape in ("quad", "polygon")
+    }
+    return [
+        Row.time(f"postprocess.{shape}", timing, "ms", "704 x 1280, 60 lines")
+        for shape, timing in in_turns(works, 10 * config.repeats, budget=config.budget).items()
+    ]
+
+
+def metrics(config: DictConfig) -> list[Row]:
+    """Every protocol by itself, and all of them as an evaluation has them: 500 images of 50 boxes, one core."""
+    import torch
+
+    from ocr.benchmark.workload import boxes
+    from ocr.metrics.cleval import CLEval
+    from ocr.metrics.deteval import DetEval
+    from ocr.metrics.evaluation import Evaluation
+    from ocr.metrics.hmean import DetectionHmean
+
+    torch.set_num_threads(1)
+    detections, truths = boxes(500, 50, seed=0)
+
+    def run(kind: type) -> Callable[[], Any]:
+        def work() -> Any:
+            metric = kind()
+            metric.update(detections, truths)
+            return metric.compute()
+
+        return work
+
+    works = {"plain": DetectionHmean, "deteval": DetEval, "cleval": CLEval, "all": Evaluation}
+    timings = in_turns({name: run(kind) for name, kind in works.items()}, min(5, config.repeats))
+    return [Row.time(f"metrics.{name}", timing, "s", "500 images of 50 boxes") for name, timing in timings.items()]
+
+
+def validation(config: DictConfig) -> list[Row]:
+    """A validation pass, and the share of it that the network takes."""
+    from lightning.pytorch.profilers import SimpleProfiler
+
+    from ocr.benchmark.workload import load_data
+    from ocr.training.build import build_module, build_trainer, prepare_process
+
+    prepare_process()
+    module, data = build_module(config), load_data(config, "train", "val")
+    config.trainer.limit_val_batches = int(config.images)
+    seconds, shares, images = [], [], 0
+    for k in range(4):
+        profiler = SimpleProfiler()
+        trainer = build_trainer(config, [], [])
+        trainer.profiler = profiler
+        began = time.perf_counter()
+        trainer.validate(module, data, verbose=False)
+        if not k:
+            continue  # warm-up
+        network = profiler.recorded_durations["network_forward"]
+        images = len(network)
+        steps = [v for key, values in profiler.recorded_durations.items() if "validation_step" in key for v in values]
+        waits = [v for key, values in profiler.recorded_durations.items() if "next" in key for v in values]
+        shares.append(sum(network) / (sum(steps) + sum(waits)))
+        seconds.append((time.perf_counter() - began) / images)
+    on = f"{config.model.architecture}, {images} images of {config.data.name}"
+    return [
+        Row.time("validation.image", Timing.of(seconds), "ms", on),
+        Row.time("validation.share_of_network", Timing.of(shares), "x", on),
+    ]
+
+
+def export(config: DictConfig) -> list[Row]:
+    """Writing an ONNX file, and reading images with it: decode, resize, network, post-processing."""
+    import torch
+
+    from ocr.benchmark.workload import load_data
+    from ocr.data.images import resize_and_pad
+    from ocr.models.onnx_export import export_onnx
+    from ocr.models.onnx_run import OnnxDetector
+    from ocr.training.build import build_module
+    from ocr.training.module import DetectionModule
+
+    module = build_module(config).eval()
+    data = load_data(config, "val")
+    [source, *_] = data.sources["val"]
+    count = min(int(config.images), len(source))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        [writing] = in_turns({"": lambda: export_onnx(module.network, module.pipeline, path, {})}, 3, 0).values()
+        network = {"_target_": "ocr.models.onnx_run.OnnxDetector", "path": str(path)}
+        detector = DetectionModule(network, module.pipeline.to_dict()).eval()
+        assert isinstance(detector.network, OnnxDetector)
+
+        def read() -> None:
+            for k in range(count):
+                image, _ = source.load(k)
+                padded = torch.from_numpy(resize_and_pad(image, module.pipeline.resize, module.pipeline.fill_colour))
+                detector.detect([padded], [image.shape[1::-1]])
+
+        [reading] = in_turns({"": read}, 3, 1).values()
+    side = module.pipeline.resize.long_side
+    on = f"{config.model.architecture}, {count} images of {config.data.name}, long side {side}"
+    return [Row.time("export.write", writing, "s", on), Row.time("export.image", reading.each(count), "ms", on)]
+
+
+PARTS: dict[str, Callable[[DictConfig], list[Row]]] = {
+    part.__name__: part
+    for part in (startup, index, sample, loader, step, training, postprocess, metrics, validation, export)
+}

@@ -1,0 +1,98 @@
+"""Measured figures beside their goals, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ocr.benchmark.clock import Timing
+from ocr.errors import UserError
+
+SCALE = {"s": 1.0, "ms": 1e3, "us": 1e6}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        name: ``<part>.<what>``.
+        value, low, high: median and quartiles; equal where something was measured once.
+        unit: ``ms``, ``s``, ``x`` for a ratio, ...
+        repeats: how often it was measured.
+        note: what it was measured on.
+    """
+
+    name: str
+    value: float
+    unit: str
+    low: float
+    high: float
+    repeats: int = 1
+    note: str = ""
+
+    @classmethod
+    def time(cls, name: str, timing: Timing, unit: str = "ms", note: str = "") -> Row:
+        factor = SCALE.get(unit, 1.0)
+        values = (factor * timing.median, unit, factor * timing.low, factor * timing.high)
+        return cls(name, *values, timing.repeats, note)
+
+    @classmethod
+    def once(cls, name: str, value: float, unit: str, note: str = "") -> Row:
+        return cls(name, value, unit, value, value, 1, note)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure should be.
+
+    Attributes:
+        most, least: limits; None for none.
+    """
+
+    most: float | None = None
+    least: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.most is None) == (self.least is None):
+            raise UserError("a goal has either most or least")
+
+    def met(self, value: float) -> bool:
+        return value <= self.most if self.most is not None else value >= self.least  # type: ignore[operator]
+
+    def __str__(self) -> str:
+        return f"<= {self.most:g}" if self.most is not None else f">= {self.least:g}"
+
+
+def write_rows(path: Path, rows: Sequence[Row], goals: Mapping[str, Goal], facts: Mapping[str, Any]) -> None:
+    """JSON: the facts of the run, and every row with its goal and whether it is met."""
+    entries = []
+    for row in rows:
+        goal = goals.get(row.name)
+        entries.append(asdict(row) | ({"goal": str(goal), "met": goal.met(row.value)} if goal else {}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**facts, "rows": entries}, indent=2) + "\n", encoding="utf-8")
+
+
+def print_rows(rows: Sequence[Row], goals: Mapping[str, Goal]) -> None:
+    table = Table(title="benchmark", title_justify="left")
+    for column, justify in (("what", "left"), ("median", "right"), ("quartiles", "right"), ("goal", "right")):
+        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("")
+    table.add_column("on", overflow="fold")
+    part = None
+    for row in rows:
+        if part not in (None, row.name.split(".")[0]):
+            table.add_section()
+        part = row.name.split(".")[0]
+        goal = goals.get(row.name)
+        spread = f"{row.low:.3g} .. {row.high:.3g}" if row.repeats > 1 else ""
+        verdict = "" if goal is None else "met" if goal.met(row.value) else "missed"
+        table.add_row(row.name, f"{row.value:.3g} {row.unit}", spread, str(goal or ""), verdict, row.note)
+    Console(stderr=False).print(table)

@@ -1,0 +1,113 @@
+"""Runs the parts, each in a process of its own, and keeps what they measured."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import platform
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ocr.benchmark.rows import Goal, Row, print_rows, write_rows
+from ocr.errors import UserError, user_error
+from ocr.utils.machine import cores
+
+log = logging.getLogger(__name__)
+
+
+def benchmark(config: DictConfig) -> list[Row]:
+    """Measure ``config.bench``, print the table, write ``benchmark.json`` into the run folder.
+
+    Raises:
+        UserError: an unknown part, or one that the settings do not go with.
+    """
+    parts = known_parts()
+    wanted = list(parts) if config.bench == "all" else _listed(config.bench)
+    if unknown := set(wanted) - set(parts):
+        raise UserError(f"bench: no part {', '.join(sorted(unknown))}; there are all, {', '.join(parts)}")
+    goals = {name: Goal(**goal) for name, goal in OmegaConf.to_container(config.goals).items()}  # type: ignore[union-attr]
+    plain = OmegaConf.to_container(config, resolve=True)
+    rows: list[Row] = []
+    for name in wanted:
+        log.info("bench=%s", name)
+        began = time.perf_counter()
+        found, peak = in_own_process(name, plain)
+        log.info("bench=%s: %.0f s", name, time.perf_counter() - began)
+        rows += [*found, Row.once(f"{name}.peak_memory", peak, "MB", "main process; loader workers beside it")]
+    place = Path(config.paths.run_dir, "benchmark.json")
+    write_rows(place, rows, goals, machine())
+    print_rows(rows, goals)
+    log.info("written: %s", place)
+    return rows
+
+
+def known_parts() -> dict[str, Callable[[DictConfig], list[Row]]]:
+    from ocr.benchmark.growth import growth
+    from ocr.benchmark.parts import PARTS
+    from ocr.benchmark.peers import peers
+    from ocr.benchmark.wandb_cost import wandb
+
+    return {**PARTS, **{part.__name__: part for part in (growth, peers, wandb)}}
+
+
+def machine() -> dict[str, Any]:
+    """What was measured on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return {"device": device, "cores": cores(), "python": platform.python_version(), "torch": torch.__version__}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def in_own_process(name: str, config: Any) -> tuple[list[Row], float]:
+    """Rows of a part, and its peak of resident memory in MB.
+
+    Raises:
+        UserError: of the part.
+        RuntimeError: another error in it, with its traceback.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(name, config, theirs))
+    process.start()
+    theirs.close()
+    try:
+        kind, *content = ours.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"bench={name} ended with exit code {process.exitcode} and no result") from None
+    process.join()
+    if kind == "user error":
+        raise UserError(f"bench={name}: {content[0]}")
+    if kind == "error":
+        raise RuntimeError(f"bench={name} failed:\n{content[0]}")
+    return content[0], content[1]
+
+
+def _work(name: str, config: Any, connection: Connection) -> None:
+    logging.basicConfig(level=logging.WARNING)
+    try:
+        rows = known_parts()[name](OmegaConf.create(config))
+        unit = 1024**2 if sys.platform == "darwin" else 1024
+        connection.send(("rows", rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit))
+    except Exception as error:
+        found = user_error(error)
+        connection.send(("user error", str(found)) if found else ("error", traceback.format_exc()))
+
+
+def _listed(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)

@@ -1,0 +1,64 @@
+"""The same inputs for all parts: drawn text of known layout, and samples of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from omegaconf import DictConfig
+
+from ocr.data.datamodule import DetectionData
+from ocr.data.dataset import TrainSet
+from ocr.data.targets import TargetMaker
+from ocr.pipeline import Pipeline
+from ocr.training.build import build_data, plain
+from ocr.types import Detections, Truth
+
+
+def lines(count: int, width: int, height: int, seed: int, angle: float = 3.0) -> list[np.ndarray]:
+    """Text lines as a receipt has them: float32 (4, 2) each, in rows, all at one angle in degrees."""
+    rng = np.random.default_rng(seed)
+    a, centre = np.radians(angle), np.array([width, height]) / 2
+    turn = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
+    pitch = height / count
+    found = []
+    for k in range(count):
+        w, h = rng.uniform(0.08, 0.6) * width, rng.uniform(0.7, 0.9) * pitch
+        corner = rng.uniform(0, width - w), (k + 0.5) * pitch - h / 2
+        box = np.array([[0, 0], [w, 0], [w, h], [0, h]]) + corner
+        found.append(((box - centre) @ turn + centre).astype(np.float32))
+    return found
+
+
+def ideal_map(polygons: Sequence[np.ndarray], width: int, height: int, maker: TargetMaker) -> np.ndarray:
+    """A probability map as a good network gives it: kernels with soft edges, float32 (height, width)."""
+    import cv2
+
+    maps = maker(polygons, np.zeros(len(polygons), bool), height, width)
+    return cv2.GaussianBlur(maps[0].astype(np.float32) * 0.98, (0, 0), 1.0)
+
+
+def boxes(images: int, count: int, seed: int) -> tuple[list[Detections], list[Truth]]:
+    """Labels and detections a little off them, some missing, some too many."""
+    rng = np.random.default_rng(seed)
+    detections, truths = [], []
+    for k in range(images):
+        wanted = lines(count, 700, 1280, seed + k, angle=0.0)
+        found = [(p + rng.normal(0, 1.5, (4, 2))).astype(np.float32) for p in wanted if rng.random() > 0.05]
+        found += lines(2, 700, 1280, seed + k + 7)
+        scores = np.sort(rng.uniform(0.5, 1, len(found)))[::-1].astype(np.float32)
+        detections.append(Detections(found, scores))
+        truths.append(Truth(wanted, np.zeros(count, bool), ["ABC 12.50"] * count))
+    return detections, truths
+
+
+def pipeline_of(config: DictConfig) -> Pipeline:
+    return Pipeline.from_dict(plain(config.model.pipeline))
+
+
+def load_data(config: DictConfig, *splits: str) -> DetectionData:
+    return build_data(config, pipeline_of(config)).load(*splits)
+
+
+def train_set(data: DetectionData) -> TrainSet:
+    return TrainSet(data.sources["train"], data.pipeline, data.geometry, data.light, data.targets)

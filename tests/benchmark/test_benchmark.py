@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ocr.benchmark.clock import Timing, in_turns, median_ratio
+from ocr.benchmark.rows import Goal, Row
+from ocr.benchmark.workload import boxes, ideal_map, lines
+from ocr.data.targets import TargetMaker
+from ocr.errors import UserError
+from ocr.metrics.hmean import DetectionHmean
+from ocr.models.postprocess import find_polygons
+from ocr.pipeline import PostProcess
+from tests.tiny import run
+
+
+def test_works_are_timed_in_turns_without_the_warmup():
+    order: list[str] = []
+    timings = in_turns({"a": lambda: order.append("a"), "b": lambda: time.sleep(0.01)}, repeats=3, warmup=2)
+    assert order == ["a"] * 5 and timings["a"].repeats == timings["b"].repeats == 3
+    assert timings["b"].low >= 0.01 > timings["a"].high
+    assert timings["b"].each(10).median == pytest.approx(timings["b"].median / 10)
+
+
+def test_a_budget_ends_a_measurement_after_two_rounds():
+    assert in_turns({"a": lambda: time.sleep(0.02)}, repeats=50, budget=0.01)["a"].repeats == 2
+
+
+def test_ratios_are_taken_round_by_round():
+    """A machine that slows down by ten leaves the ratio as it is."""
+    assert median_ratio([(1, 2), (10, 20), (3, 6)]) == Timing(0.5, 0.5, 0.5, 3)
+
+
+def test_goals_say_what_they_ask_for():
+    assert Goal(most=2.0).met(2.0) and not Goal(most=2.0).met(2.1) and Goal(least=0.9).met(0.95)
+    assert (str(Goal(most=1.5)), str(Goal(least=0.9))) == ("<= 1.5", ">= 0.9")
+    with pytest.raises(UserError):
+        Goal()
+    assert Row.time("x.y", Timing(0.002, 0.001, 0.003, 5), "ms").value == pytest.approx(2.0)
+
+
+def test_what_is_measured_on_is_what_it_says():
+    """Lines inside their picture, a map that post-processing finds all lines in, detections close to their labels."""
+    polygons = np.array(lines(60, 704, 1280, seed=1))
+    assert polygons.shape == (60, 4, 2) and polygons[..., 0].min() > -40 and polygons[..., 1].max() < 1320
+    kernels = ideal_map(list(polygons), 704, 1280, TargetMaker("area", 0.4, 4))
+    found, _ = find_polygons(kernels, PostProcess(0.3, 0.6, "exact", 0.4, 3, 1000, "quad"))
+    assert len(found) == 60
+    metric = DetectionHmean()
+    metric.update(*boxes(5, 50, seed=0))
+    assert 0.85 < float(metric.compute()["hmean"]) < 1
+
+
+@pytest.mark.slow
+def test_a_part_gives_a_table_and_json(tmp_path: Path):
+    done = run(
+        "benchmark",
+        "bench=[sample,postprocess]",
+        "repeats=2",
+        "images=2",
+        "data.geometry.crop_size=[64,64]",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    [file] = tmp_path.rglob("benchmark.json")
+    result = json.loads(file.read_text())
+    rows = {row["name"]: row for row in result["rows"]}
+    assert {"sample.whole", "sample.targets", "postprocess.quad", "sample.peak_memory"} <= set(rows)
+    assert rows["sample.targets"]["goal"] == "<= 1.5" and isinstance(rows["sample.targets"]["met"], bool)
+    assert rows["sample.whole"]["value"] > rows["sample.warp"]["value"] > 0 and rows["sample.whole"]["repeats"] == 2
+    assert result["cores"] >= 1 and result["device"] and "postprocess.quad" in done.stdout
+
+
+@pytest.mark.slow
+def test_an_unknown_part_and_an_error_in_one_are_said_in_a_line(tmp_path: Path):
+    unknown = run("benchmark", "bench=decoding", cwd=tmp_path)
+    assert unknown.returncode == 2 and "no part decoding" in unknown.stderr and "sample" in unknown.stderr
+    missing = run("benchmark", "bench=index", "data=sroie", "data.root=nowhere", cwd=tmp_path)
+    assert missing.returncode == 2 and "bench=index: image folder not found" in missing.stderr
