@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,3 +73,24 @@ class Truth:
     polygons: list[np.ndarray]
     ignore: np.ndarray
     texts: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Picture:
+    """One image and its labels, its pixels not read yet.
+
+    Attributes:
+        width, height: of the image as it is, the frame of the labels.
+        truth: its labels.
+        pixels: of a factor 1, 2, 4 or 8 the image, uint8 (H, W, 3) RGB, both sides up to that many times shorter.
+    """
+
+    width: int
+    height: int
+    truth: Truth
+    pixels: Callable[[int], np.ndarray]
+
+    @classmethod
+    def of(cls, image: np.ndarray, truth: Truth) -> Picture:
+        """Of pixels that are there already."""
+        return cls(image.shape[1], image.shape[0], truth, lambda shrink: image)

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from ocr.data.images import UndecodableImage, resize_and_pad
+from ocr.data.images import UndecodableImage, resize_and_pad, shrink_for
 from ocr.data.sources import Source
 from ocr.data.targets import TargetMaker
 from ocr.data.transforms import RandomGeometry, RandomLight, warp_image, warp_points
 from ocr.errors import UserError
 from ocr.pipeline import Pipeline
-from ocr.types import Truth
+from ocr.types import Picture, Truth
 
 log = logging.getLogger(__name__)
 NOTHING = -1  # index of a sample that only keeps ranks in step
@@ -39,6 +39,10 @@ class Sources:
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         source, local = self._find(i)
         return source.load(local)
+
+    def open(self, i: int) -> Picture:
+        source, local = self._find(i)
+        return source.open(local)
 
     def name(self, i: int) -> str:
         source, local = self._find(i)
@@ -77,27 +81,29 @@ class TrainSet(Dataset):
     def __getitem__(self, key: tuple[int, int] | int) -> dict[str, torch.Tensor | int]:
         """``index``; ``image`` uint8 (H, W, 3) RGB; ``targets`` uint8 (4, H, W), see :class:`TargetMaker`."""
         index, seed = key if isinstance(key, tuple) else (key, key)  # a plain index: the same crop every time
-        rng = np.random.default_rng(seed)
-        image, truth = self._load(index)
-        height, width = image.shape[:2]
-        size = self.geometry.crop_size
-        matrix = self.geometry.matrix(width, height, truth, self.pipeline.resize, rng)
-        crop = self.light(warp_image(image, matrix, size, self.fill), rng)
-        polygons = [warp_points(p, matrix) for p in truth.polygons]
-        seen = [k for k, p in enumerate(polygons) if (p.max(axis=0) > 0).all() and (p.min(axis=0) < size).all()]
-        frame = warp_points(np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32), matrix)
-        maps = self.targets([polygons[k] for k in seen], truth.ignore[seen], size[1], size[0], frame)
-        return {"index": index, "image": torch.from_numpy(crop), "targets": torch.from_numpy(maps)}
-
-    def _load(self, index: int) -> tuple[np.ndarray, Truth]:
         for step in range(len(self.samples)):
+            place = (index + step) % len(self.samples)
             try:
-                return self.samples.load((index + step) % len(self.samples))
+                return self._crop(place, np.random.default_rng(seed)) | {"index": index}
             except UndecodableImage as error:
                 if self.strict:
                     raise UserError(f"{error} (data.strict=true)") from error
                 log.warning("%s; another image takes its place", error)
         raise UserError("no image of the training set can be decoded")
+
+    def _crop(self, place: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        picture = self.samples.open(place)
+        frame, truth = (picture.width, picture.height), picture.truth
+        size = self.geometry.crop_size
+        matrix = self.geometry.matrix(*frame, truth, self.pipeline.resize, rng)
+        image = picture.pixels(shrink_for(float(np.linalg.norm(matrix[:, :2], axis=0).max())))
+        from_pixels = matrix @ np.diag([frame[0] / image.shape[1], frame[1] / image.shape[0], 1.0])
+        crop = self.light(warp_image(image, from_pixels, size, self.fill), rng)
+        polygons = [warp_points(p, matrix) for p in truth.polygons]
+        seen = [k for k, p in enumerate(polygons) if (p.max(axis=0) > 0).all() and (p.min(axis=0) < size).all()]
+        sheet = warp_points(np.array([[0, 0], [frame[0], 0], frame, [0, frame[1]]], np.float32), matrix)
+        maps = self.targets([polygons[k] for k in seen], truth.ignore[seen], size[1], size[0], sheet)
+        return {"image": torch.from_numpy(crop), "targets": torch.from_numpy(maps)}
 
 
 class EvalSet(Dataset):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ocr.data.transforms import add_noise
 from ocr.errors import UserError
-from ocr.types import Truth
+from ocr.types import Picture, Truth
 
 if TYPE_CHECKING:
     from ocr.data.sources import Source
@@ -125,6 +125,10 @@ class Photographed:
         image, matrix = photograph(sheet, np.random.default_rng([self.seed, i]), self.difficulty)
         matrix = matrix @ np.diag([size[0] / paper.shape[1], size[1] / paper.shape[0], 1.0])
         return image, Truth([carry(polygon, matrix) for polygon in truth.polygons], truth.ignore, truth.texts)
+
+    def open(self, i: int) -> Picture:
+        """The same; the pixels are there already."""
+        return Picture.of(*self.load(i))
 
     def sizes(self) -> None:
         """Unknown before they are photographed."""

@@ -22,7 +22,7 @@ from ocr.data.readers.files import list_images, read_ids, stems
 from ocr.data.report import Report
 from ocr.data.synthetic import SyntheticReceipts
 from ocr.errors import UserError
-from ocr.types import Truth
+from ocr.types import Picture, Truth
 from ocr.utils.machine import cores
 
 PER_IMAGE = {"icdar": icdar.naming, "sroie": sroie.naming}  # formats with one label file per image
@@ -42,6 +42,9 @@ class Source(Protocol):
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         """Image uint8 (H, W, 3) RGB and labels of sample i."""
+
+    def open(self, i: int) -> Picture:
+        """The same with pixels only as fine as they are needed."""
 
     def sizes(self) -> np.ndarray | None:
         """int32 (S, 2), width and height of the images; None when only loading tells."""
@@ -68,6 +71,10 @@ class FileSource:
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         return decode(self.index.path(i)), self.index.truth(i)
+
+    def open(self, i: int) -> Picture:
+        width, height = self.index.sizes[i].tolist()
+        return Picture(width, height, self.index.truth(i), partial(decode, self.index.path(i)))
 
     def sizes(self) -> np.ndarray:
         return self.index.sizes

@@ -169,3 +169,38 @@ def test_wrong_data_settings(pipeline):
         make_data(pipeline, colour_depth="x")
     with pytest.raises(UserError, match="no train split"):
         make_data(pipeline, train=[]).load("train")
+
+
+def test_a_large_photograph_is_decoded_as_fine_as_its_crop_needs(pipeline, tmp_path: Path, monkeypatch):
+    """Turned by EXIF, too: the crop shows the same, its targets are the same, and few pixels are decoded."""
+    from PIL import Image
+
+    from ocr.data import sources
+
+    image, truth = SyntheticReceipts(1, 1, difficulty=0.2).load(0)
+    stored = Image.fromarray(image).resize((1500, 2400)).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    (tmp_path / "img").mkdir()
+    (tmp_path / "gt").mkdir()
+    stored.save(tmp_path / "img" / "a.jpg", exif=exif, quality=95)
+    scale = np.array([1500 / image.shape[1], 2400 / image.shape[0]])
+    rows = [",".join(str(int(v)) for v in np.rint(p * scale).reshape(-1)) + ",text" for p in truth.polygons]
+    (tmp_path / "gt" / "gt_a.txt").write_text("\n".join(rows))
+    decoded, decode = [], sources.decode
+
+    def record(path: Path, shrink: int = 1) -> np.ndarray:
+        decoded.append(decode(path, shrink if frugal else 1).shape[:2])
+        return decode(path, shrink if frugal else 1)
+
+    monkeypatch.setattr(sources, "decode", record)
+    source = [{"format": "icdar", "images": "img", "annotations": "gt"}]
+    plain = {"geometry": RandomGeometry((96, 96), (0.9, 1), (1, 1), 5, 1.0), "light": RandomLight(0, 0, 0, 0, 0, 0)}
+    data = make_data(pipeline, root=str(tmp_path), train=source, val=source, **plain)
+    samples = []
+    for frugal in (False, True):  # noqa: B007  record() reads it
+        samples.append(data.load("train").train_dataloader().dataset[0, 5])
+    assert decoded[0] == (2400, 1500) and decoded[1][0] < 700, "the pipeline reads it at about 160"
+    assert torch.equal(samples[0]["targets"], samples[1]["targets"])
+    patches = [torch.nn.functional.avg_pool2d(s["image"].permute(2, 0, 1).float(), 6) for s in samples]
+    assert patches[0].std() > 10 and (patches[0] - patches[1]).abs().mean() < 4, "the same place, light alike"
