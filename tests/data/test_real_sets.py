@@ -50,4 +50,4 @@ def test_a_perfect_network_would_read_the_receipts(pipeline):
         scale = np.float32([content[0] / width, content[1] / height])
         maps = make([p * scale for p in truth.polygons], truth.ignore, padded_h, padded_w)
         metric.update([detect(maps[SHRINK_MAP].astype(np.float32), width, height, pipeline)], [truth])
-    assert metric.compute()["hmean"] > 0.99
+    assert metric.compute()["hmean"] > 0.998
