@@ -39,7 +39,7 @@ def test_a_perfect_network_would_read_the_receipts(pipeline):
     """Ideal shrink maps through the post-processing: the geometry is not the limit."""
     spec = {"format": "sroie", "images": "sroie/img", "annotations": "sroie/box", "ids": "sroie/val.txt"}
     [source], _ = build_sources([spec], str(SHARED_DATA), "val", strict=True)
-    exact = replace(pipeline.postprocess, unclip="exact", unclip_ratio=0.4)
+    exact = replace(pipeline.postprocess, unclip="exact", unclip_ratio=0.4, min_size=1)
     pipeline = replace(pipeline, resize=ResizePolicy(960, 32, 2.0), postprocess=exact)
     make, metric = TargetMaker("area", 0.4, 1), DetectionHmean()
     for i in range(len(source)):
