@@ -14,6 +14,7 @@ from rich.table import Table
 from ocr.benchmark.clock import Timing
 from ocr.errors import UserError
 
+WIDTH = 140  # of the table in a file
 SCALE = {"s": 1.0, "ms": 1e3, "us": 1e6}
 
 
@@ -84,7 +85,6 @@ def print_rows(rows: Sequence[Row], goals: Mapping[str, Goal]) -> None:
     table = Table(title="benchmark", title_justify="left")
     for column, justify in (("what", "left"), ("median", "right"), ("quartiles", "right"), ("goal", "right")):
         table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("")
     table.add_column("on", overflow="fold")
     part = None
     for row in rows:
@@ -93,6 +93,9 @@ def print_rows(rows: Sequence[Row], goals: Mapping[str, Goal]) -> None:
         part = row.name.split(".")[0]
         goal = goals.get(row.name)
         spread = f"{row.low:.3g} .. {row.high:.3g}" if row.repeats > 1 else ""
-        verdict = "" if goal is None else "met" if goal.met(row.value) else "missed"
-        table.add_row(row.name, f"{row.value:.3g} {row.unit}", spread, str(goal or ""), verdict, row.note)
-    Console(stderr=False).print(table)
+        verdict = "" if goal is None else f"{goal} {'met' if goal.met(row.value) else 'missed'}"
+        table.add_row(row.name, f"{row.value:.3g} {row.unit}", spread, verdict, row.note)
+    console = Console(stderr=False)
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
+    console.print(table)
