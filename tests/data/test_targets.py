@@ -19,33 +19,53 @@ def rectangle(x: float, y: float, w: float, h: float, angle: float = 0) -> np.nd
     return (points @ turn.T + (x + w / 2, y + h / 2)).astype(np.float32)
 
 
-def slow_threshold_map(polygon: np.ndarray, ratio: float, size: int) -> np.ndarray:
-    """The formula written out a pixel at a time: 1 - distance to the outline / D, never below 0."""
+def slow_threshold_map(polygon: np.ndarray, ratio: float, size: int, square: bool) -> np.ndarray:
+    """The formula written out a pixel at a time: 1 - distance / D, never below 0.
+
+    The distance is that to the outline; where ``square``, that to the farthest-off of the sides' lines, which is the
+    same but around the corners of a convex polygon.
+    """
     shape = shapely.Polygon(polygon)
     offset = shape.area * (1 - ratio**2) / shape.length
+    sides = np.roll(polygon, -1, axis=0) - polygon
+    outward = np.stack([sides[:, 1], -sides[:, 0]], axis=1) / np.linalg.norm(sides, axis=1)[:, None]
     out = np.zeros((size, size))
     for y in range(size):
         for x in range(size):
-            distance = shape.exterior.distance(shapely.Point(x + 0.5, y + 0.5))
+            point = np.array([x + 0.5, y + 0.5])
+            distance = shape.exterior.distance(shapely.Point(point))
+            if square:
+                distance = abs(((point - polygon) * outward).sum(axis=1).max())
             out[y, x] = max(0, 1 - distance / offset)
     return out
 
 
-@pytest.mark.parametrize("angle", [0, 7, 30, 90])
-def test_maps_follow_the_formula(angle: float):
+@pytest.mark.parametrize("angle", [0, 7, 30, 90, 200])
+@pytest.mark.parametrize("bulge", [0, 2], ids=["rectangle", "quadrangle"])
+def test_maps_follow_the_formula(angle: float, bulge: float):
     polygon = rectangle(30, 50, 70, 24, angle)
+    polygon[2] += bulge
     maps = TargetMaker("area", 0.4, 4)([polygon], np.array([False]), 128, 128)
     shape = shapely.Polygon(polygon)
     offset = shape.area * (1 - 0.16) / shape.length
     kernel = shape.buffer(-offset, join_style="mitre")
     assert abs(int(maps[SHRINK_MAP].sum()) - kernel.area) < 0.5 * kernel.length
-    wanted = slow_threshold_map(polygon, 0.4, 128)
+    wanted = slow_threshold_map(polygon, 0.4, 128, square=not bulge)
     difference = np.abs(maps[THRESH_MAP] / 255 - wanted)
-    assert difference.max() < 1.2 / offset  # one pixel of distance
-    assert difference.mean() < 0.015
-    grown = shape.buffer(offset)
-    assert abs(int(maps[THRESH_MASK].sum()) - grown.area) < grown.length
+    assert difference.max() < (1.2 if bulge else 0.05) / offset, "pixels of distance"
+    assert difference.mean() < (0.015 if bulge else 0.001)
+    grown = shape.buffer(offset, join_style="round" if bulge else "mitre")
+    assert abs(int(maps[THRESH_MASK].sum()) - grown.area) < (1 if bulge else 0.6) * grown.length
     assert maps[SHRINK_MASK].all()
+
+
+def test_borders_of_lines_that_meet_are_the_largest_of_each():
+    """The fast way against one instance at a time, at random places, partly outside."""
+    rng = np.random.default_rng(0)
+    polygons = [rectangle(*rng.uniform(-20, 100, 2), *rng.uniform(8, 60, 2), rng.uniform(0, 360)) for _ in range(12)]
+    together = TargetMaker("area", 0.4, 4)(polygons, np.zeros(12, bool), 128, 128)
+    wanted = np.max([slow_threshold_map(p, 0.4, 128, square=True) for p in polygons], axis=0)
+    assert np.abs(together[THRESH_MAP] / 255 - wanted).max() < 0.05
 
 
 @pytest.mark.parametrize("size", [(8, 16), (6, 9), (14, 14), (40, 14), (200, 14)])
