@@ -53,10 +53,11 @@ def benchmark(config: DictConfig) -> list[Row]:
 def known_parts() -> dict[str, Callable[[DictConfig], list[Row]]]:
     from ocr.benchmark.growth import growth
     from ocr.benchmark.parts import PARTS
+    from ocr.benchmark.peer_training import peer_training
     from ocr.benchmark.peers import peers
     from ocr.benchmark.wandb_cost import wandb
 
-    return {**PARTS, **{part.__name__: part for part in (growth, peers, wandb)}}
+    return {**PARTS, **{part.__name__: part for part in (growth, peers, peer_training, wandb)}}
 
 
 def machine() -> dict[str, Any]:

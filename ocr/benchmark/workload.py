@@ -16,10 +16,10 @@ from ocr.types import Detections, Truth
 
 
 def lines(count: int, width: int, height: int, seed: int, angle: float = 3.0) -> list[np.ndarray]:
-    """Text lines as a receipt has them: float32 (4, 2) each, in rows, all at one angle in degrees."""
+    """Text lines as a receipt has them: float32 (4, 2) each, in rows, all at one angle in degrees, within the image."""
     rng = np.random.default_rng(seed)
     a, centre = np.radians(angle), np.array([width, height]) / 2
-    turn = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
+    turn = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) * (1 - abs(np.sin(a)))
     pitch = height / count
     found = []
     for k in range(count):

@@ -1,0 +1,121 @@
+"""Training throughput beside docTR's own script: same images, backbone, size and batch, on the same machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from ocr.benchmark.clock import Timing
+from ocr.benchmark.rows import Row
+from ocr.errors import UserError
+from ocr.utils.machine import cores
+
+log = logging.getLogger(__name__)
+
+# Random weights for the backbone, which docTR would fetch; the script itself runs as it is.
+SCRIPT = """
+import runpy, sys
+from doctr.models.detection.differentiable_binarization import pytorch as models
+build = models._dbnet
+models._dbnet = lambda *args, **options: build(*args, **{**options, "pretrained_backbone": False})
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+PAIRS = 3  # of a short and a long epoch
+
+
+def peer_training(config: DictConfig) -> list[Row]:
+    """Seconds a step of ``references/detection/train.py`` and of ours, from epochs of two lengths each.
+
+    The difference of a long and a short run is the steps' time: start, validation and checkpoint fall out of it.
+
+    Raises:
+        UserError: docTR is not installed, or its repository not checked out below ``peers_root``.
+    """
+    script = Path(config.peers_root or "", "doctr", "references", "detection", "train.py").expanduser().resolve()
+    if not config.peers_root or not script.is_file():
+        raise UserError(f"no docTR repository at peers_root={config.peers_root}: {script} is not there")
+    batch, steps = int(config.data.batch_size), int(config.steps)
+    backbone = str(config.model.backbone.name)
+    rows: dict[str, list[float]] = {"doctr": [], "ours": []}
+    with tempfile.TemporaryDirectory() as folder:
+        sets = {count: _as_doctr(config, Path(folder, str(count)), count * batch) for count in (2, 2 + steps)}
+        for _ in range(PAIRS):
+            for who, run in (("doctr", _doctr), ("ours", _ours)):
+                seconds = {count: run(config, script, root, count * batch) for count, root in sets.items()}
+                rows[who].append((seconds[2 + steps] - seconds[2]) / steps)
+                log.info("peer_training: %s %.3f s a step", who, rows[who][-1])
+    on = f"{backbone}, batches of {batch} x {_side(config)}, {steps} steps, {cores()} cores"
+    ratio = Timing.of([theirs / ours for theirs, ours in zip(rows["doctr"], rows["ours"])])
+    return [
+        Row.time("peer_training.doctr", Timing.of(rows["doctr"]), "s", on),
+        Row.time("peer_training.ours", Timing.of(rows["ours"]), "s", on),
+        Row.time("peer_training.throughput_ratio", ratio, "x", "ours over docTR's script"),
+    ]
+
+
+def _side(config: DictConfig) -> int:
+    width, height = config.data.geometry.crop_size
+    if width != height:
+        raise UserError("bench=peer_training: docTR's script trains on squares, data.geometry.crop_size is none")
+    return int(width)
+
+
+def _as_doctr(config: DictConfig, root: Path, images: int) -> Path:
+    """Pictures of the data, again and again up to a number, and one to validate on, in docTR's format."""
+    import cv2
+
+    from ocr.benchmark.workload import load_data
+
+    [source, *_] = load_data(config, "train").sources["train"]
+    for part, count in (("train", images), ("val", 1)):
+        place, labels = root / part / "images", {}
+        place.mkdir(parents=True)
+        for k in range(count):
+            image, truth = source.load(k % len(source))
+            cv2.imwrite(str(place / f"{k}.jpg"), image[..., ::-1])
+            corners = [np.rint(p).astype(int).tolist() for p in truth.polygons if len(p) == 4]
+            labels[f"{k}.jpg"] = {"img_dimensions": image.shape[:2], "img_hash": "", "polygons": corners}
+        (root / part / "labels.json").write_text(json.dumps(labels), encoding="utf-8")
+    return root
+
+
+def _doctr(config: DictConfig, script: Path, root: Path, images: int) -> float:
+    name = str(config.model.backbone.name)
+    command = [sys.executable, "-c", SCRIPT, str(script), f"db_{name}", "--train_path", str(root / "train"),
+               "--val_path", str(root / "val"), "--epochs", "1", "-b", str(int(config.data.batch_size)),
+               "--input_size", str(_side(config)), "-j", str(cores()), "--output_dir", str(root),
+               "--optim", "adamw"]  # fmt: skip
+    return _timed(command, script.parent)
+
+
+def _ours(config: DictConfig, script: Path, root: Path, images: int) -> float:
+    train = Path(__file__).resolve().parents[2] / "runners" / "train.py"
+    source = "{format:doctr,images:%s/images,annotations:%s/labels.json}"
+    parts = {part: source % (part, part) for part in ("train", "val")}
+    command = [sys.executable, str(train), "data=folder", f"data.root={root}", f"data.train=[{parts['train']}]",
+               f"data.val=[{parts['val']}]", f"data.test=[{parts['val']}]", "model=dbnet_resnet18",
+               f"model.backbone.name={config.model.backbone.name}", "model.backbone.pretrained=false",
+               f"data.batch_size={config.data.batch_size}", f"data.epoch_samples={images}",
+               f"data.geometry.crop_size=[{_side(config)},{_side(config)}]", "trainer.max_epochs=1", "test=false",
+               "logger.wandb.enabled=false", f"paths.output={root}"]  # fmt: skip
+    return _timed(command, root)
+
+
+def _timed(command: list[str], folder: Path) -> float:
+    began = time.perf_counter()
+    environment: dict[str, Any] = {**os.environ, "WANDB_MODE": "offline"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"{command[2:6]} ended with {done.returncode}: {done.stderr[-3000:]}")
+    return time.perf_counter() - began
