@@ -12,18 +12,19 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.benchmark.rows import Row
+from ocr.data.datamodule import DetectionData
 
-SAMPLED = 200  # samples that are loaded of each set
+SAMPLED = 400  # samples that are loaded of each set
+EVALUATED = 20_000  # images of the largest evaluation
+WORKERS = 4
 
 
 def growth(config: DictConfig) -> list[Row]:
     """Sets of links to this data's images and labels, ten times as many each time up to ``config.growth_most``.
 
-    A sample is what one costs after the first of a worker; the index is the set's arrays in memory, of which loader
-    workers share the pages.
+    The network takes the same time for every image, whatever the size of the set, and is left out. ``memory`` is what
+    the main process and its loader workers take together, shared pages counted once.
     """
-    from ocr.benchmark.workload import load_data, train_set
-
     rows = []
     folder = Path(tempfile.mkdtemp(prefix="growth_"))
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
@@ -32,35 +33,76 @@ def growth(config: DictConfig) -> list[Row]:
         size = 100
         while size <= config.growth_most:
             root = _linked(folder / str(size), seed, size)
-            data = {"root": str(root), "train": [_source()], "val": [_source()], "mix_share": 0.0}
-            changed = OmegaConf.merge(config, {"data": data})
-            began = time.perf_counter()
-            loaded = load_data(changed, "train")
-            fresh = time.perf_counter() - began
-            began = time.perf_counter()
-            load_data(changed, "train")
-            again = time.perf_counter() - began
-            index = loaded.sources["train"][0].index  # type: ignore[attr-defined]
-            arrays = (index.points, index.point_offsets, index.ignore, index.instance_offsets, index.sizes,
-                      index.paths.data, index.paths.offsets, index.texts.data, index.texts.offsets)  # fmt: skip
-            made = train_set(loaded)
-            chosen = np.random.default_rng(0).integers(0, len(made), SAMPLED).tolist()
-            _ = made[chosen[0]]
-            began = time.perf_counter()
-            for k in chosen:
-                _ = made[k]
-            sample = (time.perf_counter() - began) / SAMPLED
-            on = f"{size} images"
-            rows += [
-                Row.once(f"growth.{size}.first_start", fresh, "s", on),
-                Row.once(f"growth.{size}.later_start", again, "s", on),
-                Row.once(f"growth.{size}.index", sum(a.nbytes for a in arrays) / 1e6, "MB", on),
-                Row.once(f"growth.{size}.sample", 1e3 * sample, "ms", on),
-            ]
+            data = {"root": str(root), "train": [_source()], "val": [_source()], "mix_share": 0.0,
+                    "num_workers": WORKERS, "epoch_samples": SAMPLED}  # fmt: skip
+            rows += _of_one_size(OmegaConf.merge(config, {"data": data}), size)
             size *= 10
         return rows
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _of_one_size(config: DictConfig, size: int) -> list[Row]:
+    from ocr.benchmark.workload import load_data
+
+    began = time.perf_counter()
+    loaded = load_data(config, "train")
+    fresh = time.perf_counter() - began
+    began = time.perf_counter()
+    load_data(config, "train")
+    again = time.perf_counter() - began
+    index = loaded.sources["train"][0].index  # type: ignore[attr-defined]
+    arrays = (index.points, index.point_offsets, index.ignore, index.instance_offsets, index.sizes,
+              index.paths.data, index.paths.offsets, index.texts.data, index.texts.offsets)  # fmt: skip
+    epoch, memory = _epoch(loaded)
+    evaluation, evaluated = _evaluation(min(size, EVALUATED))
+    on = f"{size} images"
+    return [
+        Row.once(f"growth.{size}.first_start", fresh, "s", on),
+        Row.once(f"growth.{size}.later_start", again, "s", on),
+        Row.once(f"growth.{size}.index", sum(a.nbytes for a in arrays) / 1e6, "MB", on),
+        Row.once(f"growth.{size}.epoch_image", 1e3 * epoch, "ms", f"{on}, {WORKERS} workers, no network"),
+        Row.once(f"growth.{size}.memory", memory, "MB", f"{on}, main process and {WORKERS} workers"),
+        Row.once(f"growth.{size}.evaluation_image", 1e3 * evaluation, "ms", f"all protocols, {evaluated} images"),
+    ]
+
+
+def _epoch(data: DetectionData) -> tuple[float, float]:
+    """Seconds a sample of an epoch of :data:`SAMPLED`, drawing their order included, and MB of memory in it."""
+    loader = data.train_dataloader()
+    for epoch in range(2):  # in the second the workers are there
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        began, done = time.perf_counter(), 0
+        for batch in loader:
+            done += len(batch["image"])
+        seconds = time.perf_counter() - began
+    return seconds / done, memory_of_family()
+
+
+def memory_of_family() -> float:
+    """MB that this process and its children hold, what they share counted once; NaN where the system does not say."""
+    me = os.getpid()
+    try:
+        children = Path(f"/proc/{me}/task/{me}/children").read_text().split()
+        rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in (str(me), *children)]
+    except OSError:
+        return float("nan")
+    lines = [line.split() for text in rollups for line in text.splitlines() if line.startswith("Pss:")]
+    return sum(int(line[1]) for line in lines) / 1024
+
+
+def _evaluation(images: int) -> tuple[float, int]:
+    """Seconds an image of all protocols, their result included, on images of 10 boxes."""
+    from ocr.benchmark.workload import boxes
+    from ocr.metrics.evaluation import Evaluation
+
+    detections, truths = boxes(100, 10, seed=0)
+    evaluation = Evaluation()
+    began = time.perf_counter()
+    for k in range(images):
+        evaluation.update(detections[k % 100 : k % 100 + 1], truths[k % 100 : k % 100 + 1])
+    evaluation.compute()
+    return (time.perf_counter() - began) / images, images
 
 
 def _source() -> dict[str, str]:

@@ -70,13 +70,13 @@ def sample(config: DictConfig) -> list[Row]:
     """One training sample and its steps, on one core: decode, warp, light, targets; and a batch of them."""
     import cv2
 
-    from ocr.benchmark.workload import lines, load_data, train_set
+    from ocr.benchmark.workload import lines, load_data
     from ocr.data.targets import TargetMaker
     from ocr.data.transforms import warp_image
 
     cv2.setNumThreads(1)
     data = load_data(config, "train")
-    made, count = train_set(data), min(config.images, data.counts()["train"]["images"])
+    made, count = data.train_set(), min(config.images, data.counts()["train"]["images"])
     loaded = [made.samples.load(k) for k in range(count)]
     size = data.geometry.crop_size
     crops = [
@@ -217,6 +217,7 @@ def training(config: DictConfig) -> list[Row]:
     """Training with the real data against the same steps on one batch in memory, epoch by epoch in turns."""
     import lightning as L
 
+    from ocr.benchmark.growth import memory_of_family
     from ocr.benchmark.workload import load_data
     from ocr.training.build import build_callbacks, build_module, build_trainer, prepare_process
 
@@ -229,6 +230,7 @@ def training(config: DictConfig) -> list[Row]:
     batch = next(iter(data.train_dataloader()))
 
     seconds: list[float] = []
+    held: list[float] = []
 
     class Clock(L.Callback):
         def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -236,6 +238,7 @@ def training(config: DictConfig) -> list[Row]:
 
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             seconds.append((time.perf_counter() - self.began) / steps)
+            held.append(memory_of_family())
 
     class InTurns(L.LightningDataModule):
         """Even epochs from the loader, odd ones from memory."""
@@ -269,6 +272,7 @@ def training(config: DictConfig) -> list[Row]:
         Row.time("training.step", Timing.of([loaded for _, loaded in pairs]), "ms", on),
         Row.time("training.step_in_memory", Timing.of([memory for memory, _ in pairs]), "ms", on),
         Row.time("training.share_of_in_memory", median_ratio(pairs), "x", f"throughput, {cores()} cores"),
+        Row.once("training.memory_gained", held[-1] - held[2], "MB", f"epochs 3 to {len(held)}, with workers"),
     ]
 
 

@@ -58,7 +58,7 @@ def peers(config: DictConfig) -> list[Row]:
     return [*rows, *_inference(config)]
 
 
-def _checkout(root: Path | None, folder: str, module: str, **instead: Any) -> ModuleType:
+def checkout_module(root: Path | None, folder: str, module: str, **instead: Any) -> ModuleType:
     """A module of a checkout below ``root``, without what the packages around it import for other purposes.
 
     Args:
@@ -114,8 +114,8 @@ def _targets(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callable[[
             raise Different(f"shrink maps overlap by {overlap:.2f}, threshold maps differ by {away:.3f}")
 
     def official() -> Callable[[], Any]:
-        border = _checkout(root, "DB", "data.processes.make_border_map").MakeBorderMap()
-        kernel = _checkout(root, "DB", "data.processes.make_seg_detection_data").MakeSegDetectionData()
+        border = checkout_module(root, "DB", "data.processes.make_border_map").MakeBorderMap()
+        kernel = checkout_module(root, "DB", "data.processes.make_seg_detection_data").MakeSegDetectionData()
         border.thresh_min, border.thresh_max, kernel.min_text_size = 0.0, 1.0, 4
 
         def make(texts: list[np.ndarray]) -> dict[str, Any]:
@@ -141,14 +141,14 @@ def _targets(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callable[[
         return lambda: make(polygons)
 
     def mmocr() -> Callable[[], Any]:
-        tools = _checkout(
+        tools = checkout_module(
             root, "mmocr", "mmocr.utils.polygon_utils", mmengine__utils={"is_list_of": None},
             mmocr__utils={"bbox2poly": None, "valid_boundary": None}, mmocr__utils__typing_utils={"ArrayLike": object},
             mmocr__utils__check_argument={"is_2dlist": None},
         )  # fmt: skip
         registry = SimpleNamespace(register_module=lambda: lambda kind: kind)
         logger = SimpleNamespace(get_current_instance=lambda: log)
-        kind = _checkout(
+        kind = checkout_module(
             root, "mmocr", "mmocr.models.textdet.module_losses.db_module_loss",
             mmdet__models__utils={"multi_apply": None}, mmengine__logging={"MMLogger": logger},
             mmocr__registry={"MODELS": registry}, mmocr__structures={"TextDetDataSample": object},
@@ -201,7 +201,7 @@ def _postprocess(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callab
         return lambda: post(kernels[None, None], kernels.shape)
 
     def official() -> Callable[[], Any]:
-        post = _checkout(root, "DB", "structure.representers.seg_detector_representer").SegDetectorRepresenter()
+        post = checkout_module(root, "DB", "structure.representers.seg_detector_representer").SegDetectorRepresenter()
         post.thresh, post.box_thresh, post.max_candidates = 0.3, 0.6, 1000
         import torch
 
@@ -235,7 +235,7 @@ def _cleval(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callable[[]
         try:
             kind = importlib.import_module("cleval").CLEvalMetric
         except ImportError:
-            kind = _checkout(root, "CLEval", "cleval").CLEvalMetric
+            kind = checkout_module(root, "CLEval", "cleval").CLEvalMetric
 
         def work() -> Any:
             metric = kind()

@@ -101,6 +101,8 @@ def in_own_process(name: str, config: Any) -> tuple[list[Row], float]:
 
 def _work(name: str, config: Any, connection: Connection) -> None:
     logging.basicConfig(level=logging.WARNING)
+    # a spawned process would spawn its loader workers, too, which a training does not
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     try:
         rows = known_parts()[name](OmegaConf.create(config))
         unit = 1024**2 if sys.platform == "darwin" else 1024

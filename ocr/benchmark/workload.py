@@ -8,7 +8,6 @@ import numpy as np
 from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
-from ocr.data.dataset import TrainSet
 from ocr.data.targets import TargetMaker
 from ocr.pipeline import Pipeline
 from ocr.training.build import build_data, plain
@@ -58,7 +57,3 @@ def pipeline_of(config: DictConfig) -> Pipeline:
 
 def load_data(config: DictConfig, *splits: str) -> DetectionData:
     return build_data(config, pipeline_of(config)).load(*splits)
-
-
-def train_set(data: DetectionData) -> TrainSet:
-    return TrainSet(data.sources["train"], data.pipeline, data.geometry, data.light, data.targets)

@@ -153,13 +153,17 @@ class DetectionData(L.LightningDataModule):
             **kwargs,
         )
 
+    def train_set(self) -> TrainSet:
+        """Random crops of the training split, and of what is mixed in."""
+        sources = [*self.sources["train"], *self.sources.get("mix", [])]
+        return TrainSet(sources, self.pipeline, self.geometry, self.light, self.targets, self.strict)
+
     def train_dataloader(self) -> DataLoader:
         own, mix = self.sources["train"], self.sources.get("mix", [])
-        dataset = TrainSet([*own, *mix], self.pipeline, self.geometry, self.light, self.targets, self.strict)
         draws = draws_per_epoch(own, mix, self.mix_share, self.epoch_samples)
         sampler = EpochSampler([len(s) for s in (*own, *mix)], draws, self.seed, *self._ranks())
         return self._loader(
-            dataset, sampler=sampler, batch_size=self.batch_size, drop_last=len(sampler) >= self.batch_size
+            self.train_set(), sampler=sampler, batch_size=self.batch_size, drop_last=len(sampler) >= self.batch_size
         )
 
     def _eval_loader(self, split: str) -> DataLoader:

@@ -11,12 +11,15 @@ from typing import Any
 
 import hydra
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError, first_line
+from ocr.models.batch_norms import with_batch_norms, without_batch_norms
+from ocr.models.graph import GraphDetector
 from ocr.models.onnx_run import OnnxDetector
 from ocr.models.ppocr import PACKAGED, carried_pipeline, weights_file
 from ocr.models.views import Views
@@ -28,6 +31,7 @@ from ocr.utils.machine import cpu_has_bf16
 from ocr.utils.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
+NORM_CROPS = 24
 
 
 def prepare_process() -> None:
@@ -73,6 +77,19 @@ def build_module(config: DictConfig) -> DetectionModule:
         optimizer=plain(config.optimizer),
         compile_network=compiles(config.model.compile, config.trainer.accelerator),
     )
+
+
+def put_back_batch_norms(module: DetectionModule, data: DetectionData) -> None:
+    """A network from an ONNX file gets its batch norms back, with statistics of :data:`NORM_CROPS` training crops."""
+    if not isinstance(module.network, GraphDetector):
+        raise UserError("model.batch_norms=true is for networks that were read from ONNX files (model=ppocr_v4)")
+    crops = data.train_set()
+    places = np.linspace(0, len(crops) - 1, NORM_CROPS).astype(int).tolist()
+    images = (crops[(place, k)]["image"][None] for k, place in enumerate(places))
+    before = module.network
+    module.take(with_batch_norms(before, (module.normalise(image) for image in images)))
+    added = len(module.network.nodes) - len(before.nodes)
+    log.info("batch norms put back behind %d convolutions, statistics of %d training crops", added, NORM_CROPS)
 
 
 def compiles(wanted: bool | str, accelerator: str) -> bool:
@@ -131,6 +148,8 @@ def load_module(
         raise UserError(f"{path}: {error}") from error
     if state is not None:
         module.load_state_dict(state)
+    if isinstance(module.network, GraphDetector):
+        module.take(without_batch_norms(module.network))
     return module.eval()
 
 

@@ -31,6 +31,7 @@ from ocr.training.build import (
     origin_of,
     plain,
     prepare_process,
+    put_back_batch_norms,
 )
 from ocr.training.callbacks import BestScores, PredictionWriter
 from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, CleanCheckpoints
@@ -63,6 +64,8 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
     data = build_data(config, module.pipeline).load("train", "val")
     if config.test:
         data.load("test")
+    if config.model.get("batch_norms"):
+        put_back_batch_norms(module, data)
     callbacks = build_callbacks(config)
     callbacks.append(CleanCheckpoints(redactor_for(config), tracking.origin if tracking else {}))
     if resumed is not None:

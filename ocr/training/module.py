@@ -45,20 +45,25 @@ class DetectionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.pipeline = Pipeline.from_dict(pipeline)
-        self.network = hydra.utils.instantiate(network, _convert_="all").to(memory_format=torch.channels_last)
-        blueprint = getattr(self.network, "blueprint", None) or dict(network)
-        self.save_hyperparameters({"network": blueprint, "pipeline": self.pipeline.to_dict()}, logger=False)
         self.loss = hydra.utils.instantiate(loss) if loss else None
         self.optimizer_config = OptimizerConfig(**optimizer) if optimizer else None
-        if self.optimizer_config is not None:
-            freeze_parts(self.network, self.optimizer_config)
+        self.compiled = compile_network
+        self.save_hyperparameters({"network": dict(network), "pipeline": self.pipeline.to_dict()}, logger=False)
+        self.take(hydra.utils.instantiate(network, _convert_="all"))
         self.views = Views()
         self.evaluation = Evaluation()
         self.tables: dict[str, dict[str, Any]] = {}  # of the newest pass of each stage, see Breakdown.compute
         self.register_buffer("mean", torch.tensor(self.pipeline.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(self.pipeline.std).view(1, 3, 1, 1) * 255), persistent=False)
-        self.compiled = compile_network
-        if compile_network:
+
+    def take(self, network: torch.nn.Module) -> None:
+        """Train and evaluate this network from now on; checkpoints describe it where it knows its own blueprint."""
+        self.network = network.to(memory_format=torch.channels_last)
+        if (blueprint := getattr(network, "blueprint", None)) is not None:
+            self.hparams["network"] = blueprint
+        if self.optimizer_config is not None:
+            freeze_parts(self.network, self.optimizer_config)
+        if self.compiled:
             self.network.compile()
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import numpy as np
 import pytest
 
 from ocr.benchmark.clock import Timing, in_turns, median_ratio
+from ocr.benchmark.growth import memory_of_family
+from ocr.benchmark.peers import checkout_module
 from ocr.benchmark.rows import Goal, Row
 from ocr.benchmark.workload import boxes, ideal_map, lines
 from ocr.data.targets import TargetMaker
@@ -55,11 +59,37 @@ def test_what_is_measured_on_is_what_it_says():
     assert 0.85 < float(metric.compute()["hmean"]) < 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").is_file(), reason="memory by process is Linux's")
+def test_memory_is_that_of_all_processes_and_shared_pages_count_once():
+    code = "import sys; held = bytearray(b'1') * 100_000_000; print(len(held), flush=True); sys.stdin.read()"
+    before = memory_of_family()
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() and 95 < memory_of_family() - before < 130
+        child.communicate()
+
+
+def test_a_module_of_a_checkout_comes_alone(tmp_path: Path):
+    """Neither its package's __init__ nor what it imports from packages that are not there."""
+    inner = tmp_path / "Peer" / "peer_package" / "inner"
+    inner.mkdir(parents=True)
+    for folder in (inner, inner.parent):
+        (folder / "__init__.py").write_text("raise RuntimeError('not wanted')")
+    (inner / "work.py").write_text(
+        "from not_there.deep import helper\nfrom .near import VALUE\nresult = helper + VALUE"
+    )
+    (inner / "near.py").write_text("VALUE = 2")
+    module = checkout_module(tmp_path, "Peer", "peer_package.inner.work", not_there__deep={"helper": 40})
+    assert module.result == 42 and str(tmp_path / "Peer") not in sys.path
+    with pytest.raises(FileNotFoundError, match="no checkout Other"):
+        checkout_module(tmp_path, "Other", "peer_package.inner.work")
+
+
 @pytest.mark.slow
 def test_a_part_gives_a_table_and_json(tmp_path: Path):
     done = run(
         "benchmark",
-        "bench=[sample,postprocess]",
+        "bench=[sample,postprocess,growth]",
+        "growth_most=100",
         "repeats=2",
         "images=2",
         "data.geometry.crop_size=[64,64]",
@@ -72,6 +102,8 @@ def test_a_part_gives_a_table_and_json(tmp_path: Path):
     assert {"sample.whole", "sample.targets", "postprocess.quad", "sample.peak_memory"} <= set(rows)
     assert rows["sample.targets"]["goal"] == "<= 1.5" and isinstance(rows["sample.targets"]["met"], bool)
     assert rows["sample.whole"]["value"] > rows["sample.warp"]["value"] > 0 and rows["sample.whole"]["repeats"] == 2
+    assert 0 < rows["growth.100.epoch_image"]["value"] < 100 and rows["growth.100.index"]["value"] > 0
+    assert 200 < rows["growth.100.memory"]["value"] < 1500, "workers that import torch anew would take 2,000"
     assert result["cores"] >= 1 and result["device"] and "postprocess.quad" in done.stdout
 
 
