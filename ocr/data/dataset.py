@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from ocr.data.images import UndecodableImage, resize_and_pad, shrink_for
+from ocr.data.polygons import flatten, unflatten
 from ocr.data.sources import Source
 from ocr.data.targets import TargetMaker
 from ocr.data.transforms import RandomGeometry, RandomLight, warp_image, warp_points
@@ -99,11 +100,23 @@ class TrainSet(Dataset):
         image = picture.pixels(shrink_for(float(np.linalg.norm(matrix[:, :2], axis=0).max())))
         from_pixels = matrix @ np.diag([frame[0] / image.shape[1], frame[1] / image.shape[0], 1.0])
         crop = self.light(warp_image(image, from_pixels, size, self.fill), rng)
-        polygons = [warp_points(p, matrix) for p in truth.polygons]
-        seen = [k for k, p in enumerate(polygons) if (p.max(axis=0) > 0).all() and (p.min(axis=0) < size).all()]
+        polygons, seen = _warped(truth.polygons, matrix, size)
         sheet = warp_points(np.array([[0, 0], [frame[0], 0], frame, [0, frame[1]]], np.float32), matrix)
         maps = self.targets([polygons[k] for k in seen], truth.ignore[seen], size[1], size[0], sheet)
         return {"image": torch.from_numpy(crop), "targets": torch.from_numpy(maps)}
+
+
+def _warped(
+    polygons: Sequence[np.ndarray], matrix: np.ndarray, size: Sequence[int]
+) -> tuple[list[np.ndarray], list[int]]:
+    """All polygons through an affine matrix at once, and which of them reach into (0, 0) .. ``size``."""
+    points, starts = flatten(polygons)
+    if not len(points):
+        return [], []
+    points = warp_points(points, matrix)
+    low, high = (f.reduceat(points, starts[:-1]) for f in (np.minimum, np.maximum))
+    seen = (high > 0).all(axis=1) & (low < size).all(axis=1)
+    return unflatten(points, starts), np.flatnonzero(seen).tolist()
 
 
 class EvalSet(Dataset):

@@ -12,7 +12,8 @@ import torch
 from ocr.data.write_icdar import write_icdar
 from ocr.errors import UserError
 from ocr.metrics.matching import pair
-from ocr.models.ppocr import weights_file
+from ocr.models.ppocr import pretrained_detector, weights_file
+from ocr.training.build import load_module
 from tests.tiny import OFF, run, run_folder
 
 pytestmark = pytest.mark.slow
@@ -50,6 +51,18 @@ def test_it_trains_on_ones_own_receipts_and_on_others_and_tunes(tuned: tuple[Pat
     kept = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["hyper_parameters"]["pipeline"]
     best = json.loads((folder / "tuning.json").read_text())["best"]
     assert kept["postprocess"]["box_thresh"] == best["box_thresh"]
+
+
+def test_its_batch_norms_are_kept_for_training_and_folded_for_use(tuned: tuple[Path, Path]):
+    path = tuned[1] / "checkpoints/best.ckpt"
+    kept = torch.load(path, weights_only=True)["hyper_parameters"]["network"]["nodes"]
+    assert sum(node["op"] == "batch_norm" for node in kept) == 43
+    folded = load_module(path).network
+    assert not any(node["op"] == "batch_norm" for node in folded.nodes)
+    trained, image = pretrained_detector(str(path)).eval(), torch.randn(1, 3, 96, 128)
+    with torch.no_grad():
+        before, after = trained(image).probability, folded(image).probability
+    assert torch.allclose(before, after, atol=1e-4 * float(before.abs().max()))
 
 
 def predictions(folder: Path) -> dict[str, list[np.ndarray]]:
