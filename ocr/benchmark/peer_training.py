@@ -31,7 +31,7 @@ models._dbnet = lambda *args, **options: build(*args, **{**options, "pretrained_
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-PAIRS = 3  # of a short and a long epoch
+PAIRS = 2  # of a short and a long epoch
 
 
 def peer_training(config: DictConfig) -> list[Row]:

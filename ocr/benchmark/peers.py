@@ -51,10 +51,11 @@ def peers(config: DictConfig) -> list[Row]:
                 log.warning("peers: %s by %s does not run: %s", name, peer, first_line(error))
         timings = in_turns(works, config.repeats, budget=config.budget)
         rows += [Row.time(f"peers.{name}.{who}", timing) for who, timing in timings.items()]
-        if len(works) > 1:
-            fastest = min((t for who, t in timings.items() if who != "ours"), key=lambda t: t.median)
-            ratio = timings["ours"].median / fastest.median
-            rows.append(Row.once(f"peers.{name}.ours_over_fastest", ratio, "x"))
+        others_only = {who: timing for who, timing in timings.items() if who != "ours"}
+        ratios = {who: timings["ours"].median / timing.median for who, timing in others_only.items()}
+        rows += [Row.once(f"peers.{name}.ours_over_{who}", ratio, "x") for who, ratio in ratios.items()]
+        if ratios:
+            rows.append(Row.once(f"peers.{name}.ours_over_fastest", max(ratios.values()), "x"))
     return [*rows, *_inference(config)]
 
 
