@@ -229,7 +229,7 @@ def training(config: DictConfig) -> list[Row]:
     data = load_data(config, "train", "val")
     batch = next(iter(data.train_dataloader()))
 
-    seconds: list[float] = []
+    seconds: dict[str, list[float]] = {"loader": [], "memory": []}
     held: list[float] = []
 
     class Clock(L.Callback):
@@ -237,26 +237,28 @@ def training(config: DictConfig) -> list[Row]:
             self.began = time.perf_counter()
 
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-            seconds.append((time.perf_counter() - self.began) / steps)
+            seconds[batches.kind].append((time.perf_counter() - self.began) / steps)
             held.append(memory_of_family())
 
     class InTurns(L.LightningDataModule):
-        """Even epochs from the loader, odd ones from memory."""
+        """Epochs from the loader and from memory in turns."""
 
         def train_dataloader(self) -> Any:
             return batches
 
     class Batches:
-        epoch = -1
+        kind = "memory"
+        begun = 0
 
         def __len__(self) -> int:
             return steps
 
         def __iter__(self) -> Any:
-            self.epoch += 1
-            if self.epoch % 2:
+            self.kind = "memory" if self.kind == "loader" else "loader"
+            if self.kind == "memory":
                 return iter([batch] * steps)
-            real.sampler.set_epoch(self.epoch) if hasattr(real.sampler, "set_epoch") else None
+            real.sampler.set_epoch(self.begun)  # type: ignore[attr-defined]
+            self.begun += 1
             return iter(real)
 
     real, batches = data.train_dataloader(), Batches()
@@ -265,7 +267,7 @@ def training(config: DictConfig) -> list[Row]:
     config.trainer.limit_val_batches = 0
     trainer = build_trainer(config, [Clock(), *callbacks], [])
     trainer.fit(module, datamodule=InTurns())
-    pairs = [(memory, loaded) for loaded, memory in zip(seconds[2::2], seconds[3::2])]
+    pairs = list(zip(seconds["memory"][1:], seconds["loader"][1:]))
     name = config.trainer.accelerator
     on = f"{config.model.architecture}, {config.data.name}, {steps} steps of {config.data.batch_size} a round, {name}"
     return [

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from ocr.benchmark.rows import Goal, Row, print_rows, write_rows
 from ocr.errors import UserError, user_error
 from ocr.utils.machine import cores
+from ocr.utils.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ def _work(name: str, config: Any, connection: Connection) -> None:
     logging.basicConfig(level=logging.WARNING)
     # a spawned process would spawn its loader workers, too, which a training does not
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
+    keep_freed_memory()  # as every job does
     try:
         rows = known_parts()[name](OmegaConf.create(config))
         unit = 1024**2 if sys.platform == "darwin" else 1024

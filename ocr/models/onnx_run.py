@@ -38,6 +38,8 @@ class OnnxDetector(nn.Module):
             raise UserError("running ONNX files needs onnxruntime: pip install -e '.[onnx]'") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # threads that wait by spinning take the cores from what torch and OpenCV do between two images
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own kinds
@@ -53,10 +55,12 @@ class OnnxDetector(nn.Module):
         text = self.metadata.get(PIPELINE_KEY)
         return json.loads(text) if text else None
 
-    def forward(self, x: torch.Tensor) -> Maps:
-        """float (B, 3, H, W) to logits (B, 1, H, W)."""
+    def probabilities(self, x: torch.Tensor) -> torch.Tensor:
+        """float (B, 3, H, W) to float32 (B, 1, H, W) in 0..1, as the file gives them."""
         array = np.ascontiguousarray(x.cpu().numpy(), self._type)
         [probability] = self.session.run(None, {self._input: array})
-        return Maps(
-            torch.logit(torch.from_numpy(probability.astype(np.float64)), eps=1e-12).to(x.device, torch.float32), None
-        )
+        return torch.from_numpy(probability).to(x.device, torch.float32)
+
+    def forward(self, x: torch.Tensor) -> Maps:
+        """float (B, 3, H, W) to logits (B, 1, H, W)."""
+        return Maps(torch.logit(self.probabilities(x).double(), eps=1e-12).float(), None)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ocr.metrics.evaluation import Evaluation
+from ocr.models.onnx_run import OnnxDetector
 from ocr.models.postprocess import detect
 from ocr.models.views import Views
 from ocr.pipeline import Pipeline
@@ -67,10 +68,15 @@ class DetectionModule(L.LightningModule):
             self.network.compile()
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, H, W, 3) RGB to float (B, 3, H, W) in channels-last memory, in the network's channel order."""
+        """uint8 (B, H, W, 3) RGB to float (B, 3, H, W) in the network's channel order.
+
+        In channels-last memory, as torch's convolutions want it, but for an ONNX file's network."""
         if self.pipeline.channels == "bgr":
             images = images.flip(3)
-        return (images.permute(0, 3, 1, 2) - self.mean) * self.scale
+        planes = images.permute(0, 3, 1, 2)
+        if isinstance(self.network, OnnxDetector):  # it reads plane by plane, and bytes are moved sooner than floats
+            planes = planes.contiguous()
+        return (planes - self.mean).mul_(self.scale)
 
     def _clock(self, part: str) -> Any:
         """A line of its own for a part of a step in the report of ``debug=profiler``."""
@@ -95,6 +101,8 @@ class DetectionModule(L.LightningModule):
 
     def _probability(self, images: torch.Tensor) -> torch.Tensor:
         """In float32 whatever the trainer's precision, so that tests, predictions and exported files agree."""
+        if isinstance(self.network, OnnxDetector):
+            return self.network.probabilities(images)
         with torch.autocast(images.device.type, enabled=False):
             # forward, not a call: a compiled network would be compiled again for the sizes of these images
             return self.network.forward(images).probability.float().sigmoid()

@@ -1,0 +1,61 @@
+"""Work in a process of its own, so that what one implementation sets for its process does not touch another's."""
+
+from __future__ import annotations
+
+import multiprocessing
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+
+class Elsewhere:
+    """A piece of work that is prepared once in a new process and done there at each call.
+
+    Args:
+        prepare: a function of a module, called in the new process; gives the work, a function without arguments.
+        args: plain values for it.
+
+    Raises:
+        RuntimeError: the preparation or the work failed, with its traceback.
+    """
+
+    def __init__(self, prepare: Callable[..., Callable[[], Any]], *args: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, prepare, args), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._receive()
+
+    def __call__(self) -> Any:
+        self._pipe.send("work")
+        return self._receive()
+
+    def _receive(self) -> Any:
+        try:
+            failed, result = self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            raise RuntimeError(f"the process ended with exit code {self._process.exitcode}") from None
+        if failed:
+            raise RuntimeError(result)
+        return result
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join()
+
+
+def _serve(pipe: Connection, prepare: Callable[..., Callable[[], Any]], args: tuple[Any, ...]) -> None:
+    try:
+        work = prepare(*args)
+        pipe.send((False, None))
+        while True:
+            try:
+                pipe.recv()
+            except EOFError:
+                return
+            pipe.send((False, work()))
+    except Exception:
+        pipe.send((True, traceback.format_exc()))
