@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ocr.benchmark.clock import Timing, in_turns, median_ratio
+from ocr.benchmark.elsewhere import Elsewhere
 from ocr.benchmark.growth import memory_of_family
 from ocr.benchmark.peers import checkout_module
 from ocr.benchmark.rows import Goal, Row
@@ -82,6 +85,32 @@ def test_a_module_of_a_checkout_comes_alone(tmp_path: Path):
     assert module.result == 42 and str(tmp_path / "Peer") not in sys.path
     with pytest.raises(FileNotFoundError, match="no checkout Other"):
         checkout_module(tmp_path, "Other", "peer_package.inner.work")
+
+
+def counting(start: int) -> Callable[[], tuple[int, int]]:
+    """Work for another process: its number, and how often it was done."""
+    done = [start]
+
+    def work() -> tuple[int, int]:
+        done[0] += 1
+        if done[0] > 3:
+            raise ValueError("enough")
+        return os.getpid(), done[0]
+
+    return work
+
+
+def test_work_elsewhere_has_a_process_of_its_own_and_says_why_it_fails():
+    work = Elsewhere(counting, 1)
+    assert [work()[1], work()[1]] == [2, 3]
+    with pytest.raises(RuntimeError, match="enough"):
+        work()
+    other = Elsewhere(counting, 0)
+    assert other()[0] not in (os.getpid(), work._process.pid)
+    other.close()
+    assert other._process.exitcode == 0
+    with pytest.raises(RuntimeError, match="not enough values|missing|argument"):
+        Elsewhere(counting)
 
 
 @pytest.mark.slow
