@@ -31,8 +31,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     names = sorted(path.stem for path in images.iterdir())
     (images.parent / "train.txt").write_text("\n".join(names[:4]))
     (images.parent / "val.txt").write_text("\n".join(names[4:]))
-    small = ["model.batch_norms=true", "data.epoch_samples=8", "data.batch_size=4", "data.geometry.crop_size=[160,160]", "data.num_workers=0",
-             "model.pipeline.resize.long_side=320", "trainer.max_epochs=1", "trainer=cpu", "tuning.thresh=[0.3]",
+    small = ["data.epoch_samples=8", "data.batch_size=4", "data.geometry.crop_size=[160,160]", "data.num_workers=0",
+             "model.batch_norms=true", "model.pipeline.resize.long_side=320", "trainer.max_epochs=1", "trainer=cpu", "tuning.thresh=[0.3]",
              "tuning.unclip={exact:[0.6]}", "tuning.box_thresh=[0.3,0.5]", "tuning.min_size=[3]"]  # fmt: skip
     write_icdar(cwd / "street", 3, 1, 0.9)
     mix = ["mix=folder", f'data.mix_root="{cwd / "street"}"']
