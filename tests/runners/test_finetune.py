@@ -32,8 +32,9 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     (images.parent / "train.txt").write_text("\n".join(names[:4]))
     (images.parent / "val.txt").write_text("\n".join(names[4:]))
     small = ["data.epoch_samples=8", "data.batch_size=4", "data.geometry.crop_size=[160,160]", "data.num_workers=0",
-             "model.batch_norms=true", "model.pipeline.resize.long_side=320", "trainer.max_epochs=1", "trainer=cpu", "tuning.thresh=[0.3]",
-             "tuning.unclip={exact:[0.6]}", "tuning.box_thresh=[0.3,0.5]", "tuning.min_size=[3]"]  # fmt: skip
+             "model.batch_norms=true", "model.pipeline.resize.long_side=320", "trainer.max_epochs=1", "trainer=cpu",
+             "tuning.thresh=[0.3]", "tuning.unclip={exact:[0.6]}", "tuning.box_thresh=[0.3,0.5]",
+             "tuning.min_size=[3]"]  # fmt: skip
     write_icdar(cwd / "street", 3, 1, 0.9)
     mix = ["mix=folder", f'data.mix_root="{cwd / "street"}"']
     done = run("train", "experiment=finetune", f'data.root="{images.parent}"', *mix, *small, OFF, cwd=cwd)
