@@ -12,7 +12,7 @@ import numpy as np
 
 from ocr.data import fonts
 from ocr.data.photograph import carry, check_difficulty, photograph
-from ocr.data.polygons import normal_form
+from ocr.data.polygons import normal_form, normal_quads
 from ocr.data.receipt_layout import draw_receipt
 from ocr.errors import UserError
 from ocr.types import Picture, Truth
@@ -50,7 +50,9 @@ class SyntheticReceipts:
         rng = np.random.default_rng([self.seed, i])
         paper, cells = draw_receipt(rng)
         image, matrix = photograph(paper, rng, self.difficulty)
-        polygons = [normal_form(carry(cell.quad, matrix)) for cell in cells]
+        quads = carry(np.concatenate([cell.quad for cell in cells]), matrix).reshape(-1, 4, 2)
+        sound, normal = normal_quads(quads, image.shape[1], image.shape[0])
+        polygons = [normal[k] if sound[k] else normal_form(quads[k]) for k in range(len(cells))]
         return image, Truth(polygons, np.zeros(len(polygons), bool), [cell.text for cell in cells])
 
     def open(self, i: int) -> Picture:
