@@ -367,6 +367,7 @@ def export(config: DictConfig) -> list[Row]:
     from ocr.training.build import build_module
     from ocr.training.module import DetectionModule
 
+    config.model.compile = False  # what is exported is traced
     module = build_module(config).eval()
     data = load_data(config, "val")
     [source, *_] = data.sources["val"]

@@ -117,7 +117,8 @@ def test_work_elsewhere_has_a_process_of_its_own_and_says_why_it_fails():
 def test_a_part_gives_a_table_and_json(tmp_path: Path):
     done = run(
         "benchmark",
-        "bench=[sample,postprocess,growth]",
+        "bench=[sample,postprocess,export,growth]",
+        "model.compile=true",
         "growth_most=100",
         "repeats=2",
         "images=2",
@@ -131,6 +132,7 @@ def test_a_part_gives_a_table_and_json(tmp_path: Path):
     assert {"sample.whole", "sample.targets", "postprocess.quad", "sample.peak_memory"} <= set(rows)
     assert rows["sample.targets"]["goal"] == "<= 1.5" and isinstance(rows["sample.targets"]["met"], bool)
     assert rows["sample.whole"]["value"] > rows["sample.warp"]["value"] > 0 and rows["sample.whole"]["repeats"] == 2
+    assert rows["export.write"]["value"] > 0 and rows["export.image"]["value"] > 0, "of a model to be compiled as well"
     assert 0 < rows["growth.100.epoch_image"]["value"] < 100 and rows["growth.100.index"]["value"] > 0
     assert 200 < rows["growth.100.memory"]["value"] < 1500, "workers that import torch anew would take 2,000"
     assert result["cores"] >= 1 and result["device"] and "postprocess.quad" in done.stdout
