@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from ocr.data.datamodule import DetectionData, worker_count
-from ocr.data.dataset import NOTHING, EpochSampler, ShardSampler, draws_per_epoch
+from ocr.data.dataset import NOTHING, EpochSampler, ShardSampler, TrainSet, draws_per_epoch
 from ocr.data.index import SampleIndex, StringTable
 from ocr.data.report import Report
 from ocr.data.synthetic import SyntheticReceipts
@@ -16,7 +17,7 @@ from ocr.data.targets import TargetMaker
 from ocr.data.transforms import RandomGeometry, RandomLight
 from ocr.data.write_icdar import write_icdar
 from ocr.errors import UserError
-from ocr.types import Instance, Sample
+from ocr.types import Instance, Picture, Sample, Truth
 from tests.conftest import quad, write_image
 
 
@@ -52,6 +53,39 @@ def test_number_of_workers_changes_nothing(pipeline):
         batches.append(list(loader))
     for a, b in zip(*batches, strict=True):
         assert torch.equal(a["image"], b["image"]) and torch.equal(a["targets"], b["targets"])
+
+
+class Blocks:
+    """One image, black where its texts are; a source."""
+
+    weight = 1.0
+
+    def __init__(self) -> None:
+        corners = [(x, y) for y in range(20, 380, 48) for x in range(20, 280, 90)]
+        self.polygons = [np.array([[x, y], [x + 60, y], [x + 60, y + 24], [x, y + 24]], np.float32) for x, y in corners]
+
+    def __len__(self) -> int:
+        return 1
+
+    def open(self, i: int) -> Picture:
+        image = np.full((400, 300, 3), 255, np.uint8)
+        for (x0, y0), _, (x1, y1), _ in (p.astype(int) for p in self.polygons):
+            image[y0:y1, x0:x1] = 0
+        return Picture.of(image, Truth(self.polygons, np.zeros(len(self.polygons), bool), ["A"] * len(self.polygons)))
+
+
+def test_targets_lie_where_the_crop_shows_text(pipeline):
+    """All texts of the crop have their kernels, those cut by its edge as well, and nothing else has."""
+    light, geometry = RandomLight(0, 0, 0, 0, 0, 0), RandomGeometry((192, 192), (1.5, 2.5), (0.9, 1.1), 10, 1.0)
+    crops = TrainSet([Blocks()], pipeline, geometry, light, TargetMaker("area", 0.4, 3))
+    for seed in range(8):
+        crop = crops[(0, seed)]
+        dark = crop["image"].numpy().max(axis=2) < 128
+        kernels = crop["targets"][0].numpy().astype(bool)
+        assert (dark & kernels).sum() >= 0.98 * kernels.sum() > 0
+        count, areas = cv2.connectedComponents(dark.astype(np.uint8))
+        large = [k for k in range(1, count) if (areas == k).sum() > 0.6 * np.bincount(areas.ravel())[1:].max()]
+        assert all(kernels[areas == k].any() for k in large)
 
 
 def test_mix_is_seen_in_training_only(pipeline):
