@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Elsewhere:
-    """A piece of work that is prepared once in a new process and done there at each call.
+    """A piece of work that is prepared once in a new process and done there at each call; to be closed.
 
     Args:
         prepare: a function of a module, called in the new process; gives the work, a function without arguments.
@@ -23,19 +23,20 @@ class Elsewhere:
     def __init__(self, prepare: Callable[..., Callable[[], Any]], *args: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, prepare, args), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, prepare, args))
         self._process.start()
         theirs.close()
-        self._receive()
+        self._exchange()
 
     def __call__(self) -> Any:
-        self._pipe.send("work")
-        return self._receive()
+        return self._exchange("work")
 
-    def _receive(self) -> Any:
+    def _exchange(self, request: str = "") -> Any:
         try:
+            if request:
+                self._pipe.send(request)
             failed, result = self._pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             self._process.join()
             raise RuntimeError(f"the process ended with exit code {self._process.exitcode}") from None
         if failed:
@@ -43,6 +44,7 @@ class Elsewhere:
         return result
 
     def close(self) -> None:
+        """End the process, which waits for work."""
         self._pipe.close()
         self._process.join()
 
@@ -57,5 +59,5 @@ def _serve(pipe: Connection, prepare: Callable[..., Callable[[], Any]], args: tu
             except EOFError:
                 return
             pipe.send((False, work()))
-    except Exception:
+    except Exception:  # whatever it is, the caller raises it, with this traceback
         pipe.send((True, traceback.format_exc()))

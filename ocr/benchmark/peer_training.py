@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -42,17 +43,27 @@ def peer_training(config: DictConfig) -> list[Row]:
     Raises:
         UserError: docTR is not installed, or its repository not checked out below ``peers_root``.
     """
-    script = Path(config.peers_root or "", "doctr", "references", "detection", "train.py").expanduser().resolve()
-    if not config.peers_root or not script.is_file():
+    place = Path("doctr", "references", "detection", "train.py")
+    if not config.peers_root:
+        raise UserError(f"it needs peers_root=<folder>, with docTR's repository in it ({place})")
+    script = Path(config.peers_root, place).expanduser().resolve()
+    if not script.is_file():
         raise UserError(f"no docTR repository at peers_root={config.peers_root}: {script} is not there")
+    if importlib.util.find_spec("doctr") is None:
+        raise UserError("it needs docTR itself: pip install python-doctr, in this environment")
     batch, steps = int(config.data.batch_size), int(config.steps)
     backbone = str(config.model.backbone.name)
     rows: dict[str, list[float]] = {"doctr": [], "ours": []}
     with tempfile.TemporaryDirectory() as folder:
         sets = {count: _as_doctr(config, Path(folder, str(count)), count * batch) for count in (2, 2 + steps)}
         for _ in range(PAIRS):
-            for who, run in (("doctr", _doctr), ("ours", _ours)):
-                seconds = {count: run(config, script, root, count * batch) for count, root in sets.items()}
+            for who in rows:
+                seconds = {}
+                for count, root in sets.items():
+                    if who == "doctr":
+                        seconds[count] = _timed(_doctr(config, script, root), script.parent)
+                    else:
+                        seconds[count] = _timed(_ours(config, root, count * batch), root)
                 rows[who].append((seconds[2 + steps] - seconds[2]) / steps)
                 log.info("peer_training: %s %.3f s a step", who, rows[who][-1])
     on = f"{backbone}, batches of {batch} x {_side(config)}, {steps} steps, {cores()} cores"
@@ -67,7 +78,7 @@ def peer_training(config: DictConfig) -> list[Row]:
 def _side(config: DictConfig) -> int:
     width, height = config.data.geometry.crop_size
     if width != height:
-        raise UserError("bench=peer_training: docTR's script trains on squares, data.geometry.crop_size is none")
+        raise UserError("docTR's script trains on squares, data.geometry.crop_size is none")
     return int(width)
 
 
@@ -90,26 +101,24 @@ def _as_doctr(config: DictConfig, root: Path, images: int) -> Path:
     return root
 
 
-def _doctr(config: DictConfig, script: Path, root: Path, images: int) -> float:
+def _doctr(config: DictConfig, script: Path, root: Path) -> list[str]:
     name = str(config.model.backbone.name)
-    command = [sys.executable, "-c", SCRIPT, str(script), f"db_{name}", "--train_path", str(root / "train"),
+    return [sys.executable, "-c", SCRIPT, str(script), f"db_{name}", "--train_path", str(root / "train"),
                "--val_path", str(root / "val"), "--epochs", "1", "-b", str(int(config.data.batch_size)),
                "--input_size", str(_side(config)), "-j", str(cores()), "--output_dir", str(root),
                "--optim", "adamw"]  # fmt: skip
-    return _timed(command, script.parent)
 
 
-def _ours(config: DictConfig, script: Path, root: Path, images: int) -> float:
+def _ours(config: DictConfig, root: Path, images: int) -> list[str]:
     train = Path(__file__).resolve().parents[2] / "runners" / "train.py"
     source = "{format:doctr,images:%s/images,annotations:%s/labels.json}"
     parts = {part: source % (part, part) for part in ("train", "val")}
-    command = [sys.executable, str(train), "data=folder", f"data.root={root}", f"data.train=[{parts['train']}]",
+    return [sys.executable, str(train), "data=folder", f"data.root={root}", f"data.train=[{parts['train']}]",
                f"data.val=[{parts['val']}]", f"data.test=[{parts['val']}]", "model=dbnet_resnet18",
                f"model.backbone.name={config.model.backbone.name}", "model.backbone.pretrained=false",
                f"data.batch_size={config.data.batch_size}", f"data.epoch_samples={images}",
                f"data.geometry.crop_size=[{_side(config)},{_side(config)}]", "trainer.max_epochs=1", "test=false",
                "logger.wandb.enabled=false", f"paths.output={root}"]  # fmt: skip
-    return _timed(command, root)
 
 
 def _timed(command: list[str], folder: Path) -> float:

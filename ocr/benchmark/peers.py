@@ -9,6 +9,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -264,18 +265,20 @@ def _inference(config: DictConfig) -> list[Row]:
     Each in a process of its own: ours keeps freed memory, as all its jobs do, which would speed up the other as well.
     """
     plain = OmegaConf.to_container(config, resolve=True)
-    try:
-        works = {"ours": Elsewhere(read_with_ours, plain), "rapidocr": Elsewhere(read_with_rapidocr, plain)}
-    except RuntimeError as error:
-        log.warning("peers: inference by rapidocr is not there: %s", str(error).strip().splitlines()[-1])
-        return []
-    (images, mine), (_, other) = (work() for work in works.values())
-    if abs(mine - other) > 0.1 * max(mine, other):
-        log.warning("peers: inference by rapidocr does not count: %d boxes, ours %d", other, mine)
-        return []
-    timings = {k: t.each(images) for k, t in in_turns(works, 5).items()}
-    for work in works.values():
-        work.close()
+    with ExitStack() as stack:
+        try:
+            works = {
+                who: stack.enter_context(closing(Elsewhere(prepare, plain)))
+                for who, prepare in (("ours", read_with_ours), ("rapidocr", read_with_rapidocr))
+            }
+        except RuntimeError as error:
+            log.warning("peers: inference by rapidocr is not there: %s", str(error).strip().splitlines()[-1])
+            return []
+        (images, mine), (_, other) = (work() for work in works.values())
+        if abs(mine - other) > 0.1 * max(mine, other):
+            log.warning("peers: inference by rapidocr does not count: %d boxes, ours %d", other, mine)
+            return []
+        timings = {k: t.each(images) for k, t in in_turns(works, 5).items()}
     ratio = timings["ours"].median / timings["rapidocr"].median
     on = f"{images} images of {config.data.name}, {cores()} threads"
     return [

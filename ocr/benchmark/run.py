@@ -8,15 +8,14 @@ import platform
 import resource
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ocr.benchmark.elsewhere import Elsewhere
 from ocr.benchmark.rows import Goal, Row, print_rows, write_rows
 from ocr.errors import UserError, user_error
 from ocr.utils.machine import cores
@@ -82,36 +81,36 @@ def in_own_process(name: str, config: Any) -> tuple[list[Row], float]:
         UserError: of the part.
         RuntimeError: another error in it, with its traceback.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(name, config, theirs))
-    process.start()
-    theirs.close()
+    part = Elsewhere(prepare_part, name, config)
     try:
-        kind, *content = ours.recv()
-    except EOFError:
-        process.join()
-        raise RuntimeError(f"bench={name} ended with exit code {process.exitcode} and no result") from None
-    process.join()
-    if kind == "user error":
-        raise UserError(f"bench={name}: {content[0]}")
-    if kind == "error":
-        raise RuntimeError(f"bench={name} failed:\n{content[0]}")
-    return content[0], content[1]
+        complaint, rows, peak = part()
+    except RuntimeError as error:
+        raise RuntimeError(f"bench={name} failed: {error}") from None
+    finally:
+        part.close()
+    if complaint:
+        raise UserError(f"bench={name}: {complaint}")
+    return rows, peak
 
 
-def _work(name: str, config: Any, connection: Connection) -> None:
+def prepare_part(name: str, config: Any) -> Callable[[], tuple[str, list[Row], float]]:
+    """A part as work for :class:`Elsewhere`: what the user did wrong, rows, and the peak of resident memory in MB."""
     logging.basicConfig(level=logging.WARNING)
     # a spawned process would spawn its loader workers, too, which a training does not
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     keep_freed_memory()  # as every job does
-    try:
-        rows = known_parts()[name](OmegaConf.create(config))
+
+    def work() -> tuple[str, list[Row], float]:
+        try:
+            rows = known_parts()[name](OmegaConf.create(config))
+        except Exception as error:
+            if (found := user_error(error)) is None:
+                raise
+            return str(found), [], 0.0
         unit = 1024**2 if sys.platform == "darwin" else 1024
-        connection.send(("rows", rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit))
-    except Exception as error:
-        found = user_error(error)
-        connection.send(("user error", str(found)) if found else ("error", traceback.format_exc()))
+        return "", rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+    return work
 
 
 def _listed(value: str | Sequence[str]) -> list[str]:

@@ -55,10 +55,6 @@ class Rectangles(NamedTuple):
         """float64 (M, 4, 2), around the rectangle."""
         return self.centres[:, None] + UNIT_SQUARE @ (self.axes * self.halves[..., None])
 
-    def where(self, keep: np.ndarray) -> Rectangles:
-        """Those of a bool (M,)."""
-        return Rectangles(*(values[keep] for values in self))
-
 
 def _least(polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centre, axes and half sides of the least rectangle around a polygon."""
