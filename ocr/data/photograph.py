@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ocr.data.drawn import Drawing, DrawnOnce
 from ocr.data.transforms import add_noise
 from ocr.errors import UserError
 from ocr.types import Picture, Truth
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 LARGEST = 2000  # pixels that the longer side of a page is shrunk to before it is photographed
 
 
-def photograph(paper: np.ndarray, rng: np.random.Generator, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
+def photograph(
+    paper: np.ndarray, rng: np.random.Generator, difficulty: float
+) -> tuple[np.ndarray, tuple[int, int], np.ndarray]:
     """A picture of a page.
 
     Args:
@@ -29,7 +32,8 @@ def photograph(paper: np.ndarray, rng: np.random.Generator, difficulty: float) -
         difficulty: 0 for a clean scan to 1 for a crumpled sheet under a phone; scales every disturbance.
 
     Returns:
-        uint8 (H, W, 3) RGB, and the homography (3, 3) float64 from the page to it, continuous coordinates.
+        The picture as a JPEG, uint8 (B,), RGB stored without conversion; its (width, height); and the homography (3, 3)
+        float64 from the page to it, continuous coordinates.
     """
     h, w = paper.shape[:2]
     shade = 1 + 0.12 * difficulty * _smooth_noise((h, w), int(rng.integers(2, 6)), rng)
@@ -67,8 +71,7 @@ def photograph(paper: np.ndarray, rng: np.random.Generator, difficulty: float) -
     sigma = rng.uniform(0, 0.9) * difficulty + 0.2
     image = cv2.GaussianBlur(image, (0, 0), sigma)
     quality = int(rng.integers(95 - round(55 * difficulty), 97))
-    image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
-    return image, matrix
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], (width, height), matrix
 
 
 def carry(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -103,6 +106,7 @@ class Photographed:
     def __post_init__(self) -> None:
         check_difficulty(self.difficulty)
         self._ends = np.cumsum([len(source) for source in self.of])
+        self._drawn = DrawnOnce()
 
     def _place(self, i: int) -> tuple[Source, int]:
         k = int(np.searchsorted(self._ends, i, side="right"))
@@ -117,18 +121,23 @@ class Photographed:
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         """Image uint8 (H, W, 3) RGB and labels of sample i."""
+        picture = self.open(i)
+        return picture.pixels(1), picture.truth
+
+    def open(self, i: int) -> Picture:
+        """The same with pixels only as fine as they are needed."""
+        return self._drawn(i, self._draw).picture()
+
+    def _draw(self, i: int) -> Drawing:
         source, k = self._place(i)
         paper, truth = source.load(k)
         scale = min(1.0, LARGEST / max(paper.shape[:2]))
         size = [max(1, round(side * scale)) for side in paper.shape[1::-1]]
         sheet = cv2.resize(paper, size, interpolation=cv2.INTER_AREA) if scale < 1 else paper
-        image, matrix = photograph(sheet, np.random.default_rng([self.seed, i]), self.difficulty)
+        jpeg, frame, matrix = photograph(sheet, np.random.default_rng([self.seed, i]), self.difficulty)
         matrix = matrix @ np.diag([size[0] / paper.shape[1], size[1] / paper.shape[0], 1.0])
-        return image, Truth([carry(polygon, matrix) for polygon in truth.polygons], truth.ignore, truth.texts)
-
-    def open(self, i: int) -> Picture:
-        """The same; the pixels are there already."""
-        return Picture.of(*self.load(i))
+        polygons = [carry(polygon, matrix) for polygon in truth.polygons]
+        return Drawing(jpeg, *frame, Truth(polygons, truth.ignore, truth.texts))
 
     def sizes(self) -> None:
         """Unknown before they are photographed."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ocr.data import fonts
+from ocr.data.drawn import Drawing, DrawnOnce
 from ocr.data.photograph import carry, check_difficulty, photograph
 from ocr.data.polygons import normal_form, normal_quads
 from ocr.data.receipt_layout import draw_receipt
@@ -38,6 +39,7 @@ class SyntheticReceipts:
         if self.count < 1:
             raise UserError(f"a synthetic source needs a count of at least 1, got {self.count}")
         check_difficulty(self.difficulty)
+        self._drawn = DrawnOnce()
 
     def __len__(self) -> int:
         return self.count
@@ -47,17 +49,21 @@ class SyntheticReceipts:
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         """Image uint8 (H, W, 3) RGB and its truth, one polygon a text cell."""
-        rng = np.random.default_rng([self.seed, i])
-        paper, cells = draw_receipt(rng)
-        image, matrix = photograph(paper, rng, self.difficulty)
-        quads = carry(np.concatenate([cell.quad for cell in cells]), matrix).reshape(-1, 4, 2)
-        sound, normal = normal_quads(quads, image.shape[1], image.shape[0])
-        polygons = [normal[k] if sound[k] else normal_form(quads[k]) for k in range(len(cells))]
-        return image, Truth(polygons, np.zeros(len(polygons), bool), [cell.text for cell in cells])
+        picture = self.open(i)
+        return picture.pixels(1), picture.truth
 
     def open(self, i: int) -> Picture:
-        """The same; the pixels are there already."""
-        return Picture.of(*self.load(i))
+        """The same with pixels only as fine as they are needed."""
+        return self._drawn(i, self._draw).picture()
+
+    def _draw(self, i: int) -> Drawing:
+        rng = np.random.default_rng([self.seed, i])
+        paper, cells = draw_receipt(rng)
+        jpeg, frame, matrix = photograph(paper, rng, self.difficulty)
+        quads = carry(np.concatenate([cell.quad for cell in cells]), matrix).reshape(-1, 4, 2)
+        sound, normal = normal_quads(quads, *frame)
+        polygons = [normal[k] if sound[k] else normal_form(quads[k]) for k in range(len(cells))]
+        return Drawing(jpeg, *frame, Truth(polygons, np.zeros(len(polygons), bool), [cell.text for cell in cells]))
 
     def sizes(self) -> None:
         """Unknown before they are drawn."""

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import errno
+import logging
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from ocr.data import drawn, synthetic
+from ocr.data.synthetic import SyntheticReceipts
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def drawings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one whenever a receipt is drawn in this process."""
+    made: list[int] = []
+    draw = synthetic.draw_receipt
+
+    def counted(rng: np.random.Generator):
+        made.append(os.getpid())
+        return draw(rng)
+
+    monkeypatch.setattr(synthetic, "draw_receipt", counted)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(drawn.tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def assert_same(first: tuple, second: tuple) -> None:
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(np.concatenate(first[1].polygons), np.concatenate(second[1].polygons))
+    assert [len(p) for p in first[1].polygons] == [len(p) for p in second[1].polygons]
+    assert first[1].texts == second[1].texts and first[1].ignore.tolist() == second[1].ignore.tolist()
+
+
+def test_a_receipt_is_drawn_once_and_stays_the_same(drawings: list[int]):
+    source = SyntheticReceipts(4, 7)
+    first = source.load(2)
+    assert_same(first, source.load(2))
+    assert len(drawings) == 1
+    assert_same(first, SyntheticReceipts(4, 7).load(2))
+    assert len(drawings) == 2, "another source is another set"
+
+
+class Texts(Dataset):
+    """How many texts each receipt of a source has."""
+
+    def __init__(self, source: SyntheticReceipts) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, i: int) -> int:
+        return len(self.source.open(i).truth.texts)
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_what_workers_drew_other_processes_read(method: str, drawings: list[int]):
+    source = SyntheticReceipts(6, 7)
+    loader = DataLoader(Texts(source), batch_size=None, num_workers=2, multiprocessing_context=method)
+    by_workers = [int(count) for count in loader]
+    assert by_workers == [len(source.load(i)[1].texts) for i in range(6)]
+    assert drawings == [], "this process had nothing left to draw"
+
+
+def test_the_folder_goes_with_its_source_and_not_with_a_worker(place: Path):
+    source = SyntheticReceipts(2, 7)
+    source.load(0)
+    [folder] = place.iterdir()
+    worker = multiprocessing.get_context("fork").Process(target=_forget, args=(source,))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0 and [path.name for path in folder.iterdir()] == ["0"]
+    del source
+    assert not folder.exists()
+
+
+def _forget(source: SyntheticReceipts) -> None:
+    source._drawn = None  # type: ignore[assignment]
+
+
+def test_a_run_that_ends_leaves_nothing(place: Path):
+    code = "from ocr.data.synthetic import SyntheticReceipts as S; s = S(2, 7); s.load(0); print(s._drawn._folder)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).parent == place and list(place.iterdir()) == []
+
+
+def test_a_full_disk_is_said_once_and_the_set_goes_on(
+    drawings: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    source, other = SyntheticReceipts(3, 7), SyntheticReceipts(3, 7)
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with caplog.at_level(logging.WARNING):
+        assert_same(source.load(1), other.load(1))
+        assert_same(source.load(1), other.load(1))
+    assert len(drawings) == 4
+    assert [r.getMessage() for r in caplog.records] == [
+        "drawn pictures cannot be kept ([Errno 28] No space left on device): each is drawn anew every epoch; "
+        "TMPDIR names the place"
+    ] * 2, "once for each source"
+
+
+def test_no_place_for_temporary_files(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr(drawn.tempfile, "tempdir", "/nowhere/at/all")
+    source = SyntheticReceipts(3, 7)
+    assert "cannot be kept" in caplog.text and source.load(0)[0].shape[2] == 3
+
+
+@pytest.mark.parametrize("name, value", [("MOST", 100_000), ("LEAVE_FREE", 2**60)])
+def test_no_more_is_kept_than_there_is_room_for(
+    name: str, value: int, place: Path, drawings: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(drawn, name, value)
+    source = SyntheticReceipts(12, 7)
+    for i in range(12):
+        source.load(i)
+    sizes = [path.stat().st_size for path in place.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 100_000 and bool(sizes) == (name == "MOST")
+    assert_same(source.load(11), SyntheticReceipts(12, 7).load(11))
+
+
+def test_a_crop_that_needs_few_pixels_decodes_few():
+    picture = SyntheticReceipts(1, 7).open(0)
+    whole, half = picture.pixels(1), picture.pixels(2)
+    assert whole.shape[:2] == (picture.height, picture.width)
+    assert half.shape[:2] == (-(-picture.height // 2), -(-picture.width // 2))
+    mean = cv2.resize(whole, half.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(mean.astype(int) - half).mean() < 3, "the same picture, channels in the same order"
+    assert np.abs(mean[..., ::-1].astype(int) - half).mean() > 3
