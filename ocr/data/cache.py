@@ -14,16 +14,14 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
-
-from ocr.data.index import SampleIndex, StringTable
+from ocr.data.index import SampleIndex
 from ocr.data.report import Report
 
 log = logging.getLogger(__name__)
 VERSION = 1  # of the readers and checks: raise it when they come to other results
 WORTHWHILE = 2000  # samples; smaller sets are read anew each time
+REPORT = "report.json"
 
 
 def cache_folder() -> Path:
@@ -61,52 +59,33 @@ def cached(key: str, report: Report, build: Callable[[Report], SampleIndex]) -> 
         report: gets the problems that were found when the index was built.
         build: makes the index; not called when it is stored and ``report.strict`` is off.
     """
-    path = cache_folder() / f"{key}.npz"
-    if path.is_file() and not report.strict:
+    folder = cache_folder() / key
+    if folder.is_dir() and not report.strict:
         try:
-            with np.load(path) as stored:
-                index = _unpack(stored)
-                report.merge(json.loads(stored["report"].tobytes()))
+            index = SampleIndex.open(folder)
+            report.merge(json.loads((folder / REPORT).read_text(encoding="utf-8")))
             return index
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            log.warning("the stored index %s cannot be read (%s): reading the labels again", path, error)
+        except (OSError, ValueError, EOFError) as error:
+            log.warning("the stored index %s cannot be read (%s): reading the labels again", folder, error)
     fresh = Report(report.strict)
     index = build(fresh)
     report.merge(fresh.to_dict())
-    if len(index) >= WORTHWHILE:
-        _store(path, index, fresh)
-    return index
+    return _stored(folder, index, fresh) if len(index) >= WORTHWHILE else index
 
 
-def _store(path: Path, index: SampleIndex, report: Report) -> None:
+def _stored(folder: Path, index: SampleIndex, report: Report) -> SampleIndex:
+    """The index, mapped from where it was written; as it is where nothing can be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            np.savez(
-                file,
-                path_data=index.paths.data,
-                path_offsets=index.paths.offsets,
-                sizes=index.sizes,
-                instance_offsets=index.instance_offsets,
-                points=index.points,
-                point_offsets=index.point_offsets,
-                ignore=index.ignore,
-                text_data=index.texts.data,
-                text_offsets=index.texts.offsets,
-                report=np.frombuffer(json.dumps(report.to_dict()).encode(), np.uint8),
-            )
-        os.replace(file.name, path)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+            part, old = Path(place, "new"), Path(place, "old")
+            part.mkdir()
+            index.save(part)
+            (part / REPORT).write_text(json.dumps(report.to_dict()), encoding="utf-8")
+            if folder.exists():
+                folder.rename(old)  # a damaged one; who has it mapped keeps it
+            part.rename(folder)
+        return SampleIndex.open(folder)
     except OSError as error:
-        log.warning("the index cannot be stored in %s (%s): the next start reads the labels again", path.parent, error)
-
-
-def _unpack(stored: Any) -> SampleIndex:
-    return SampleIndex(
-        StringTable(stored["path_data"], stored["path_offsets"]),
-        stored["sizes"],
-        stored["instance_offsets"],
-        stored["points"],
-        stored["point_offsets"],
-        stored["ignore"],
-        StringTable(stored["text_data"], stored["text_offsets"]),
-    )
+        log.warning("the index cannot be stored in %s (%s): the next start reads the labels again", folder, error)
+        return index

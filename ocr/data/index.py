@@ -1,15 +1,17 @@
 """All samples of a source in flat arrays.
 
 Workers share the arrays' memory with the main process: nothing in them is a Python object whose reference count
-would copy pages, so a worker does not grow with the size of the set.
+would copy pages, so a worker does not grow with the size of the set. An index on disk is mapped, so that all processes
+of a machine, the ranks of a training too, have it in memory once.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,9 @@ from ocr.data.check import check_image, check_instances
 from ocr.data.polygons import flatten, unflatten
 from ocr.data.report import Report
 from ocr.types import Sample, Truth
+
+ARRAYS = ("path_data", "path_offsets", "text_data", "text_offsets", "sizes", "instance_offsets", "points",
+          "point_offsets", "ignore")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class SampleIndex:
         points, point_offsets: the flat polygons of all I instances, see :mod:`ocr.data.polygons`.
         ignore: bool (I,).
         texts: I transcriptions.
+        folder: where it is mapped from, see :meth:`open`; None for one in memory.
     """
 
     paths: StringTable
@@ -60,6 +66,31 @@ class SampleIndex:
     point_offsets: np.ndarray
     ignore: np.ndarray
     texts: StringTable
+    folder: Path | None = None
+
+    @classmethod
+    def open(cls, folder: Path) -> SampleIndex:
+        """Map what :meth:`save` wrote.
+
+        Raises:
+            OSError, ValueError, EOFError: the folder is not whole.
+        """
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in ARRAYS]
+        path_data, path_offsets, text_data, text_offsets, *others = arrays
+        return cls(StringTable(path_data, path_offsets), *others, StringTable(text_data, text_offsets), folder)
+
+    def save(self, folder: Path) -> None:
+        """Write all arrays into an existing folder."""
+        tables = (self.paths.data, self.paths.offsets, self.texts.data, self.texts.offsets)
+        others = (self.sizes, self.instance_offsets, self.points, self.point_offsets, self.ignore)
+        for name, array in zip(ARRAYS, (*tables, *others)):
+            np.save(folder / f"{name}.npy", array)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that is not forked maps the folder, too, instead of being sent a copy."""
+        if self.folder:
+            return SampleIndex.open, (self.folder,)
+        return SampleIndex, tuple(getattr(self, field.name) for field in fields(self))
 
     @classmethod
     def build(cls, samples: Iterable[Sample], report: Report) -> SampleIndex:

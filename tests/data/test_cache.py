@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ocr.data import cache
+from ocr.data import cache, sources
+from ocr.data.index import SampleIndex
 from ocr.data.report import Report
 from ocr.data.sources import build_source
 from ocr.errors import UserError
@@ -68,19 +70,49 @@ def test_strict_never_trusts_the_cache(labelled: Path):
         load(labelled, strict=True)
 
 
-def test_a_damaged_cache_is_a_warning(labelled: Path, caplog):
+@pytest.mark.parametrize("damage", ["cut short", "not an array", "missing", "no report"])
+def test_a_damaged_cache_is_a_warning(damage: str, labelled: Path, caplog: pytest.LogCaptureFixture):
     load(labelled)
-    [stored] = (labelled / "cache").rglob("*.npz")
-    stored.write_bytes(stored.read_bytes()[:100])
-    source, _ = load(labelled)
-    assert len(source) == 3 and "cannot be read" in caplog.text
+    [points] = (labelled / "cache").rglob("points.npy")
+    if damage == "cut short":
+        os.truncate(points, 130)
+    elif damage == "not an array":
+        points.write_bytes(b"PK")
+    else:
+        (points if damage == "missing" else points.with_name("report.json")).unlink()
+    source, report = load(labelled)
+    assert len(source) == 3 and "cannot be read" in caplog.text and report.counts == {"unparsable_line": 1}
     np.testing.assert_array_equal(source.index.truth(0).polygons[0], quad(5, 5))
+    caplog.clear()
+    assert len(load(labelled)[0]) == 3 and not caplog.text, "the damaged one was replaced"
+    assert [path.name for path in points.parent.parent.iterdir()] == [points.parent.name], "nothing is left lying about"
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    (labelled / "cache").write_text("a file, not a folder")
+    source, _ = load(labelled)
+    assert len(source) == 3 and source.index.folder is None and "cannot be stored" in caplog.text
+
+
+def test_another_process_maps_the_same_files(labelled: Path):
+    source, _ = load(labelled)
+    data = pickle.dumps(source)
+    assert len(data) < 1000, "no labels in it"
+    other = pickle.loads(data)
+    assert other.fingerprint() == source.fingerprint() and other.name(2) == source.name(2)
+    assert not other.index.points.flags.writeable
+    in_memory = pickle.loads(pickle.dumps(build(labelled)))
+    assert in_memory.fingerprint() == source.fingerprint() and in_memory.folder is None
+
+
+def build(folder: Path) -> SampleIndex:
+    return sources.build_index("icdar", folder / "images", folder / "labels", None, (0.0, 1.0), Report())
 
 
 @pytest.mark.parametrize("ids", [None, ["0.jpg", "1.jpg", "lonely.jpg"]])
 def test_several_processes_read_what_one_reads(ids, labelled: Path, monkeypatch: pytest.MonkeyPatch):
-    from ocr.data import sources
-
     (labelled / "labels/gt_orphan.txt").write_text("1,1,9,1,9,9,1,9,x")
     write_image(labelled / "images/lonely.jpg")
     results = []
