@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ocr.data.dataset import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval, draws_per_epoch
+from ocr.data.handover import Handover, HandoverLoader
 from ocr.data.layout import fill_in
 from ocr.data.report import Report
 from ocr.data.sources import Source, build_sources, source_root
@@ -23,6 +24,7 @@ from ocr.pipeline import Pipeline
 from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
+AHEAD = 2  # batches that a worker prepares before they are asked for
 PATHS = ("images", "annotations", "ids")
 WORDS = {"name", "format", "images", "annotations", "ids", "val_from", "mix_root", "difficulty"}
 
@@ -143,15 +145,15 @@ class DetectionData(L.LightningDataModule):
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, dataset: torch.utils.data.Dataset, **kwargs: Any) -> DataLoader:
-        return DataLoader(
-            dataset,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_one_thread,
-            **kwargs,
-        )
+    def _settings(self) -> dict[str, Any]:
+        """Arguments of every loader."""
+        return {
+            "num_workers": self.num_workers,
+            "prefetch_factor": AHEAD if self.num_workers else None,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": _one_thread,
+        }
 
     def train_set(self) -> TrainSet:
         """Random crops of the training split, and of what is mixed in."""
@@ -162,15 +164,21 @@ class DetectionData(L.LightningDataModule):
         own, mix = self.sources["train"], self.sources.get("mix", [])
         draws = draws_per_epoch(own, mix, self.mix_share, self.epoch_samples)
         sampler = EpochSampler([len(s) for s in (*own, *mix)], draws, self.seed, *self._ranks())
-        return self._loader(
-            self.train_set(), sampler=sampler, batch_size=self.batch_size, drop_last=len(sampler) >= self.batch_size
-        )
+        dataset, settings = self.train_set(), self._settings() | {"sampler": sampler, "batch_size": self.batch_size}
+        settings["drop_last"] = len(sampler) >= self.batch_size
+        if not self.num_workers or torch.cuda.is_available():  # a GPU's batches go through pinned memory instead
+            return DataLoader(dataset, **settings)
+        width, height = self.geometry.crop_size
+        shapes = {"image": (self.batch_size, height, width, 3), "targets": (self.batch_size, 4, height, width)}
+        return HandoverLoader(dataset, handover=Handover(shapes, self.num_workers, AHEAD), **settings)
 
     def _eval_loader(self, split: str) -> DataLoader:
         dataset = EvalSet(self.sources[split], self.pipeline, self.strict)
         order = dataset.by_size() if self.eval_batch_size > 1 else None
         sampler = ShardSampler(len(dataset), *self._ranks(), order)
-        return self._loader(dataset, sampler=sampler, batch_size=self.eval_batch_size, collate_fn=collate_eval)
+        return DataLoader(
+            dataset, sampler=sampler, batch_size=self.eval_batch_size, collate_fn=collate_eval, **self._settings()
+        )
 
     def val_dataloader(self) -> DataLoader:
         return self._eval_loader("val")

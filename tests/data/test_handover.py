@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ocr.data.handover import Filled, Handover, HandoverLoader
+
+SHAPES = {"image": (4, 5, 6, 3), "targets": (4, 4, 5, 6)}
+
+
+class Numbered(Dataset):
+    """Item k is full of k, modulo 251."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, k: int) -> dict[str, Any]:
+        shades = torch.full((4, 5, 6), k % 251, dtype=torch.uint8)
+        return {"index": k, "image": shades[:3].movedim(0, 2), "targets": shades}
+
+
+def loader(length: int, workers: int = 2, method: str | None = None) -> HandoverLoader:
+    return HandoverLoader(
+        Numbered(length),
+        handover=Handover(SHAPES, workers, ahead=2),
+        batch_size=4,
+        num_workers=workers,
+        prefetch_factor=2,
+        persistent_workers=True,
+        multiprocessing_context=method,
+    )
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_batches_are_those_of_the_loaders_own_way(method: str):
+    for ours, plain in zip(loader(10, 2, method), DataLoader(Numbered(10), batch_size=4), strict=True):
+        assert ours.keys() == plain.keys()
+        for key, values in plain.items():
+            assert ours[key].dtype == values.dtype and torch.equal(ours[key], values), key
+
+
+def test_a_batch_that_is_kept_stays_as_it_was():
+    every = list(loader(400))
+    assert [int(batch["index"][0]) for batch in every] == list(range(0, 400, 4))
+    for batch in every:
+        assert torch.equal(batch["image"][:, 0, 0, 0], (batch["index"] % 251).to(torch.uint8))
+        assert torch.equal(batch["targets"][:, 3, 3, 5], (batch["index"] % 251).to(torch.uint8))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_epoch_that_is_left_early_does_not_disturb_the_next(workers: int):
+    batches = loader(400, workers)
+    for taken in (1, 7, 2):
+        first = list(itertools.islice(batches, taken))
+        assert len(first) == taken
+    last = list(batches)
+    assert torch.cat([batch["index"] for batch in last]).tolist() == list(range(400))
+    assert torch.cat([batch["image"][:, 0, 0, 0] for batch in last]).tolist() == [k % 251 for k in range(400)]
+
+
+def test_a_slot_that_was_overwritten_is_an_error():
+    handover = Handover(SHAPES, workers=1, ahead=1)
+    with pytest.raises(RuntimeError, match="prefetch_factor"):
+        handover.take(Filled(0, 0, turn=1, count=4, rest={}))
