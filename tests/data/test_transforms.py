@@ -59,9 +59,21 @@ def test_light_changes_pixels_but_not_their_place():
     assert len(np.unique(inside, axis=0)) == len(np.unique(outside, axis=0)) == 1
 
 
-def test_noise_has_the_asked_spread():
-    noisy = add_noise(np.full((300, 500, 3), 128, np.uint8), 6.0, np.random.default_rng(0))
-    assert noisy.std() == pytest.approx(6.0, rel=0.1)
+@pytest.mark.parametrize("shape", [(300, 500, 3), (300, 500)])
+@pytest.mark.parametrize("sigma", [0.0, 2.0, 6.0])
+def test_noise_is_normal_and_has_the_asked_spread(sigma: float, shape: tuple[int, ...]):
+    noise = add_noise(np.full(shape, 128, np.uint8), sigma, np.random.default_rng(0)).astype(float) - 128
+    assert noise.std() == pytest.approx(np.sqrt(sigma**2 + 1 / 12) if sigma else 0, rel=0.03), (
+        "and rounded to whole levels"
+    )
+    assert abs(noise.mean()) < 0.05
+    if sigma == 6:
+        assert (np.abs(noise) > 2 * sigma).mean() == pytest.approx(0.0455, abs=0.02)
+
+
+def test_noise_differs_from_channel_to_channel():
+    noisy = add_noise(np.full((192, 192, 3), 128, np.uint8), 6.0, np.random.default_rng(0)).reshape(-1, 3)
+    assert np.abs(np.corrcoef(noisy.T) - np.eye(3)).max() < 0.03
 
 
 @pytest.mark.parametrize("width, height", [(463, 1013), (1200, 900), (50, 2000), (31, 17), (640, 640)])
