@@ -271,6 +271,7 @@ def training(config: DictConfig) -> list[Row]:
     name = config.trainer.accelerator
     on = f"{config.model.architecture}, {config.data.name}, {steps} steps of {config.data.batch_size} a round, {name}"
     return [
+        Row.once("training.first_epoch", 1e3 * seconds["loader"][0], "ms", "a step, with the start of workers"),
         Row.time("training.step", Timing.of([loaded for _, loaded in pairs]), "ms", on),
         Row.time("training.step_in_memory", Timing.of([memory for memory, _ in pairs]), "ms", on),
         Row.time("training.share_of_in_memory", median_ratio(pairs), "x", f"throughput, {cores()} cores"),

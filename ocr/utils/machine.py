@@ -12,6 +12,16 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def let_go_of_cores() -> None:
+    """Have threads of torch that wait for each other give their core to others sooner; before torch is imported.
+
+    GNU OpenMP's threads turn in a loop for some milliseconds until the last one is done. While a loader worker has the
+    core of that last one, they hold the cores that it could move to. A setting of the user's own stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
 def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 itself (AVX512_BF16 or AMX); False where torch cannot say."""
     import torch
