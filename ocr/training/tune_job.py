@@ -74,9 +74,10 @@ def choose_pipeline(module: DetectionModule, data: DetectionData, grid: Grid, fo
         wandb.run.log({"tune/surface": wandb.Image(str(picture)), "tune/table": table})
     best = {k: v for k, v in tuned.best.items() if k not in (*SCORES, "mean_iou")}
     log.info(
-        "tuned over %d combinations: %s %.4f before, %.4f with %s; on held-out folds %+.4f (+- %.4f between them)",
-        len(tuned.table), tuned.metric, tuned.before["hmean"], tuned.best["hmean"], best, tuned.gain,
-        tuned.held_out_spread,
+        "tuned over %d combinations: %s %.4f before, %.4f with %s; on held-out folds %+.4f (+- %.4f between them)%s",
+        len(tuned.table), tuned.metric, tuned.before["hmean"], tuned.table[0]["hmean"] if tuned.kept else
+        tuned.best["hmean"], "the best one" if tuned.kept else best, tuned.gain, tuned.held_out_spread,
+        ": a loss, so the thresholds stay as they were" if tuned.kept else "",
     )  # fmt: skip
     return tuned
 

@@ -188,10 +188,11 @@ class Tuned:
     """What tuning found.
 
     Attributes:
-        before, best: the pipeline's combination and the best one, with their ``precision``, ``recall``, ``hmean`` and,
-            for plain hmean, the ``mean_iou`` of their matches.
+        before, best: the pipeline's combination and the one to take, with their ``precision``, ``recall``, ``hmean``
+            and, for plain hmean, the ``mean_iou`` of their matches.
         held_out: precision, recall and hmean of all images, each under the combination chosen without its fold.
         held_out_spread: standard deviation over folds of the gain in hmean.
+        kept: whether the pipeline's own combination is the one to take since choosing loses on held-out images.
         metric: of which these are the precision, recall and hmean.
         table: all combinations, the best first.
     """
@@ -200,6 +201,7 @@ class Tuned:
     best: dict[str, Any]
     held_out: dict[str, float]
     held_out_spread: float
+    kept: bool
     metric: str
     table: list[dict[str, Any]]
 
@@ -230,6 +232,8 @@ def choose(
 ) -> Tuned:
     """The best combination, and what choosing one gains on images that it is not chosen on.
 
+    Where it loses more there than ``slack``, as it may with few images, the pipeline's own combination is kept.
+
     Args:
         counts: float64 (images, combinations, 5), see :func:`count_image`.
         combinations: what each row stands for.
@@ -247,10 +251,17 @@ def choose(
         part = counts[fold == k].sum(axis=0)
         held_out += part[chosen]
         gains.append(_figures(part[chosen].tolist())["hmean"] - _figures(part[here].tolist())["hmean"])
-    best = _best(counts, slack, prefer=here)
+    loses = _figures(held_out.tolist())["hmean"] < rows[here]["hmean"] - slack
+    best = here if loses else _best(counts, slack, prefer=here)
     order = sorted(range(len(rows)), key=lambda k: -rows[k]["hmean"])
     return Tuned(
-        rows[here], rows[best], _figures(held_out.tolist()), float(np.std(gains)), metric, [rows[k] for k in order]
+        rows[here],
+        rows[best],
+        _figures(held_out.tolist()),
+        float(np.std(gains)),
+        loses,
+        metric,
+        [rows[k] for k in order],
     )
 
 

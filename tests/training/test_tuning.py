@@ -97,6 +97,18 @@ def test_held_out_scores_come_from_choices_made_without_them():
     assert tuned.held_out["hmean"] == 0 and tuned.gain == pytest.approx(-0.5)
 
 
+@pytest.mark.parametrize("slack, chosen", [(0.0, 0), (0.2, 1)])
+def test_what_loses_on_held_out_images_is_not_taken(slack: float, chosen: int):
+    """Each of two combinations is better than the present one on one fold, and worse on the other."""
+    present, first, second = [80.0, 100, 80, 100, 60], [100.0, 100, 100, 100, 90], [70.0, 100, 70, 100, 50]
+    counts = np.array([[present, first, second], [present, second, first]])
+    combinations = [{"long_side": 1, "k": k} for k in range(3)]
+    tuned = choose(counts, combinations, combinations[0], folds=2, slack=slack)
+    assert tuned.held_out["hmean"] == pytest.approx(0.7) and tuned.gain == pytest.approx(-0.1)
+    assert tuned.table[0]["hmean"] == pytest.approx(0.85), "the best one, had it been taken"
+    assert tuned.best["k"] == chosen and tuned.kept == (chosen == 0)
+
+
 @pytest.mark.parametrize("slack, chosen", [(0.0, 0), (0.005, 1), (0.2, 2)])
 def test_boxes_that_fit_win_among_those_that_are_nearly_the_best(slack: float, chosen: int):
     counts = np.array([[[900.0, 1000, 900, 1000, 600], [898, 1000, 898, 1000, 700], [800, 1000, 800, 1000, 720]]] * 2)
