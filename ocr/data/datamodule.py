@@ -12,8 +12,8 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
+from ocr.data import handover
 from ocr.data.dataset import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval, draws_per_epoch
-from ocr.data.handover import Handover, HandoverLoader
 from ocr.data.layout import fill_in
 from ocr.data.report import Report
 from ocr.data.sources import Source, build_sources, source_root
@@ -166,11 +166,12 @@ class DetectionData(L.LightningDataModule):
         sampler = EpochSampler([len(s) for s in (*own, *mix)], draws, self.seed, *self._ranks())
         dataset, settings = self.train_set(), self._settings() | {"sampler": sampler, "batch_size": self.batch_size}
         settings["drop_last"] = len(sampler) >= self.batch_size
-        if not self.num_workers or torch.cuda.is_available():  # a GPU's batches go through pinned memory instead
+        # a GPU's batches go through pinned memory instead
+        if not self.num_workers or torch.cuda.is_available() or not handover.possible():
             return DataLoader(dataset, **settings)
         width, height = self.geometry.crop_size
         shapes = {"image": (self.batch_size, height, width, 3), "targets": (self.batch_size, 4, height, width)}
-        return HandoverLoader(dataset, handover=Handover(shapes, self.num_workers, AHEAD), **settings)
+        return handover.HandoverLoader(dataset, handover=handover.Handover(shapes, self.num_workers, AHEAD), **settings)
 
     def _eval_loader(self, split: str) -> DataLoader:
         dataset = EvalSet(self.sources[split], self.pipeline, self.strict)

@@ -1,11 +1,15 @@
 """Batches from loader workers to a network on the same cores, through memory that is used again and again.
 
 The loader's own way makes new shared memory for each batch, whose pages the system clears one by one: for 8 crops of
-448 x 576 with their maps that takes 12 ms of a worker, where copying takes 0.5 ms.
+448 x 576 with their maps that takes 12 ms of a worker, where copying takes 0.5 ms. It also lies in /dev/shm, which a
+container has 64 MB of unless told otherwise; this memory does not.
 """
 
 from __future__ import annotations
 
+import math
+import mmap
+import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +29,13 @@ class Filled:
     rest: dict[str, list[Any]]
 
 
+def possible() -> bool:
+    """Whether workers are forked, and so have the memory of the process that starts them."""
+    return multiprocessing.get_start_method() == "fork"
+
+
 class Handover:
-    """Slots of shared memory, some for each worker, which it fills in turn.
+    """Slots of memory that forked workers share, some for each worker, which it fills in turn.
 
     A loader that keeps the order gives a worker its next task when the main process has asked for the batch after the
     one ``ahead`` tasks earlier, so the one before that has been copied: ``ahead + 1`` slots are never
@@ -40,11 +49,8 @@ class Handover:
 
     def __init__(self, shapes: Mapping[str, Sequence[int]], workers: int, ahead: int) -> None:
         self.slots = ahead + 1
-        self._memory = {
-            key: torch.zeros((workers, self.slots, *shape), dtype=torch.uint8).share_memory_()
-            for key, shape in shapes.items()
-        }
-        self._turns = torch.zeros((workers, self.slots), dtype=torch.int64).share_memory_()
+        self._memory = {key: _shared((workers, self.slots, *shape), torch.uint8) for key, shape in shapes.items()}
+        self._turns = _shared((workers, self.slots), torch.int64)
         self._turn = 0  # how many batches this worker has filled
 
     def put(self, items: Sequence[Mapping[str, Any]]) -> Filled:
@@ -70,8 +76,13 @@ class Handover:
         return batch | {key: torch.tensor(values) for key, values in filled.rest.items()}
 
 
+def _shared(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """Zeros that this process and those that it forks have in common."""
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype=dtype).view(*shape)
+
+
 class HandoverLoader(DataLoader):
-    """A loader whose worker processes use a :class:`Handover`; its arguments are those of DataLoader."""
+    """A loader whose forked worker processes use a :class:`Handover`; its arguments are those of DataLoader."""
 
     def __init__(self, *args: Any, handover: Handover, **kwargs: Any) -> None:
         self.handover = handover
