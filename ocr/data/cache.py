@@ -17,6 +17,7 @@ from typing import Any
 
 from ocr.data.index import SampleIndex
 from ocr.data.report import Report
+from ocr.utils.memory import give_back_freed_memory
 
 log = logging.getLogger(__name__)
 VERSION = 1  # of the readers and checks: raise it when they come to other results
@@ -70,7 +71,10 @@ def cached(key: str, report: Report, build: Callable[[Report], SampleIndex]) -> 
     fresh = Report(report.strict)
     index = build(fresh)
     report.merge(fresh.to_dict())
-    return _stored(folder, index, fresh) if len(index) >= WORTHWHILE else index
+    if len(index) >= WORTHWHILE:
+        index = _stored(folder, index, fresh)
+        give_back_freed_memory()  # the index that was built, and several times as much that building it took
+    return index
 
 
 def _stored(folder: Path, index: SampleIndex, report: Report) -> SampleIndex:

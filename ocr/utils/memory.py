@@ -21,3 +21,15 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # no glibc
         return False
     return all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, 2**31 - 1), mallopt(M_TOP_PAD, 64 << 20)])
+
+
+def give_back_freed_memory() -> bool:
+    """Give the system what is freed at this moment, for after something large that does not come again.
+
+    Returns:
+        whether there was anything to give back; False without glibc.
+    """
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):  # no glibc
+        return False
