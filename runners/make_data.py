@@ -11,7 +11,9 @@ from omegaconf import DictConfig
 @job
 def main(config: DictConfig) -> None:
     from ocr.data.write_icdar import write_icdar
+    from ocr.training.validate import validate
 
+    validate(config)
     folder = write_icdar(config.output, config.count, config.seed, config.difficulty)
     print(f"{config.count} receipts in {folder}; train on them: data=folder data.root={folder}")
 

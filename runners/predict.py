@@ -12,7 +12,9 @@ from omegaconf import DictConfig
 def main(config: DictConfig) -> None:
     from ocr.training.build import find_model
     from ocr.training.jobs import predict
+    from ocr.training.validate import validate
 
+    validate(config)
     predict(config, find_model(config))
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import hydra
 from _launch import CONFIGS, job, launch
 from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
@@ -18,6 +22,8 @@ def main(config: DictConfig) -> float | None:
     validate(config)
     with tracked_run(config, "training") as tracking:
         metrics = train(config, tracking)
+    if config.optimized_metric not in metrics:
+        log.warning("optimized_metric=%s was not measured, see metrics.json for what was", config.optimized_metric)
     return metrics.get(config.optimized_metric)
 
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ocr.models.backward import Concat, Mean
 from ocr.models.maps import Maps
 
 Node = Mapping[str, Any]
@@ -60,13 +61,6 @@ class Clip(nn.Module):
         return x.clamp(self.low, self.high)
 
 
-class Mean(nn.Module):
-    """Mean over height and width, kept as 1 x 1."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.mean((2, 3), keepdim=True)
-
-
 class Upsample(nn.Module):
     """Height and width times a whole number."""
 
@@ -100,10 +94,6 @@ class Join(nn.Module):
         return self.how(*inputs)
 
 
-def _concat(*inputs: torch.Tensor) -> torch.Tensor:
-    return torch.cat(inputs, dim=1)
-
-
 OPS: dict[str, Callable[..., nn.Module]] = {
     "conv": nn.Conv2d,
     "deconv": nn.ConvTranspose2d,
@@ -124,7 +114,7 @@ OPS: dict[str, Callable[..., nn.Module]] = {
     "pad": Pad,
     "add": lambda: Join(torch.add),
     "mul": lambda: Join(torch.mul),
-    "concat": lambda: Join(_concat),
+    "concat": Concat,
 }
 _NOT_SETTINGS = ("op", "name", "inputs")
 

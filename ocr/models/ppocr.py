@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ocr.errors import UserError, first_line
+from ocr.errors import UserError, load_error
 from ocr.models.graph import GraphDetector
 from ocr.models.onnx_nodes import read_metadata, read_onnx
 from ocr.models.onnx_run import PIPELINE_KEY
@@ -102,6 +102,6 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint["hyper_parameters"]["network"]["nodes"]
     except Exception as error:  # torch raises many kinds for what is not a checkpoint
         raise UserError(
-            f"model.weights={path} is no checkpoint of a network that came from ONNX ({first_line(error)})"
+            f"model.weights={path} is no checkpoint of a network that came from ONNX ({load_error(error)})"
         ) from error
     return checkpoint

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.data.datamodule import DetectionData
-from ocr.errors import UserError, first_line
+from ocr.errors import UserError, first_line, load_error
 from ocr.models.batch_norms import with_batch_norms, without_batch_norms
 from ocr.models.graph import GraphDetector
 from ocr.models.onnx_run import OnnxDetector
@@ -165,7 +165,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[s
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for what is not a checkpoint
-        raise UserError(f"{path} is no checkpoint of this project: {first_line(error)}") from error
+        raise UserError(f"{path} is no checkpoint of this project: {load_error(error)}") from error
     parameters = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
     if not {"network", "pipeline"} <= set(parameters):
         raise UserError(f"{path} is no checkpoint of this project: it has no network and pipeline")

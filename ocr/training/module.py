@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ocr.metrics.evaluation import Evaluation
+from ocr.models.backward import quicken
 from ocr.models.onnx_run import OnnxDetector
 from ocr.models.postprocess import detect
 from ocr.models.views import Views
@@ -59,7 +60,7 @@ class DetectionModule(L.LightningModule):
 
     def take(self, network: torch.nn.Module) -> None:
         """Train and evaluate this network from now on; checkpoints describe it where it knows its own blueprint."""
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = quicken(network).to(memory_format=torch.channels_last)
         if (blueprint := getattr(network, "blueprint", None)) is not None:
             self.hparams["network"] = blueprint
         if self.optimizer_config is not None:

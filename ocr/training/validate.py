@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from pathlib import PurePath
 from typing import Any
 
 from hydra.utils import get_object
@@ -18,6 +20,22 @@ from ocr.tracking.record import plain_config
 from ocr.tracking.schema import check_logger, unknown_setting
 from ocr.training.schedule import OptimizerConfig
 
+# what a job's own settings must be: their kind, the least and the most
+_OWN: dict[str, tuple[Any, float, float]] = {
+    "seed": (int, 0, 2**32 - 1),
+    "test": (bool, 0, 1),
+    "tune": (bool, 0, 1),
+    "overlays": (bool | int, 0, math.inf),
+    "batch_size": (int, 1, math.inf),
+    "images": (int, 1, math.inf),
+    "calibration_images": (int, 1, math.inf),
+    "max_loss": (float, 0, 1),
+    "count": (int, 1, math.inf),
+    "difficulty": (float, 0, 1),
+    "repeats": (int, 1, math.inf),
+    "steps": (int, 1, math.inf),
+    "budget": (float, 0, math.inf),
+}
 _SIMPLE = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -29,7 +47,7 @@ def validate(config: DictConfig) -> None:
     """
     plain = plain_config(config)
     problems: list[str] = []
-    for check in (lambda: check_logger(plain["logger"]), lambda: _check_dataclasses(plain)):
+    for check in (lambda: _check_own(plain), lambda: _check_logger(plain), lambda: _check_dataclasses(plain)):
         try:
             check()
         except UserError as error:
@@ -38,6 +56,26 @@ def validate(config: DictConfig) -> None:
         problems += _check_signature(path, node)
     if problems:
         raise UserError("; ".join(problems))
+
+
+def _check_own(plain: Mapping[str, Any]) -> None:
+    problems = []
+    for key, (kind, least, most) in _OWN.items():
+        if key in plain and (words := _misfit(kind, plain[key])) is not None:
+            problems.append(f"{key} must be {words}, got {plain[key]!r}")
+        elif key in plain and not least <= plain[key] <= most:
+            limits = f"at least {least}" if most == math.inf else f"in {least}..{most}"
+            problems.append(f"{key} must be {limits}, got {plain[key]!r}")
+    name = PurePath(str(plain.get("name", "run")))  # of a folder of runs
+    if not name.parts or name.is_absolute() or ".." in name.parts:
+        problems.append(f"name must be the name of a folder within paths.output, got {plain['name']!r}")
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def _check_logger(plain: Mapping[str, Any]) -> None:
+    if "logger" in plain:
+        check_logger(plain["logger"])
 
 
 def _check_dataclasses(plain: Mapping[str, Any]) -> None:
