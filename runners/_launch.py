@@ -103,6 +103,8 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         try:
             for key in sorted(OmegaConf.missing_keys(config)):
                 raise UserError(f"{key} is not set: add {key}=<value> to the command")
+            if "name" in config:
+                config.name = str(config.name)  # name=2024
             return function(config)
         except Exception as error:
             found = user_error(error)

@@ -30,7 +30,7 @@ class _Depthwise(torch.autograd.Function):
         padding: tuple[int, int],
     ) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding, ctx.has_bias = stride, padding, bias is not None
+        ctx.stride, ctx.padding = stride, padding
         return F.conv2d(x, weight, bias, stride, padding, 1, len(weight))
 
     @staticmethod
@@ -40,7 +40,7 @@ class _Depthwise(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         by_x = _input_gradient(gradient, x, weight, ctx.stride, ctx.padding) if for_x else None
         by_weight = _weight_gradient(gradient, x, weight, ctx.stride, ctx.padding) if for_weight else None
-        by_bias = gradient.sum((0, 2, 3)) if ctx.has_bias and for_bias else None
+        by_bias = gradient.sum((0, 2, 3)) if for_bias else None
         return by_x, by_weight, by_bias, None, None
 
 
@@ -144,7 +144,7 @@ def _in_bfloat16(x: torch.Tensor) -> bool:
 
 
 def quicken(network: nn.Module) -> nn.Module:
-    """Make the depthwise convolutions of a network, in place, ones of :class:`DepthwiseConv2d`; weights stay."""
+    """A network's depthwise and transposed convolutions become, in place, the classes above; weights stay."""
     for layer in network.modules():
         if type(layer) is nn.Conv2d and _fits(layer):
             layer.__class__ = DepthwiseConv2d

@@ -65,7 +65,7 @@ def finish(
         places["predictions"] = folder / "predictions.jsonl"
     places["run folder"] = folder
     finalize_run(metrics)
-    print_results(str(config.name), metrics | {"seconds": facts["seconds"]}, places)
+    print_results(config.name, metrics | {"seconds": facts["seconds"]}, places)
 
 
 def save_tables(tables: Mapping[str, Any], folder: Path, stage: str) -> None:

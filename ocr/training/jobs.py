@@ -59,7 +59,7 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
     folder = Path(config.paths.run_dir)
     prepare_process()
     L.seed_everything(config.seed, workers=True, verbose=False)
-    resumed = find_checkpoint(config.resume, Path(config.paths.output, str(config.name)))
+    resumed = find_checkpoint(config.resume, Path(config.paths.output, config.name))
     module = build_module(config)
     data = build_data(config, module.pipeline).load("train", "val")
     if config.test:

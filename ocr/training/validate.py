@@ -66,7 +66,7 @@ def _check_own(plain: Mapping[str, Any]) -> None:
         elif key in plain and not least <= plain[key] <= most:
             limits = f"at least {least}" if most == math.inf else f"in {least}..{most}"
             problems.append(f"{key} must be {limits}, got {plain[key]!r}")
-    name = PurePath(str(plain.get("name", "run")))  # of a folder of runs
+    name = PurePath(plain.get("name", "run"))  # of a folder of runs
     if not name.parts or name.is_absolute() or ".." in name.parts:
         problems.append(f"name must be the name of a folder within paths.output, got {plain['name']!r}")
     if problems:

@@ -43,6 +43,15 @@ def test_second_start_reads_no_label_and_gives_the_same(labelled: Path, monkeypa
     assert second.index.truth(2).texts == ["téxt"]
 
 
+def test_what_building_an_index_took_is_given_back(labelled: Path, monkeypatch: pytest.MonkeyPatch):
+    times = []
+    monkeypatch.setattr(cache, "give_back_freed_memory", lambda: times.append(1))
+    load(labelled)
+    assert len(times) == 1
+    load(labelled)
+    assert len(times) == 1, "nothing was built"
+
+
 @pytest.mark.parametrize("change", ["label", "new image", "removed"])
 def test_a_changed_set_is_read_anew(change: str, labelled: Path):
     load(labelled)

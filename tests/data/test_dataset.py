@@ -10,6 +10,7 @@ import torch
 
 from ocr.data.datamodule import DetectionData, worker_count
 from ocr.data.dataset import NOTHING, EpochSampler, ShardSampler, TrainSet, draws_per_epoch
+from ocr.data.handover import possible
 from ocr.data.index import SampleIndex, StringTable
 from ocr.data.report import Report
 from ocr.data.synthetic import SyntheticReceipts
@@ -53,6 +54,13 @@ def test_number_of_workers_changes_nothing(pipeline):
         batches.append(list(loader))
     for a, b in zip(*batches, strict=True):
         assert torch.equal(a["image"], b["image"]) and torch.equal(a["targets"], b["targets"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or not possible(), reason="batches are handed over in another way")
+@pytest.mark.parametrize("workers, ahead", [(1, 2), (2, 2), (3, 1), (4, 1)])
+def test_memory_for_batches_ahead_does_not_grow_with_every_worker(workers, ahead, pipeline):
+    loader = make_data(pipeline, num_workers=workers).load("train").train_dataloader()
+    assert loader.prefetch_factor == ahead and loader.handover.slots == ahead + 1
 
 
 class Blocks:
