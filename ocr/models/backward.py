@@ -1,12 +1,14 @@
-"""Layers whose backward pass in torch is slow on a CPU, with one that is not; forward they are the same.
+"""Layers that torch trains slowly on a CPU, and ways that are not slow; what they compute is the same.
 
-Three things are slow (docs/benchmark.md has figures): oneDNN's gradients of depthwise convolutions in bfloat16, its
-gradient of a transposed convolution's bias, and whatever mixes memory formats, as the gradients of means and of parts
-of a concatenation do, which do not come in the format of the tensors they are added to.
+Four things are slow (docs/benchmark.md has figures): oneDNN's gradients of depthwise convolutions in bfloat16, its
+gradient of a transposed convolution's bias, batch norms of channels that do not fill a vector register, and whatever
+mixes memory formats, as the gradients of means and of parts of a concatenation do, which do not come in the format of
+the tensors they are added to.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import nn
 
 BF16 = torch.bfloat16
 LARGE = 3  # kernels beyond this have their gradient computed in float32
+LANES = 32  # bfloat16 values of a vector register of 512 bits
 
 
 class _Depthwise(torch.autograd.Function):
@@ -138,18 +141,100 @@ class TransposedConv2d(nn.ConvTranspose2d):
         return y + self.bias.to(y.dtype).view(1, -1, 1, 1)
 
 
+class _BatchNorm(torch.autograd.Function):
+    """Batch norm of training, ``times`` pixels of a row side by side as if they were channels.
+
+    torch normalises the channels that fill no register one by one, up to ten times as slowly as their share. So a row
+    of W pixels of C channels is read as W / times pixels of times * C channels, which is the same memory, and what is
+    found of each of them is brought together for its channel. Mean and variance are outputs, for running statistics.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, times: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        wide = _side_by_side(x, times)
+        # running statistics, unused: they say of which type, finer than x's, the found ones are
+        running = [torch.zeros(wide.shape[1], dtype=weight.dtype) for _ in range(2)]
+        means, variances = torch.ops.aten.batch_norm_update_stats(wide, *running, 0.0)
+        means, variances = means.view(times, -1), variances.view(times, -1)
+        mean = means.mean(0)
+        variance = (variances + (means - mean).square()).mean(0)
+        y = F.batch_norm(wide, *(v.repeat(times) for v in (mean, variance, weight, bias)), training=False, eps=eps)
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.eps, ctx.times = eps, times
+        ctx.mark_non_differentiable(mean, variance)
+        return _as_it_was(y, x), mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor, *_: Any) -> tuple[torch.Tensor | None, ...]:
+        """By Ioffe & Szegedy 2015, section 3: s (g - mean(g) - x^ mean(g x^)), with x^ the normalised x."""
+        x, weight, mean, variance = ctx.saved_tensors
+        gradient = _side_by_side(gradient.contiguous(memory_format=torch.channels_last), ctx.times)
+        wide = _side_by_side(x, ctx.times)
+        repeated = [v.repeat(ctx.times) for v in (weight, mean, variance)]
+        only_sums = [False, True, True]
+        _, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, wide, *repeated, None, None, False, ctx.eps, only_sums
+        )
+        by_weight, by_bias = by_weight.view(ctx.times, -1).sum(0), by_bias.view(ctx.times, -1).sum(0)
+        by_x = None
+        if ctx.needs_input_grad[0]:
+            scale = (weight * (variance + ctx.eps).rsqrt()).to(x.dtype)  # of the gradient's type, or addcmul copies it
+            a_pixel = -scale.to(weight.dtype) / (x.numel() / x.shape[1])
+            slope, shift = (a_pixel * v for v in (by_weight, by_bias))
+            by_x = F.batch_norm(
+                wide, *repeated[1:], slope.repeat(ctx.times), shift.repeat(ctx.times), training=False, eps=ctx.eps
+            )
+            by_x = _as_it_was(by_x.addcmul_(gradient, scale.repeat(ctx.times).view(1, -1, 1, 1)), x)
+        return by_x, by_weight, by_bias, None, None
+
+
+def _side_by_side(x: torch.Tensor, times: int) -> torch.Tensor:
+    """(B, C, H, W) in channels-last as (B, times * C, H, W / times): a view."""
+    batch, channels, height, width = x.shape
+    return x.permute(0, 2, 3, 1).view(batch, height, width // times, times * channels).permute(0, 3, 1, 2)
+
+
+def _as_it_was(wide: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    batch, channels, height, width = x.shape
+    return wide.permute(0, 2, 3, 1).view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """``nn.BatchNorm2d``, for channels that do not fill a vector register of a CPU, see :func:`quicken`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
+        channels, width = x.shape[1], x.shape[3]
+        times = math.gcd(math.lcm(channels, LANES) // channels, width)
+        if not (self.training and times > 1 and _in_bfloat16(x)) or torch.compiler.is_compiling():
+            return super().forward(x)
+        y, mean, variance = _BatchNorm.apply(
+            x.contiguous(memory_format=torch.channels_last), self.weight, self.bias, self.eps, times
+        )
+        with torch.no_grad():
+            values = x.numel() / channels
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (values / (values - 1)), self.momentum)
+            self.num_batches_tracked.add_(1)
+        return y
+
+
 def _in_bfloat16(x: torch.Tensor) -> bool:
     """Whether a convolution of this tensor is done by a CPU in bfloat16."""
     return x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == BF16
 
 
 def quicken(network: nn.Module) -> nn.Module:
-    """A network's depthwise and transposed convolutions become, in place, the classes above; weights stay."""
+    """A network's batch norms, depthwise and transposed convolutions become the classes above; weights stay."""
     for layer in network.modules():
         if type(layer) is nn.Conv2d and _fits(layer):
             layer.__class__ = DepthwiseConv2d
         elif type(layer) is nn.ConvTranspose2d:
             layer.__class__ = TransposedConv2d
+        elif type(layer) is nn.BatchNorm2d and layer.num_features % (LANES // 2) and _tracks(layer):
+            layer.__class__ = BatchNorm2d  # half a register is no slower
     return network
 
 
@@ -157,3 +242,7 @@ def _fits(layer: nn.Conv2d) -> bool:
     depthwise = layer.groups == layer.in_channels == layer.out_channels > 1
     plain = layer.padding_mode == "zeros" and layer.dilation == (1, 1) and not isinstance(layer.padding, str)
     return depthwise and plain and all(p < k for p, k in zip(layer.padding, layer.kernel_size))
+
+
+def _tracks(layer: nn.BatchNorm2d) -> bool:
+    return layer.affine and layer.track_running_stats and layer.momentum is not None

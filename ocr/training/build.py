@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +79,21 @@ def build_module(config: DictConfig) -> DetectionModule:
     )
 
 
-def put_back_batch_norms(module: DetectionModule, data: DetectionData) -> None:
-    """A network from an ONNX file gets its batch norms back, with statistics of :data:`NORM_CROPS` training crops."""
+def put_back_batch_norms(module: DetectionModule, images: Iterable[torch.Tensor]) -> None:
+    """A network from an ONNX file gets its batch norms back, with the statistics of uint8 images (B, H, W, 3)."""
     if not isinstance(module.network, GraphDetector):
         raise UserError("model.batch_norms=true is for networks that were read from ONNX files (model=ppocr_v4)")
-    crops = data.train_set()
-    places = np.linspace(0, len(crops) - 1, NORM_CROPS).astype(int).tolist()
-    images = (crops[(place, k)]["image"][None] for k, place in enumerate(places))
     before = module.network
     module.take(with_batch_norms(before, (module.normalise(image) for image in images)))
     added = len(module.network.nodes) - len(before.nodes)
-    log.info("batch norms put back behind %d convolutions, statistics of %d training crops", added, NORM_CROPS)
+    log.info("batch norms put back behind %d convolutions", added)
+
+
+def crops_for_norms(data: DetectionData) -> Iterator[torch.Tensor]:
+    """:data:`NORM_CROPS` training crops from all over the set, uint8 (1, H, W, 3) each."""
+    crops = data.train_set()
+    places = np.linspace(0, len(crops) - 1, NORM_CROPS).astype(int).tolist()
+    return (crops[(place, k)]["image"][None] for k, place in enumerate(places))
 
 
 def compiles(wanted: bool | str, accelerator: str) -> bool:

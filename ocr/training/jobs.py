@@ -26,6 +26,7 @@ from ocr.training.build import (
     build_loggers,
     build_module,
     build_trainer,
+    crops_for_norms,
     load_module,
     open_checkpoint,
     origin_of,
@@ -65,7 +66,7 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
     if config.test:
         data.load("test")
     if config.model.get("batch_norms"):
-        put_back_batch_norms(module, data)
+        put_back_batch_norms(module, crops_for_norms(data))
     callbacks = build_callbacks(config)
     callbacks.append(CleanCheckpoints(redactor_for(config), tracking.origin if tracking else {}))
     if resumed is not None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ocr.models import backward
-from ocr.models.backward import Concat, DepthwiseConv2d, Mean, TransposedConv2d, quicken
+from ocr.models.backward import BatchNorm2d, Concat, DepthwiseConv2d, Mean, TransposedConv2d, quicken
 
 
 def both(layer: nn.Module, twin: nn.Module, *inputs: torch.Tensor, bf16: bool = False):
@@ -64,6 +64,70 @@ def test_a_transposed_convolution_gives_what_torchs_gives(bias):
     assert type(layer[0]) is TransposedConv2d
     for ours, torchs in both(layer, twin, image(2, 6, 9, 12), bf16=True):
         assert (ours - torchs).norm() <= 0.01 * torchs.norm()
+
+
+def norms(channels: int, momentum: float = 0.1) -> tuple[nn.Module, nn.Module]:
+    """Ours and torch's, of the same weights; not of 1 and 0."""
+    twin = nn.BatchNorm2d(channels, momentum=momentum)
+    with torch.no_grad():
+        twin.weight.copy_(torch.linspace(-0.5, 2, channels))
+        twin.bias.copy_(torch.linspace(3, -1, channels))
+    layer = quicken(nn.Sequential(copy.deepcopy(twin)))[0]
+    assert type(layer) is BatchNorm2d
+    return layer, twin
+
+
+def far_from_zero(*shape: int) -> torch.Tensor:
+    """Columns that differ more than their pixels do, means beyond the deviations, and a channel of small ones."""
+    x = image(*shape) + 3 * torch.arange(shape[3]) + 50
+    return torch.cat([1e-4 * x[:, :1], x[:, 1:]], dim=1).contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("channels, width", [(12, 24), (18, 16), (24, 20), (24, 6), (42, 32), (3, 7), (1, 64)])
+def test_a_batch_norm_of_few_channels_is_torchs(channels, width, monkeypatch):
+    monkeypatch.setattr(backward, "_in_bfloat16", lambda x: True)
+    layer, twin = (norm.double() for norm in norms(channels, momentum=0.3))
+    for _ in range(2):
+        for ours, torchs in both(layer, twin, far_from_zero(3, channels, 5, width).double()):
+            torch.testing.assert_close(ours, torchs)
+    assert layer.num_batches_tracked == 2
+    for (name, ours), torchs in zip(layer.state_dict().items(), twin.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, torchs, msg=name)
+    for ours, torchs in both(layer.eval(), twin.eval(), image(3, channels, 5, width).double()):
+        torch.testing.assert_close(ours, torchs)
+
+
+def test_in_bfloat16_it_is_as_close_to_float32_as_torchs():
+    layer, twin = norms(24)
+    x = far_from_zero(4, 24, 32, 32).bfloat16().float()
+    exact = [wanted for wanted, _ in both(copy.deepcopy(twin), copy.deepcopy(twin), x)]
+    found = list(both(layer, twin, x.bfloat16(), bf16=True))
+    for wanted, (ours, torchs) in zip(exact, found, strict=True):
+        error, usual = ((part.float() - wanted).norm() / wanted.norm() for part in (ours, torchs))
+        assert ours.dtype == torchs.dtype and error < max(1.2 * usual, 5e-3)
+    torch.testing.assert_close(layer.running_mean, twin.running_mean)
+    torch.testing.assert_close(layer.running_var, twin.running_var, rtol=1e-4, atol=0)
+
+
+def test_torch_norms_where_channels_fill_a_register_or_columns_do_not_group():
+    kinds = [type(norm) for norm in quicken(nn.Sequential(
+        nn.BatchNorm2d(32), nn.BatchNorm2d(48), nn.BatchNorm2d(24), nn.BatchNorm2d(24, affine=False),
+        nn.BatchNorm2d(24, momentum=None), nn.BatchNorm2d(24, track_running_stats=False)))]  # fmt: skip
+    assert kinds == [nn.BatchNorm2d, nn.BatchNorm2d, BatchNorm2d, *[nn.BatchNorm2d] * 3]
+    layer = norms(24)[0]
+
+    def used(width: int, bf16: bool = True) -> bool:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return any("_BatchNorm" in str(step) for step in _history(layer(image(2, 24, 4, width).requires_grad_())))
+
+    assert used(16) and used(6)
+    assert not used(7) and not used(16, bf16=False)
+    layer.eval()
+    assert not used(16)
+    layer.train()
+    with torch.autocast("cpu", torch.bfloat16):  # what a compiler sees: it has a norm of its own
+        program = torch.export.export(layer, (image(2, 24, 4, 16).bfloat16(),), strict=False)
+    assert not any("update_stats" in str(node.target) for node in program.graph.nodes)
 
 
 class TorchsMean(nn.Module):
