@@ -40,12 +40,12 @@ def draw_borders(
         return
     height, width = thresh_map.shape
     windows = _windows(rectangles, offsets, height, width)
-    distances = _Distances.of(rectangles, windows, height, width)
+    distances = _Distances.of(rectangles, windows)
     for k, (x0, y0, x1, y1) in enumerate(windows.tolist()):
         if x0 >= x1 or y0 >= y1:
             continue
         if rectangles.exact[k]:
-            distance, unit = distances.window(k, x0, y0, x1, y1), distances.unit[k]
+            distance, unit = distances.window(k, x1 - x0, y1 - y0), distances.unit[k]
         else:
             distance, unit = _from_outline(polygons[k], x0, y0, x1, y1, int(np.ceil(offsets[k])) + 1), 1.0
         limit = max(offsets[k] * unit, 1e-6)
@@ -74,7 +74,8 @@ class _Distances(NamedTuple):
     for what the kernel grows to, every level set is a rectangle.
 
     Attributes:
-        columns, rows: int16 (M, 2, W) and (M, 2, H), whose sums are the coordinates along two sides, from the centre.
+        columns, rows: int16 (M, 2, W) and (M, 2, H) of the largest window, from each window's left and top on; their
+            sums are the coordinates along two sides, from the centre.
         half: int16 (M, 2, 1, 1), half lengths of these sides.
         unit: list of M floats, units a pixel.
     """
@@ -85,22 +86,24 @@ class _Distances(NamedTuple):
     unit: list[float]
 
     @classmethod
-    def of(cls, rectangles: Rectangles, windows: np.ndarray, height: int, width: int) -> _Distances:
-        """For maps of a size, each rectangle to be looked at in a window of it, int (M, 4): x0, y0, x1, y1."""
+    def of(cls, rectangles: Rectangles, windows: np.ndarray) -> _Distances:
+        """Each rectangle is looked at in a window of its own, int (M, 4): x0, y0, x1, y1."""
         centres, halves = rectangles.centres, rectangles.halves
-        farthest = np.abs(windows.reshape(-1, 2, 2) - centres[:, None]).max(axis=1).sum(axis=1) + halves.sum(axis=1)
+        low, high = windows[:, :2], windows[:, 2:]
+        farthest = np.maximum(np.abs(low - centres), np.abs(high - centres)).sum(axis=1) + halves.sum(axis=1)
         unit = np.minimum(FINEST, LARGEST / np.maximum(farthest, 1e-6))
         axes = (rectangles.axes * unit[:, None, None]).astype(np.float32)
-        x = np.arange(width, dtype=np.float32) - (centres[:, None, :1] - 0.5).astype(np.float32)
-        y = np.arange(height, dtype=np.float32) - (centres[:, None, 1:] - 0.5).astype(np.float32)
-        # outside the window a value may be too large for int16; int32 on the way lets it wrap in silence
+        first = (low - centres + 0.5).astype(np.float32)[..., None]
+        width, height = (high - low).max(axis=0).clip(min=0).tolist()
+        x, y = np.arange(width, dtype=np.float32) + first[:, :1], np.arange(height, dtype=np.float32) + first[:, 1:]
+        # beyond its own window a value may be too large for int16; int32 on the way lets it wrap in silence
         columns, rows = (p.astype(np.int32).astype(np.int16) for p in (axes[..., :1] * x, axes[..., 1:] * y))
         half = np.rint(halves * unit[:, None]).astype(np.int16)[..., None, None]
         return cls(columns, rows, half, unit.tolist())
 
-    def window(self, k: int, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-        """Of the pixel centres of a window from the outline of rectangle ``k``, negative inside; int16, in units."""
-        along = np.add(self.rows[k, :, y0:y1, None], self.columns[k, :, None, x0:x1])
+    def window(self, k: int, width: int, height: int) -> np.ndarray:
+        """Of the pixel centres of the window from the outline of rectangle ``k``, negative inside; int16, in units."""
+        along = np.add(self.rows[k, :, :height, None], self.columns[k, :, None, :width])
         np.subtract(np.abs(along, out=along), self.half[k], out=along)
         return np.maximum(along[0], along[1], out=along[0])
 

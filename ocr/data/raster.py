@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -15,8 +15,13 @@ def fixed_point(polygon: np.ndarray) -> np.ndarray:
     return np.round((polygon - 0.5) * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
-def fill(canvas: np.ndarray, polygons: Iterable[np.ndarray], value: int) -> None:
+def fill(canvas: np.ndarray, polygons: Sequence[np.ndarray], value: int) -> None:
     """Set the pixels whose area a polygon (N, 2) touches, in a uint8 (H, W), to a value."""
+    if not len(polygons):
+        return
+    points = fixed_point(np.concatenate(polygons))
+    end = 0
     for polygon in polygons:
-        if len(polygon):
-            cv2.fillPoly(canvas, [fixed_point(polygon)], value, shift=SUBPIXEL_BITS)
+        start, end = end, end + len(polygon)
+        if end > start:
+            cv2.fillPoly(canvas, [points[start:end]], value, shift=SUBPIXEL_BITS)

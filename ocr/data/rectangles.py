@@ -51,6 +51,10 @@ class Rectangles(NamedTuple):
         axes[turned], halves[turned] = axes[turned, ::-1], halves[turned, ::-1]
         return cls(centres, axes, halves, exact)
 
+    def at(self, places: np.ndarray) -> Rectangles:
+        """Those at some places, int (K,)."""
+        return Rectangles(*(values[places] for values in self))
+
     def corners(self) -> np.ndarray:
         """float64 (M, 4, 2), around the rectangle."""
         return self.centres[:, None] + UNIT_SQUARE @ (self.axes * self.halves[..., None])

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 
 from ocr.data.borders import draw_borders
-from ocr.data.polygons import flatten, to_shapely
+from ocr.data.outlines import areas, measure, move
 from ocr.data.raster import fill
 from ocr.data.rectangles import Rectangles
 from ocr.errors import UserError
@@ -81,48 +80,42 @@ class TargetMaker:
             maps[SHRINK_MASK] = 1
         else:
             fill(maps[SHRINK_MASK], [valid], 1)
-        if not polygons:
-            return maps
-        shapes = to_shapely(*flatten(polygons))
-        area, perimeter = shapely.area(shapes), shapely.length(shapes)
-        offset = shrink_distance(area, perimeter, self.shrink, self.shrink_ratio)
+        masked = [p for p, out in zip(polygons, np.asarray(ignore, bool).tolist()) if out]
+        texts = [p for p, out in zip(polygons, np.asarray(ignore, bool).tolist()) if not out]
+        rectangles = Rectangles.of(texts)
+        area, perimeter = measure(texts, rectangles)
+        low_side, offset = short_side(area, perimeter), shrink_distance(area, perimeter, self.shrink, self.shrink_ratio)
         # cv2 fills the pixels that an outline touches, too: half a pixel less, so that a kernel of three has no fourth
-        spare = (short_side(area, perimeter) - 2 * offset - 1) / 2
-        drawn = offset + np.clip(spare, 0, OUTLINE)
-        kernels = shapely.buffer(shapes, -drawn, join_style="mitre", quad_segs=2)
-        learned = ~np.asarray(ignore, bool) & (short_side(area, perimeter) >= self.min_text_size)
-        learned &= ~shapely.is_empty(kernels)
+        kernels, owner = move(texts, rectangles, -offset - np.clip((low_side - 2 * offset - 1) / 2, 0, OUTLINE))
+        learned = (low_side >= self.min_text_size) & (np.bincount(owner, minlength=len(texts)) > 0)
+        if not learned.all():
+            masked += [texts[k] for k in np.flatnonzero(~learned)]
+            kept = np.flatnonzero(learned)
+            texts, rectangles, offset = [texts[k] for k in kept], rectangles.at(kept), offset[kept]
+            kernels = [outline for outline, k in zip(kernels, owner) if learned[k]]
+            owner = (np.cumsum(learned) - 1)[owner[learned[owner]]]
 
-        fill(maps[SHRINK_MAP], _outlines(kernels[learned]), 1)
-        kept = np.flatnonzero(learned)
-        rectangles = Rectangles.of([polygons[k] for k in kept])
-        if self.balance > 0 and len(kept):
-            weights = self._weights(shapely.area(kernels[kept]))
-            grown = shapely.buffer(shapes[kept], offset[kept], join_style="mitre", quad_segs=2)
+        fill(maps[SHRINK_MAP], kernels, 1)
+        if self.balance > 0 and texts:
+            weights = self._weights(areas(kernels, owner))
+            grown, owner = move(texts, rectangles, offset)
             region = np.zeros((height, width), np.uint8)
             for weight in range(2, self.balance_limit + 1):  # where two meet, the larger weight holds
-                fill(region, _outlines(grown[weights == weight]), weight)
+                fill(region, [outline for outline, k in zip(grown, owner) if weights[k] == weight], weight)
             maps[SHRINK_MASK] = np.maximum(maps[SHRINK_MASK], region * maps[SHRINK_MASK])
         if self.end_weight > 1:
             ends = np.zeros((height, width), np.uint8)
-            fill(ends, _lengthened(rectangles, offset[kept], self.end_reach), self.end_weight)
+            fill(ends, _lengthened(rectangles, offset, self.end_reach), self.end_weight)
             ends *= (maps[SHRINK_MASK] > 0) & (maps[SHRINK_MAP] == 0)
             np.maximum(maps[SHRINK_MASK], ends, out=maps[SHRINK_MASK])
-        fill(maps[SHRINK_MASK], [p for p, keep in zip(polygons, learned) if not keep], 0)
-        draw_borders(maps[THRESH_MAP], maps[THRESH_MASK], [polygons[k] for k in kept], rectangles, offset[kept])
+        fill(maps[SHRINK_MASK], masked, 0)
+        draw_borders(maps[THRESH_MAP], maps[THRESH_MASK], texts, rectangles, offset)
         return maps
 
     def _weights(self, areas: np.ndarray) -> np.ndarray:
         """Whole weights (M,) of kernels of some areas, from 1."""
         weights = (areas.mean() / np.maximum(areas, 1e-6)) ** self.balance
         return np.clip(np.rint(weights), 1, self.balance_limit).astype(int)
-
-
-def _outlines(shapes: np.ndarray) -> list[np.ndarray]:
-    """Exterior rings (N, 2) of the parts of shapely polygons."""
-    rings = shapely.get_exterior_ring(shapely.get_parts(shapes))
-    coordinates, owner = shapely.get_coordinates(rings, return_index=True)
-    return np.split(coordinates, np.flatnonzero(np.diff(owner)) + 1)
 
 
 def _lengthened(rectangles: Rectangles, offsets: np.ndarray, reach: float) -> np.ndarray:
