@@ -97,6 +97,15 @@ def test_a_batch_norm_of_few_channels_is_torchs(channels, width, monkeypatch):
         torch.testing.assert_close(ours, torchs)
 
 
+def test_what_it_gives_may_be_changed_in_place(monkeypatch):
+    monkeypatch.setattr(backward, "_in_bfloat16", lambda x: True)
+    layer, twin = (nn.Sequential(nn.Conv2d(3, 12, 1), norm, nn.ReLU(inplace=True)) for norm in norms(12))
+    twin[0].load_state_dict(layer[0].state_dict())
+    for ours, torchs in both(layer.double(), twin.double(), image(2, 3, 5, 16).double()):
+        assert ours.stride() == torchs.stride()
+        torch.testing.assert_close(ours, torchs)
+
+
 def test_in_bfloat16_it_is_as_close_to_float32_as_torchs():
     layer, twin = norms(24)
     x = far_from_zero(4, 24, 32, 32).bfloat16().float()
