@@ -45,11 +45,14 @@ def run(runner: str, *arguments: str, cwd: Path, **env: str) -> subprocess.Compl
 
 @contextlib.contextmanager
 def started(runner: str, *arguments: str, cwd: Path, **env: str) -> Iterator[subprocess.Popen[str]]:
-    """A runner in a process group of its own, as a terminal starts it; what is left of it at the end is killed."""
+    """A runner in a process group of its own, as a terminal starts it; what is left of it at the end is killed.
+
+    It heeds SIGINT, even where the tests were started in the background by a shell that had them ignore it.
+    """
     command = [sys.executable, str(ROOT / "runners" / f"{runner}.py"), *arguments]
     process = subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, **env, "COLUMNS": "200"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), env={**os.environ, **env, "COLUMNS": "200"},
     )  # fmt: skip
     try:
         yield process
