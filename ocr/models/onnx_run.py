@@ -40,6 +40,7 @@ class OnnxDetector(nn.Module):
         options.intra_op_num_threads = threads
         # threads that wait by spinning take the cores from what torch and OpenCV do between two images
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")  # as prepare_process does for torch
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own kinds
