@@ -52,12 +52,14 @@ def benchmark(config: DictConfig) -> list[Row]:
 
 def known_parts() -> dict[str, Callable[[DictConfig], list[Row]]]:
     from ocr.benchmark.growth import growth
-    from ocr.benchmark.parts import PARTS
+    from ocr.benchmark.network import export, step, training, validation
+    from ocr.benchmark.parts import index, loader, metrics, postprocess, sample, startup
     from ocr.benchmark.peer_training import peer_training
     from ocr.benchmark.peers import peers
     from ocr.benchmark.wandb_cost import wandb
 
-    return {**PARTS, **{part.__name__: part for part in (growth, peers, peer_training, wandb)}}
+    quick = (startup, index, sample, loader, step, training, postprocess, metrics, validation, export)
+    return {part.__name__: part for part in (*quick, growth, peers, peer_training, wandb)}
 
 
 def machine() -> dict[str, Any]:

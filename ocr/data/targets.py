@@ -80,24 +80,22 @@ class TargetMaker:
             maps[SHRINK_MASK] = 1
         else:
             fill(maps[SHRINK_MASK], [valid], 1)
-        masked = [p for p, out in zip(polygons, np.asarray(ignore, bool).tolist()) if out]
-        texts = [p for p, out in zip(polygons, np.asarray(ignore, bool).tolist()) if not out]
+        ignored = np.asarray(ignore, bool).tolist()
+        masked = [p for p, out in zip(polygons, ignored) if out]
+        texts = [p for p, out in zip(polygons, ignored) if not out]
         rectangles = Rectangles.of(texts)
         area, perimeter = measure(texts, rectangles)
-        low_side, offset = short_side(area, perimeter), shrink_distance(area, perimeter, self.shrink, self.shrink_ratio)
+        side, offset = short_side(area, perimeter), shrink_distance(area, perimeter, self.shrink, self.shrink_ratio)
         # cv2 fills the pixels that an outline touches, too: half a pixel less, so that a kernel of three has no fourth
-        kernels, owner = move(texts, rectangles, -offset - np.clip((low_side - 2 * offset - 1) / 2, 0, OUTLINE))
-        learned = (low_side >= self.min_text_size) & (np.bincount(owner, minlength=len(texts)) > 0)
-        if not learned.all():
-            masked += [texts[k] for k in np.flatnonzero(~learned)]
-            kept = np.flatnonzero(learned)
-            texts, rectangles, offset = [texts[k] for k in kept], rectangles.at(kept), offset[kept]
-            kernels = [outline for outline, k in zip(kernels, owner) if learned[k]]
-            owner = (np.cumsum(learned) - 1)[owner[learned[owner]]]
+        kernels, owner = move(texts, rectangles, -offset - np.clip((side - 2 * offset - 1) / 2, 0, OUTLINE))
+        learned = (side >= self.min_text_size) & (np.bincount(owner, minlength=len(texts)) > 0)
+        kept = np.flatnonzero(learned)
+        masked += [texts[k] for k in np.flatnonzero(~learned)]
+        texts, rectangles, offset = [texts[k] for k in kept], rectangles.at(kept), offset[kept]
 
-        fill(maps[SHRINK_MAP], kernels, 1)
+        fill(maps[SHRINK_MAP], [outline for outline, k in zip(kernels, owner) if learned[k]], 1)
         if self.balance > 0 and texts:
-            weights = self._weights(areas(kernels, owner))
+            weights = self._weights(areas(kernels, owner)[kept])
             grown, owner = move(texts, rectangles, offset)
             region = np.zeros((height, width), np.uint8)
             for weight in range(2, self.balance_limit + 1):  # where two meet, the larger weight holds

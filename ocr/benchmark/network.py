@@ -1,0 +1,228 @@
+"""The parts that run the network: a step, a training, a validation pass, an export; see :mod:`ocr.benchmark.parts`."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from ocr.benchmark.clock import Timing, in_turns, median_ratio
+from ocr.benchmark.rows import Row
+from ocr.utils.machine import cores
+
+
+def step(config: DictConfig) -> list[Row]:
+    """Forward, loss, backward and optimizer on tensors in memory."""
+    import torch
+
+    from ocr.training.build import build_module, precision, prepare_process, put_back_batch_norms
+    from ocr.training.schedule import make_optimizer
+
+    prepare_process()
+    device = _device(config)
+    batch = _random_batch(config, device)
+    module = build_module(config).to(device)
+    if config.model.get("batch_norms"):
+        put_back_batch_norms(module, [batch["image"]])
+    module.train()
+    optimizer = make_optimizer(module.network, module.optimizer_config)
+    autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
+        str(precision(config.trainer.precision, config.trainer.accelerator))
+    )
+    parts: dict[str, list[float]] = {name: [] for name in ("forward", "loss", "backward", "optimizer", "whole")}
+    for k in range(config.repeats + 3):
+        marks = [_now(device)]
+        with torch.autocast(device, autocast or torch.bfloat16, enabled=autocast is not None):
+            maps = module.network(module.normalise(batch["image"]))
+            marks.append(_now(device))
+            loss = module.loss(maps, batch["targets"])["loss"]
+        marks.append(_now(device))
+        loss.backward()
+        marks.append(_now(device))
+        optimizer.step()
+        optimizer.zero_grad()
+        marks.append(_now(device))
+        if k >= 3:
+            for name, begin, end in zip(parts, marks, marks[1:]):
+                parts[name].append(end - begin)
+            parts["whole"].append(marks[-1] - marks[0])
+    width, height = config.data.geometry.crop_size
+    on = f"{config.model.architecture} on {device}, {len(batch['image'])} x {width} x {height}"
+    on += f", {autocast or torch.float32}, {'compiled' if module.compiled else 'not compiled'}".replace("torch.", "")
+    return [Row.time(f"step.{name}", Timing.of(values), "ms", on) for name, values in parts.items()]
+
+
+def _device(config: DictConfig) -> str:
+    import torch
+
+    wants_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda")
+    return "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
+
+
+def _now(device: str) -> float:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _random_batch(config: DictConfig, device: str) -> dict[str, Any]:
+    """Random pixels, and the targets of drawn lines."""
+    import torch
+
+    from ocr.benchmark.workload import lines
+
+    width, height = config.data.geometry.crop_size
+    maker = _targets(config)
+    count = max(1, height // 13)
+    maps = [maker(lines(count, width, height, seed=k), np.zeros(count, bool), height, width) for k in range(4)]
+    size = int(config.data.batch_size)
+    image = torch.randint(0, 256, (size, height, width, 3), dtype=torch.uint8)
+    targets = torch.from_numpy(np.stack([maps[k % 4] for k in range(size)]))
+    return {"index": torch.arange(size), "image": image.to(device), "targets": targets.to(device)}
+
+
+def _targets(config: DictConfig) -> Any:
+    import hydra
+
+    return hydra.utils.instantiate(config.data.targets, _convert_="all")
+
+
+def training(config: DictConfig) -> list[Row]:
+    """Training with the real data against the same steps on one batch in memory, epoch by epoch in turns."""
+    import lightning as L
+
+    from ocr.benchmark.growth import memory_of_family
+    from ocr.benchmark.workload import load_data
+    from ocr.training.build import build_callbacks, build_module, build_trainer, prepare_process, put_back_batch_norms
+
+    prepare_process()
+    steps, rounds = int(config.steps), 3
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    module = build_module(config)
+    config.data.epoch_samples = steps * config.data.batch_size
+    data = load_data(config, "train", "val")
+    batch = next(iter(data.train_dataloader()))
+    if config.model.get("batch_norms"):
+        put_back_batch_norms(module, [batch["image"]])
+
+    seconds: dict[str, list[float]] = {"loader": [], "memory": []}
+    held: list[float] = []
+
+    class Clock(L.Callback):
+        def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            self.began = time.perf_counter()
+
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            seconds[batches.kind].append((time.perf_counter() - self.began) / steps)
+            held.append(memory_of_family())
+
+    class InTurns(L.LightningDataModule):
+        """Epochs from the loader and from memory in turns."""
+
+        def train_dataloader(self) -> Any:
+            return batches
+
+    class Batches:
+        kind = "memory"
+        begun = 0
+
+        def __len__(self) -> int:
+            return steps
+
+        def __iter__(self) -> Any:
+            self.kind = "memory" if self.kind == "loader" else "loader"
+            if self.kind == "memory":
+                return iter([batch] * steps)
+            real.sampler.set_epoch(self.begun)  # type: ignore[attr-defined]
+            self.begun += 1
+            return iter(real)
+
+    real, batches = data.train_dataloader(), Batches()
+    config.trainer.max_epochs = 2 * rounds + 2
+    callbacks = [c for c in build_callbacks(config) if type(c).__name__ in ("WeightAveraging", "FiniteWeights")]
+    config.trainer.limit_val_batches = 0
+    trainer = build_trainer(config, [Clock(), *callbacks], [])
+    trainer.fit(module, datamodule=InTurns())
+    pairs = list(zip(seconds["memory"][1:], seconds["loader"][1:]))
+    name = config.trainer.accelerator
+    on = f"{config.model.architecture}, {config.data.name}, {steps} steps of {config.data.batch_size} a round, {name}"
+    return [
+        Row.once("training.first_epoch", 1e3 * seconds["loader"][0], "ms", "a step, with the start of workers"),
+        Row.time("training.step", Timing.of([loaded for _, loaded in pairs]), "ms", on),
+        Row.time("training.step_in_memory", Timing.of([memory for memory, _ in pairs]), "ms", on),
+        Row.time("training.share_of_in_memory", median_ratio(pairs), "x", f"throughput, {cores()} cores"),
+        Row.once("training.memory_gained", held[-1] - held[2], "MB", f"epochs 3 to {len(held)}, with workers"),
+    ]
+
+
+def validation(config: DictConfig) -> list[Row]:
+    """A validation pass, and the share of it that the network takes."""
+    from lightning.pytorch.profilers import SimpleProfiler
+
+    from ocr.benchmark.workload import load_data
+    from ocr.training.build import build_module, build_trainer, prepare_process
+
+    prepare_process()
+    module, data = build_module(config), load_data(config, "train", "val")
+    config.trainer.limit_val_batches = int(config.images)
+    seconds, shares, images = [], [], 0
+    for k in range(4):
+        profiler = SimpleProfiler()
+        trainer = build_trainer(config, [], [])
+        trainer.profiler = profiler
+        began = time.perf_counter()
+        trainer.validate(module, data, verbose=False)
+        if not k:
+            continue  # warm-up
+        network = profiler.recorded_durations["network_forward"]
+        images = len(network)
+        steps = [v for key, values in profiler.recorded_durations.items() if "validation_step" in key for v in values]
+        waits = [v for key, values in profiler.recorded_durations.items() if "next" in key for v in values]
+        shares.append(sum(network) / (sum(steps) + sum(waits)))
+        seconds.append((time.perf_counter() - began) / images)
+    on = f"{config.model.architecture}, {images} images of {config.data.name}"
+    return [
+        Row.time("validation.image", Timing.of(seconds), "ms", on),
+        Row.time("validation.share_of_network", Timing.of(shares), "x", on),
+    ]
+
+
+def export(config: DictConfig) -> list[Row]:
+    """Writing an ONNX file, and reading images with it: decode, resize, network, post-processing."""
+    import torch
+
+    from ocr.benchmark.workload import load_data
+    from ocr.data.images import resize_and_pad
+    from ocr.models.onnx_export import export_onnx
+    from ocr.models.onnx_run import OnnxDetector
+    from ocr.training.build import build_module
+    from ocr.training.module import DetectionModule
+
+    config.model.compile = False  # what is exported is traced
+    module = build_module(config).eval()
+    data = load_data(config, "val")
+    [source, *_] = data.sources["val"]
+    count = min(int(config.images), len(source))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        [writing] = in_turns({"": lambda: export_onnx(module.network, module.pipeline, path, {})}, 3, 0).values()
+        network = {"_target_": "ocr.models.onnx_run.OnnxDetector", "path": str(path)}
+        detector = DetectionModule(network, module.pipeline.to_dict()).eval()
+        assert isinstance(detector.network, OnnxDetector)
+
+        def read() -> None:
+            for k in range(count):
+                image, _ = source.load(k)
+                padded = torch.from_numpy(resize_and_pad(image, module.pipeline.resize, module.pipeline.fill_colour))
+                detector.detect([padded], [image.shape[1::-1]])
+
+        [reading] = in_turns({"": read}, 3, 1).values()
+    side = module.pipeline.resize.long_side
+    on = f"{config.model.architecture}, {count} images of {config.data.name}, long side {side}"
+    return [Row.time("export.write", writing, "s", on), Row.time("export.image", reading.each(count), "ms", on)]
