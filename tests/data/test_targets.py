@@ -190,3 +190,13 @@ def test_small_texts_and_their_surroundings_weigh_more():
     for wrong in ({"balance": 1.5}, {"balance_limit": 0}):
         with pytest.raises(UserError, match="balance"):
             TargetMaker("area", 0.5, 3, **wrong)
+
+
+def test_a_text_that_is_too_small_to_learn_changes_no_weights():
+    line, digit, speck = rectangle(10, 20, 120, 16), rectangle(140, 20, 8, 14), rectangle(20, 70, 9, 2)
+    make = TargetMaker("area", 0.5, 3, balance=0.5, balance_limit=3)
+    without = make([line, digit], np.zeros(2, bool), 96, 160)
+    for polygons in ([speck, line, digit], [line, speck, digit], [line, digit, speck]):
+        found = make(polygons, np.zeros(3, bool), 96, 160)
+        np.testing.assert_array_equal(found[:, :60], without[:, :60])
+        assert (found[SHRINK_MASK][70:72, 21:28] == 0).all()
