@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 BF16 = torch.bfloat16
-LARGE = 3  # kernels beyond this have their gradient computed in float32
+WIDE = 3  # columns of a kernel up to which oneDNN's gradient of it is fast in bfloat16
 LANES = 32  # bfloat16 values of a vector register of 512 bits
 
 
@@ -64,14 +64,39 @@ def _input_gradient(
 def _weight_gradient(
     gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int]
 ) -> torch.Tensor:
-    kind = weight.dtype
-    if max(weight.shape[2:]) > LARGE:
-        gradient, x, weight = gradient.float(), x.float(), weight.float()
+    """In strips of few columns where the kernel is wide: oneDNN is fast for these, if at most one column is padded."""
+    kind, width = weight.dtype, weight.shape[3]
+    if width <= WIDE:
+        return _filter_gradient(gradient, x, weight, stride, padding)
+    if stride[1] != 1 or 2 * padding[1] != width - 1:
+        return _filter_gradient(gradient.float(), x.float(), weight.float(), stride, padding).to(kind)
+    strips = []
+    for start, end in _strips(width):
+        around = (end - start) // 2
+        shift = around + start - padding[1]  # of the gradient's columns, for this strip to find its pixels of x
+        beyond = 2 * around + 1 - (end - start) - shift
+        moved = gradient
+        if shift or beyond:
+            moved = F.pad(gradient, (shift, beyond)).contiguous(memory_format=torch.channels_last)
+        part = weight[..., start:end].contiguous(memory_format=torch.channels_last)
+        strips.append(_filter_gradient(moved, x, part, stride, (padding[0], around)))
+    return torch.cat(strips, dim=3)
+
+
+def _strips(width: int) -> list[tuple[int, int]]:
+    """The columns of a kernel of odd width: the middle three, and beside them two and two; (start, end) of each."""
+    middle = width // 2 - 1
+    left = [(max(end - 2, 0), end) for end in range(middle, 0, -2)]
+    return [*left[::-1], (middle, middle + 3), *((width - end, width - start) for start, end in left)]
+
+
+def _filter_gradient(
+    gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int]
+) -> torch.Tensor:
     only_weight = [False, True, False]
-    found = torch.ops.aten.convolution_backward(
+    return torch.ops.aten.convolution_backward(
         gradient, x, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), only_weight
-    )
-    return found[1].to(kind)
+    )[1]
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -128,17 +153,39 @@ class Concat(nn.Module):
         return _Concat.apply(*parts) if self.training else torch.cat(parts, dim=1)
 
 
+class _Transposed(torch.autograd.Function):
+    """conv_transpose2d whose bias has its gradient summed apart: in oneDNN that takes longer than all else."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, layout: tuple[tuple[int, ...], ...]
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.layout = layout
+        stride, padding, output_padding, dilation, (groups,) = layout
+        return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups, dilation)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, output_padding, dilation, (groups,) = ctx.layout
+        for_x, for_weight, for_bias, _ = ctx.needs_input_grad
+        wanted = [for_x, for_weight, False]
+        by_x, by_weight, _ = torch.ops.aten.convolution_backward(
+            gradient, x, weight, None, stride, padding, dilation, True, output_padding, groups, wanted
+        )
+        return by_x, by_weight, gradient.sum((0, 2, 3)) if for_bias else None, None
+
+
 class TransposedConv2d(nn.ConvTranspose2d):
-    """``nn.ConvTranspose2d`` with its bias added apart: in oneDNN's backward pass that takes longer than all else."""
+    """``nn.ConvTranspose2d``, see :func:`quicken`; the same but for the backward pass under bfloat16 autocast."""
 
     def forward(self, x: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
         """(B, C, H, W) to (B, C', H', W')."""
         if self.bias is None or output_size is not None or not (self.training and _in_bfloat16(x)):
             return super().forward(x, output_size)
-        y = F.conv_transpose2d(
-            x, self.weight, None, self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        )
-        return y + self.bias.to(y.dtype).view(1, -1, 1, 1)
+        layout = (self.stride, self.padding, self.output_padding, self.dilation, (self.groups,))
+        return _Transposed.apply(x.to(BF16), self.weight.to(BF16), self.bias.to(BF16), layout)
 
 
 class _BatchNorm(torch.autograd.Function):
