@@ -26,7 +26,7 @@ def image(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
 
 
-CASES = [(k, s, p, n) for k in (3, 5, 7) for s in (1, 2) for p in (0, k // 2, k - 1) for n in (17, 20)]
+CASES = [(k, s, p, n) for k in (3, 5, 7, 9) for s in (1, 2) for p in (0, k // 2, k - 1) for n in (17, 20)]
 
 
 @pytest.mark.parametrize("bias", [True, False])
