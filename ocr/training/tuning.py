@@ -38,10 +38,10 @@ class Grid:
         long_side: input sizes; empty for the pipeline's own.
         thresh, box_thresh, min_size: of :class:`ocr.pipeline.PostProcess`.
         unclip: amounts by kind.
-        folds: of the cross-validation.
+        folds, repeats: of the cross-validation, and how often images are dealt out to folds anew.
         metric: ``hmean`` at IoU 0.5, or ``deteval_hmean``, which asks for boxes that cover the text.
         slack: among combinations that are at most this far below the best one, the one whose boxes fit best is taken:
-            hmean at IoU 0.5 hardly sees how tight boxes are, and its last thousandth is chance.
+            hmean at IoU 0.5 hardly sees how tight boxes are, and its last digit is chance.
     """
 
     long_side: tuple[int, ...]
@@ -50,23 +50,26 @@ class Grid:
     min_size: tuple[float, ...]
     unclip: dict[str, tuple[float, ...]]
     folds: int = 5
+    repeats: int = 10
     metric: str = "hmean"
-    slack: float = 0.001
+    slack: float = 0.0005
 
     def __post_init__(self) -> None:
         for name in ("long_side", "thresh", "box_thresh", "min_size"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
             if not getattr(self, name) and name != "long_side":
-                raise UserError(f"tune.{name} is empty: nothing to try")
+                raise UserError(f"tuning.{name} is empty: nothing to try")
         object.__setattr__(self, "unclip", {kind: tuple(sorted(set(v))) for kind, v in self.unclip.items() if v})
         if not self.unclip:
-            raise UserError("tune.unclip is empty: nothing to try")
+            raise UserError("tuning.unclip is empty: nothing to try")
         if self.metric not in METRICS:
-            raise UserError(f"tune.metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
+            raise UserError(f"tuning.metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
         if self.folds < 2:
-            raise UserError(f"tune.folds must be at least 2, got {self.folds}")
+            raise UserError(f"tuning.folds must be at least 2, got {self.folds}")
+        if self.repeats < 1:
+            raise UserError(f"tuning.repeats must be at least 1, got {self.repeats}")
         if not 0 <= self.slack < 1:
-            raise UserError(f"tune.slack must lie in 0..1, got {self.slack}")
+            raise UserError(f"tuning.slack must lie in 0..1, got {self.slack}")
 
     def growths(self) -> list[tuple[str, float]]:
         return [(kind, amount) for kind, amounts in self.unclip.items() for amount in amounts]
@@ -190,7 +193,7 @@ class Tuned:
     Attributes:
         before, best: the pipeline's combination and the one to take, with their ``precision``, ``recall``, ``hmean``
             and, for plain hmean, the ``mean_iou`` of their matches.
-        held_out: precision, recall and hmean of all images, each under the combination chosen without its fold.
+        held_out: precision, recall and hmean of all images, each under the combinations chosen without its folds.
         held_out_spread: standard deviation over folds of the gain in hmean.
         kept: whether the pipeline's own combination is the one to take since choosing loses on held-out images.
         metric: of which these are the precision, recall and hmean.
@@ -229,6 +232,7 @@ def choose(
     folds: int,
     metric: str = "hmean",
     slack: float = 0.0,
+    repeats: int = 1,
 ) -> Tuned:
     """The best combination, and what choosing one gains on images that it is not chosen on.
 
@@ -240,20 +244,22 @@ def choose(
         now: the pipeline's own, one of them.
         folds: images are dealt out in turn; at most one fold an image.
         metric: what was counted.
-        slack: see :class:`Grid`.
+        slack, repeats: see :class:`Grid`; after the first, images are dealt out in random order, always the same.
     """
-    rows = [{**combination, **_figures(total)} for combination, total in zip(combinations, counts.sum(axis=0).tolist())]
+    whole, order = counts.sum(axis=0), np.arange(len(counts))
+    rows = [{**combination, **_figures(total)} for combination, total in zip(combinations, whole.tolist())]
     here = combinations.index(now)
-    fold = np.arange(len(counts)) % min(folds, len(counts))
-    held_out, gains = np.zeros(counts.shape[2]), []
-    for k in range(fold.max() + 1):
-        chosen = _best(counts[fold != k], slack) if fold.max() else here
-        part = counts[fold == k].sum(axis=0)
-        held_out += part[chosen]
-        gains.append(_figures(part[chosen].tolist())["hmean"] - _figures(part[here].tolist())["hmean"])
+    held_out, gains, rng = np.zeros(counts.shape[2]), [], np.random.default_rng(0)
+    for _ in range(repeats):
+        for k in range(min(folds, len(counts))):
+            part = counts[order[k::folds]].sum(axis=0)
+            chosen = _best(whole - part, slack) if len(counts) > 1 else here
+            held_out += part[chosen]
+            gains.append(_figures(part[chosen].tolist())["hmean"] - _figures(part[here].tolist())["hmean"])
+        order = rng.permutation(len(counts))
     loses = _figures(held_out.tolist())["hmean"] < rows[here]["hmean"] - slack
-    best = here if loses else _best(counts, slack, prefer=here)
-    order = sorted(range(len(rows)), key=lambda k: -rows[k]["hmean"])
+    best = here if loses else _best(whole, slack, prefer=here)
+    ranks = sorted(range(len(rows)), key=lambda k: -rows[k]["hmean"])
     return Tuned(
         rows[here],
         rows[best],
@@ -261,19 +267,22 @@ def choose(
         float(np.std(gains)),
         loses,
         metric,
-        [rows[k] for k in order],
+        [rows[k] for k in ranks],
     )
 
 
 def _figures(total: Sequence[float]) -> dict[str, float]:
     earned, detected, recalled, wanted, overlap = total
     figures = scores(earned, detected, recalled, wanted)
-    return figures | ({"mean_iou": overlap / earned} if overlap else {})
+    return figures | ({"mean_iou": overlap / earned} if overlap and earned else {})
 
 
-def _best(counts: np.ndarray, slack: float, prefer: int | None = None) -> int:
-    """Index of the best fit among those with nearly the highest pooled hmean; what there is already wins a tie."""
-    figures = [_figures(total) for total in counts.sum(axis=0).tolist()]
+def _best(total: np.ndarray, slack: float, prefer: int | None = None) -> int:
+    """Index of the best fit among those with nearly the highest pooled hmean; what there is already wins a tie.
+
+    ``total`` are counts of each combination summed over images, (combinations, 5).
+    """
+    figures = [_figures(row) for row in total.tolist()]
     least = max(f["hmean"] for f in figures) - slack
     merit = [(f.get("mean_iou", 0.0), f["hmean"]) if f["hmean"] >= least else (-1.0, 0.0) for f in figures]
     best = max(range(len(merit)), key=merit.__getitem__)
@@ -292,12 +301,12 @@ def tune(
     grid = grid.with_current(pipeline)
     images = collect(module, sources, grid.long_side, device, num_workers)
     if not images:
-        raise UserError("tune: no image of the split can be decoded")
+        raise UserError("tuning: no image of the split can be decoded")
     post = pipeline.postprocess
     counts = count_images(images, grid, post, num_workers)
     now = {"long_side": pipeline.resize.long_side, "thresh": post.thresh, "unclip": post.unclip,
            "unclip_ratio": post.unclip_ratio, "box_thresh": post.box_thresh, "min_size": post.min_size}  # fmt: skip
-    return choose(counts, grid.combinations(grid.long_side), now, grid.folds, grid.metric, grid.slack)
+    return choose(counts, grid.combinations(grid.long_side), now, grid.folds, grid.metric, grid.slack, grid.repeats)
 
 
 def surface(table: Sequence[dict[str, Any]], x: str, y: str) -> Iterator[tuple[Any, Any, float]]:

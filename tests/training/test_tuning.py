@@ -97,6 +97,17 @@ def test_held_out_scores_come_from_choices_made_without_them():
     assert tuned.held_out["hmean"] == 0 and tuned.gain == pytest.approx(-0.5)
 
 
+def test_images_are_dealt_out_anew():
+    """Every other image is of one kind: dealt out in turn each fold is chosen for by the other kind, and loses."""
+    present, other = [50.0, 100, 50, 100, 40], [90.0, 100, 90, 100, 80]
+    strange = [0.0, 100, 0, 100, 0]
+    counts = np.array([[present, other, strange], [present, strange, other]] * 20)
+    combinations = [{"long_side": 1, "k": k} for k in range(3)]
+    once, often = (choose(counts, combinations, combinations[0], folds=2, repeats=n) for n in (1, 50))
+    assert once.held_out["hmean"] == 0 and once.kept
+    assert 0.2 < often.held_out["hmean"] < 0.5, "kinds are mixed, so that some are chosen for by their own"
+
+
 @pytest.mark.parametrize("slack, chosen", [(0.0, 0), (0.2, 1)])
 def test_what_loses_on_held_out_images_is_not_taken(slack: float, chosen: int):
     """Each of two combinations is better than the present one on one fold, and worse on the other."""
@@ -148,7 +159,7 @@ def test_the_current_values_are_among_those_compared(pipeline: Pipeline):
     assert now in grid.combinations(grid.long_side)
 
 
-@pytest.mark.parametrize("change", [{"thresh": ()}, {"unclip": {}}, {"folds": 1}, {"metric": "f1"}])
+@pytest.mark.parametrize("change", [{"thresh": ()}, {"unclip": {}}, {"folds": 1}, {"repeats": 0}, {"metric": "f1"}])
 def test_a_grid_with_nothing_in_it(change: dict):
-    with pytest.raises(UserError, match="tune"):
+    with pytest.raises(UserError, match="tuning"):
         replace(GRID, **change)
