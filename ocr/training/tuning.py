@@ -49,10 +49,10 @@ class Grid:
     box_thresh: tuple[float, ...]
     min_size: tuple[float, ...]
     unclip: dict[str, tuple[float, ...]]
-    folds: int = 5
-    repeats: int = 10
-    metric: str = "hmean"
-    slack: float = 0.0005
+    folds: int
+    repeats: int
+    metric: str
+    slack: float
 
     def __post_init__(self) -> None:
         for name in ("long_side", "thresh", "box_thresh", "min_size"):

@@ -38,7 +38,7 @@ def test_gradients_of_a_depthwise_convolution_are_torchs(kernel, stride, padding
     assert type(layer[0]) is DepthwiseConv2d
     monkeypatch.setattr(backward, "_in_bfloat16", lambda x: True)
     monkeypatch.setattr(backward, "BF16", torch.float64)  # the same arithmetic, without bfloat16's rounding
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: x)
+    monkeypatch.setattr(torch.Tensor, "float", lambda x: x)  # the way by float32 likewise
     for ours, torchs in both(layer.double(), twin.double(), image(2, 6, size, size + 3).double()):
         torch.testing.assert_close(ours, torchs)
 
@@ -57,9 +57,12 @@ def test_in_bfloat16_they_are_as_close_to_float32_as_torchs(kernel, stride):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_transposed_convolution_gives_what_torchs_gives(bias):
+@pytest.mark.parametrize(
+    "settings", [{"stride": 2}, {"stride": 3, "padding": 1, "output_padding": 2, "groups": 2}, {"dilation": (1, 2)}]
+)
+def test_a_transposed_convolution_gives_what_torchs_gives(settings, bias):
     torch.manual_seed(1)
-    twin = nn.ConvTranspose2d(6, 4, 2, 2, bias=bias)
+    twin = nn.ConvTranspose2d(6, 4, 2, bias=bias, **settings)
     layer = quicken(nn.Sequential(copy.deepcopy(twin)))
     assert type(layer[0]) is TransposedConv2d
     for ours, torchs in both(layer, twin, image(2, 6, 9, 12), bf16=True):
