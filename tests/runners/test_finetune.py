@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The receipts and the run folder."""
     try:
-        weights_file("ppocr_v4")
+        weights_file("ppocr_v6")
     except UserError as error:
         pytest.skip(str(error))
     cwd = tmp_path_factory.mktemp("finetune")
@@ -57,7 +57,7 @@ def test_it_trains_on_ones_own_receipts_and_on_others_and_tunes(tuned: tuple[Pat
 def test_its_batch_norms_are_kept_for_training_and_folded_for_use(tuned: tuple[Path, Path]):
     path = tuned[1] / "checkpoints/best.ckpt"
     kept = torch.load(path, weights_only=True)["hyper_parameters"]["network"]["nodes"]
-    assert sum(node["op"] == "batch_norm" for node in kept) == 43
+    assert sum(node["op"] == "batch_norm" for node in kept) == 58
     folded = load_module(path).network
     assert not any(node["op"] == "batch_norm" for node in folded.nodes)
     trained, image = pretrained_detector(str(path)).eval(), torch.randn(1, 3, 96, 128)
