@@ -5,6 +5,8 @@ Drawing a receipt takes twenty times as long as decoding it, and every epoch of 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import pickle
@@ -23,8 +25,14 @@ from ocr.data.images import SHRUNK
 from ocr.data.polygons import flatten, unflatten
 from ocr.types import Picture, Truth
 
+try:
+    import fcntl
+except ImportError:  # Windows, where what a killed process leaves stays
+    fcntl = None  # type: ignore[assignment]
+
 log = logging.getLogger(__name__)
 MOST = 512 * 2**20  # bytes that one process keeps of one source
+PREFIX, IN_USE = "receipts_", "in_use"  # folders, and the file in each that a living process has locked
 LEAVE_FREE = 2**30  # bytes of the disk that are left to others
 
 
@@ -54,18 +62,21 @@ def _decode(jpeg: np.ndarray, shrink: int) -> np.ndarray:
 class DrawnOnce:
     """Keeps drawings in a folder among the temporary files, which goes when the process that made it ends.
 
-    Worker processes find the same folder, whether they were forked or spawned. Where nothing can be written, or
-    :data:`MOST` is reached, pictures are drawn anew each time.
+    What a killed process has left there is removed by the next one. Worker processes find the same folder, whether
+    they were forked or spawned. Where nothing can be written, or :data:`MOST` is reached, pictures are drawn anew each
+    time.
     """
 
     def __init__(self) -> None:
         self._room = MOST
         try:
-            self._folder: Path | None = Path(tempfile.mkdtemp(prefix="receipts_"))
+            self._folder: Path | None = Path(tempfile.mkdtemp(prefix=PREFIX))
         except OSError as error:
             self._give_up(error)
             return
-        weakref.finalize(self, _remove, self._folder, os.getpid())
+        weakref.finalize(self, _remove, self._folder, _mark(self._folder), os.getpid())
+        for folder in self._folder.parent.glob(f"{PREFIX}*"):
+            _remove_if_left(folder)
 
     def __call__(self, i: int, draw: Callable[[int], Drawing]) -> Drawing:
         """Drawing ``i``: kept from before, by whichever process, or drawn now."""
@@ -98,9 +109,48 @@ class DrawnOnce:
         log.warning("drawn pictures cannot be kept (%s): each is drawn anew every epoch; TMPDIR names the place", error)
 
 
-def _remove(folder: Path, owner: int) -> None:
+def _mark(folder: Path) -> int | None:
+    """Keep a file in the folder locked until its descriptor is closed, here and in forked processes.
+
+    Returns:
+        The descriptor; None where nothing can be locked, so that a folder which is left stays.
+    """
+    part = folder / f"{IN_USE}.part"
+    try:
+        lock = _lock(part, os.O_CREAT)
+        part.replace(folder / IN_USE)  # nobody finds it before it is locked
+    except OSError:
+        return None
+    return lock
+
+
+def _lock(path: Path, flags: int = 0) -> int:
+    """The descriptor of a file that is locked now.
+
+    Raises:
+        OSError: there is no such file, a living process has its lock, or this system has no such locks.
+    """
+    if not fcntl:
+        raise OSError(errno.ENOLCK, "no locks")
+    file = os.open(path, os.O_RDWR | flags, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _remove(folder: Path, lock: int | None, owner: int) -> None:
     if os.getpid() == owner:  # a forked worker has the finalizer, too
         shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _remove_if_left(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # in use, or somebody else's
+        _remove(folder, _lock(folder / IN_USE), os.getpid())
 
 
 def _pack(drawing: Drawing) -> bytes:

@@ -4,6 +4,7 @@ import errno
 import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_the_folder_goes_with_its_source_and_not_with_a_worker(place: Path):
     worker = multiprocessing.get_context("fork").Process(target=_forget, args=(source,))
     worker.start()
     worker.join()
-    assert worker.exitcode == 0 and [path.name for path in folder.iterdir()] == ["0"]
+    assert worker.exitcode == 0 and sorted(path.name for path in folder.iterdir()) == ["0", "in_use"]
     del source
     assert not folder.exists()
 
@@ -97,6 +98,24 @@ def test_a_run_that_ends_leaves_nothing(place: Path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()).parent == place and list(place.iterdir()) == []
+
+
+@pytest.mark.skipif(drawn.fcntl is None, reason="this system has no such locks")
+def test_what_a_killed_run_left_goes_with_the_next(place: Path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
+    code = "import os, signal; from ocr.data.synthetic import SyntheticReceipts as S; s = S(2, 7); s.load(0); "
+    code += "os.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
+    [left] = place.iterdir()
+    assert (left / "0").stat().st_size > 1000
+    others = place / "receipts_of_2024"
+    others.mkdir()
+    (others / "0").write_text("mine")
+    first = SyntheticReceipts(2, 7)
+    second = SyntheticReceipts(2, 7)
+    folders = {source._drawn._folder for source in (first, second)}
+    assert set(place.iterdir()) == {*folders, others} and len(folders) == 2
+    assert (others / "0").read_text() == "mine"
 
 
 def test_a_full_disk_is_said_once_and_the_set_goes_on(
@@ -132,7 +151,7 @@ def test_no_more_is_kept_than_there_is_room_for(
     source = SyntheticReceipts(12, 7)
     for i in range(12):
         source.load(i)
-    sizes = [path.stat().st_size for path in place.rglob("*") if path.is_file()]
+    sizes = [path.stat().st_size for path in place.glob("*/[0-9]*")]
     assert sum(sizes) <= 100_000 and bool(sizes) == (name == "MOST")
     assert_same(source.load(11), SyntheticReceipts(12, 7).load(11))
 
