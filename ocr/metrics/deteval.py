@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import shapely
 import torch
 from torchmetrics import Metric
 
@@ -71,7 +70,7 @@ def deteval(pairs: Pairs, ignore: np.ndarray) -> tuple[float, float, int, int]:
 
 def _distance(pairs: Pairs, g: np.ndarray, d: np.ndarray) -> np.ndarray:
     """Between the centres of bounding boxes, in means of their diagonals."""
-    a, b = (shapely.bounds(shapes).reshape(-1, 4) for shapes in (pairs.truths[g], pairs.detections[d]))
+    a, b = pairs.bounds_g[g], pairs.bounds_d[d]
     centres = np.linalg.norm((a[:, :2] + a[:, 2:] - b[:, :2] - b[:, 2:]) / 2, axis=1)
     diagonals = np.linalg.norm(a[:, 2:] - a[:, :2], axis=1) + np.linalg.norm(b[:, 2:] - b[:, :2], axis=1)
     return 2 * centres / np.maximum(diagonals, 1e-12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -53,6 +53,7 @@ class Pairs:
     Attributes:
         found, wanted: polygons (N, 2) of the D detections and the G texts.
         area_d, area_g: float64 (D,), (G,).
+        bounds_d, bounds_g: float64 (D, 4), (G, 4), least x and y, greatest x and y; NaN of what has no area.
         d, g: int64 (P,), pairs whose bounding boxes meet.
         shared: float64 (P,), area of their intersection.
     """
@@ -61,6 +62,8 @@ class Pairs:
     wanted: Sequence[np.ndarray]
     area_d: np.ndarray
     area_g: np.ndarray
+    bounds_d: np.ndarray
+    bounds_g: np.ndarray
     d: np.ndarray
     g: np.ndarray
     shared: np.ndarray
@@ -85,9 +88,10 @@ class Pairs:
         place = np.cumsum(kept) - 1
         some = kept[self.d]
         found = [self.found[k] for k in np.flatnonzero(kept)]
-        return Pairs(
-            found, self.wanted, self.area_d[kept], self.area_g, place[self.d[some]], self.g[some], self.shared[some]
-        )
+        return replace(
+            self, found=found, area_d=self.area_d[kept], bounds_d=self.bounds_d[kept],
+            d=place[self.d[some]], g=self.g[some], shared=self.shared[some],
+        )  # fmt: skip
 
     def dense(self) -> np.ndarray:
         """Intersection areas as float64 (G, D)."""
@@ -103,7 +107,7 @@ def pair(detections: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Pairs
     shared = np.zeros(len(d))
     easy = found.convex[d] & wanted.convex[g]
     shared[easy] = intersection_areas(found.quads[d[easy]], wanted.quads[g[easy]])
-    pairs = Pairs(detections, truth, found.area, wanted.area, d, g, shared)
+    pairs = Pairs(detections, truth, found.area, wanted.area, found.bounds, wanted.bounds, d, g, shared)
     if not easy.all():
         hard = ~easy
         shared[hard] = shapely.area(shapely.intersection(pairs.detections[d[hard]], pairs.truths[g[hard]]))

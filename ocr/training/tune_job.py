@@ -23,12 +23,11 @@ from ocr.training.build import build_loggers, build_trainer, open_checkpoint
 from ocr.training.finish import finish, record
 from ocr.training.module import DetectionModule
 from ocr.training.plots import plot_surface
-from ocr.training.tuning import Grid, Tuned
+from ocr.training.tuning import FIGURES, Grid, Tuned
 from ocr.training.tuning import tune as tune_module
 
 log = logging.getLogger(__name__)
 ROWS = 200  # of the table in W&B; the file on disk has all
-SCORES = ("precision", "recall", "hmean")
 
 
 def tune(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
@@ -72,24 +71,27 @@ def choose_pipeline(module: DetectionModule, data: DetectionData, grid: Grid, fo
         columns = list(tuned.table[0])
         table = wandb.Table(columns=columns, data=[[row.get(c) for c in columns] for row in tuned.table[:ROWS]])
         wandb.run.log({"tune/surface": wandb.Image(str(picture)), "tune/table": table})
-    best = {k: v for k, v in tuned.best.items() if k not in (*SCORES, "mean_iou")}
+    _say(tuned)
+    return tuned
+
+
+def _say(tuned: Tuned) -> None:
+    best = tuned.table[0] if tuned.kept else tuned.best
+    chosen = "the best one" if tuned.kept else {k: v for k, v in best.items() if k not in FIGURES}
     log.info(
-        "tuned over %d combinations: %s %.4f before, %.4f with %s; on held-out folds %+.4f (+- %.4f between them)%s",
-        len(tuned.table), tuned.metric, tuned.before["hmean"], tuned.table[0]["hmean"] if tuned.kept else
-        tuned.best["hmean"], "the best one" if tuned.kept else best, tuned.gain, tuned.held_out_spread,
+        "tuned over %d combinations: hmean %.4f (DetEval %.3f) before, %.4f (%.3f) with %s; on held-out folds hmean "
+        "%+.4f, DetEval %+.3f, weighted %+.4f (+- %.4f between folds)%s",
+        len(tuned.table), tuned.before["hmean"], tuned.before["deteval_hmean"], best["hmean"], best["deteval_hmean"],
+        chosen, tuned.gain("hmean"), tuned.gain("deteval_hmean"), tuned.gain(), tuned.held_out_spread,
         ": a loss, so the thresholds stay as they were" if tuned.kept else "",
     )  # fmt: skip
-    return tuned
 
 
 def tuning_metrics(tuned: Tuned) -> dict[str, float]:
     """``tune/*``: before, after, and cross-validated."""
     groups: dict[str, Mapping[str, Any]] = {"before": tuned.before, "tuned": tuned.best, "held_out": tuned.held_out}
-    prefix = tuned.metric.removesuffix("hmean")
-    metrics = {
-        f"tune/{group}_{prefix}{name}": float(values[name]) for group, values in groups.items() for name in SCORES
-    }
-    return metrics | {"tune/gain": tuned.gain, "tune/gain_spread": tuned.held_out_spread}
+    metrics = {f"tune/{group}_{name}": float(values[name]) for group, values in groups.items() for name in FIGURES}
+    return metrics | {"tune/gain": tuned.gain(), "tune/gain_spread": tuned.held_out_spread}
 
 
 def write_tuned(source: Path, module: DetectionModule, tuned: Tuned, target: Path) -> Pipeline:

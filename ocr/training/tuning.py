@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -29,6 +30,8 @@ from ocr.pipeline import Pipeline, PostProcess
 from ocr.training.module import DetectionModule
 from ocr.types import Truth
 
+FIGURES = ("merit", "precision", "recall", "hmean", "deteval_hmean", "mean_iou")  # what is said of a combination
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -39,9 +42,8 @@ class Grid:
         thresh, box_thresh, min_size: of :class:`ocr.pipeline.PostProcess`.
         unclip: amounts by kind.
         folds, repeats: of the cross-validation, and how often images are dealt out to folds anew.
-        metric: ``hmean`` at IoU 0.5, or ``deteval_hmean``, which asks for boxes that cover the text.
-        slack: among combinations that are at most this far below the best one, the one whose boxes fit best is taken:
-            hmean at IoU 0.5 hardly sees how tight boxes are, and its last digit is chance.
+        deteval_weight: w in the merit that is tuned for, (1 - w) hmean at IoU 0.5 + w DetEval's hmean. IoU 0.5 hardly
+            sees whether boxes cover their text, which those who read it want and DetEval asks for.
     """
 
     long_side: tuple[int, ...]
@@ -51,8 +53,7 @@ class Grid:
     unclip: dict[str, tuple[float, ...]]
     folds: int
     repeats: int
-    metric: str
-    slack: float
+    deteval_weight: float
 
     def __post_init__(self) -> None:
         for name in ("long_side", "thresh", "box_thresh", "min_size"):
@@ -62,14 +63,12 @@ class Grid:
         object.__setattr__(self, "unclip", {kind: tuple(sorted(set(v))) for kind, v in self.unclip.items() if v})
         if not self.unclip:
             raise UserError("tuning.unclip is empty: nothing to try")
-        if self.metric not in METRICS:
-            raise UserError(f"tuning.metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
         if self.folds < 2:
             raise UserError(f"tuning.folds must be at least 2, got {self.folds}")
         if self.repeats < 1:
             raise UserError(f"tuning.repeats must be at least 1, got {self.repeats}")
-        if not 0 <= self.slack < 1:
-            raise UserError(f"tuning.slack must lie in 0..1, got {self.slack}")
+        if not 0 <= self.deteval_weight <= 1:
+            raise UserError(f"tuning.deteval_weight must lie in 0..1, got {self.deteval_weight}")
 
     def growths(self) -> list[tuple[str, float]]:
         return [(kind, amount) for kind, amounts in self.unclip.items() for amount in amounts]
@@ -132,12 +131,12 @@ def collect(
 
 
 def count_image(image: CachedImage, grid: Grid, base: PostProcess) -> np.ndarray:
-    """Scores of every combination, float64 (combinations, 5).
+    """Counts of every combination, float64 (combinations, 7).
 
-    What detections earned, of how many; texts likewise; the sum of the IoU of the matches, which DetEval has none of.
+    Texts; at IoU 0.5 detections, matches and the sum of their IoU; by DetEval detections, what they earned, and what
+    texts earned.
     """
     ignore = np.asarray(image.truth.ignore, bool)
-    count = METRICS[grid.metric]
     rows: list[tuple[float, ...]] = []
     for side, thresh in product(image.maps, grid.thresh):
         probability = image.probability(side)
@@ -149,24 +148,20 @@ def count_image(image: CachedImage, grid: Grid, base: PostProcess) -> np.ndarray
             polygons, grown = grow(found, params)
             pairs = pair(to_image(polygons, shape, image.size), image.truth.polygons)
             score, size = found.scores[grown], kernel_size[grown]
+            counted: dict[bytes, tuple[float, ...]] = {}  # many limits keep the same detections
             for box_thresh, min_size in product(grid.box_thresh, grid.min_size):
                 kept = (score >= box_thresh) & (size >= min_size)
-                rows.append(count(pairs.only(kept), ignore))
+                if (key := kept.tobytes()) not in counted:
+                    counted[key] = _count(pairs.only(kept), ignore)
+                rows.append(counted[key])
     return np.array(rows, np.float64)
 
 
-def _count_hmean(pairs: Pairs, ignore: np.ndarray) -> tuple[float, ...]:
+def _count(pairs: Pairs, ignore: np.ndarray) -> tuple[float, ...]:
     match = match_pairs(pairs, ignore)
-    matched = float((match.truth >= 0).sum())
-    return matched, float((~match.dont_care).sum()), matched, float((~ignore).sum()), float(match.iou.sum())
-
-
-def _count_deteval(pairs: Pairs, ignore: np.ndarray) -> tuple[float, ...]:
-    recall_sum, precision_sum, wanted, found = deteval(pairs, ignore)
-    return precision_sum, float(found), recall_sum, float(wanted), 0.0
-
-
-METRICS = {"hmean": _count_hmean, "deteval_hmean": _count_deteval}
+    recall_sum, precision_sum, texts, detected = deteval(pairs, ignore)
+    matched = (match.truth >= 0).sum()
+    return texts, (~match.dont_care).sum(), matched, match.iou.sum(), detected, precision_sum, recall_sum
 
 
 class _Counting(Dataset):
@@ -181,7 +176,7 @@ class _Counting(Dataset):
 
 
 def count_images(images: Sequence[CachedImage], grid: Grid, base: PostProcess, num_workers: int) -> np.ndarray:
-    """:func:`count_image` of all images, in parallel: float64 (images, combinations, 5)."""
+    """:func:`count_image` of all images, in parallel: float64 (images, combinations, 7)."""
     loader = DataLoader(_Counting(images, grid, base), batch_size=None, num_workers=num_workers)
     return np.stack([counts.numpy() for counts in loader])
 
@@ -191,13 +186,11 @@ class Tuned:
     """What tuning found.
 
     Attributes:
-        before, best: the pipeline's combination and the one to take, with their ``precision``, ``recall``, ``hmean``
-            and, for plain hmean, the ``mean_iou`` of their matches.
-        held_out: precision, recall and hmean of all images, each under the combinations chosen without its folds.
-        held_out_spread: standard deviation over folds of the gain in hmean.
+        before, best: the pipeline's combination and the one to take, with their :data:`FIGURES`.
+        held_out: the figures of all images, each under the combinations chosen without its folds.
+        held_out_spread: standard deviation over folds of the gain in merit.
         kept: whether the pipeline's own combination is the one to take since choosing loses on held-out images.
-        metric: of which these are the precision, recall and hmean.
-        table: all combinations, the best first.
+        table: all combinations, those of the highest merit first.
     """
 
     before: dict[str, Any]
@@ -205,13 +198,11 @@ class Tuned:
     held_out: dict[str, float]
     held_out_spread: float
     kept: bool
-    metric: str
     table: list[dict[str, Any]]
 
-    @property
-    def gain(self) -> float:
-        """Gain in hmean on images that the choice was not made on."""
-        return self.held_out["hmean"] - self.before["hmean"]
+    def gain(self, figure: str = "merit") -> float:
+        """On images that the choice was not made on."""
+        return self.held_out[figure] - self.before[figure]
 
     def pipeline(self, old: Pipeline) -> Pipeline:
         """The old one with the best combination."""
@@ -222,7 +213,7 @@ class Tuned:
     def facts(self) -> dict[str, Any]:
         """Plain types, without the table."""
         facts = {k: v for k, v in asdict(self).items() if k != "table"}
-        return facts | {"gain": self.gain, "combinations": len(self.table)}
+        return facts | {"gain": self.gain(), "combinations": len(self.table)}
 
 
 def choose(
@@ -230,61 +221,56 @@ def choose(
     combinations: Sequence[dict[str, Any]],
     now: dict[str, Any],
     folds: int,
-    metric: str = "hmean",
-    slack: float = 0.0,
+    deteval_weight: float = 0.0,
     repeats: int = 1,
 ) -> Tuned:
     """The best combination, and what choosing one gains on images that it is not chosen on.
 
-    Where it loses more there than ``slack``, as it may with few images, the pipeline's own combination is kept.
+    Where it loses there, as it may with few images, the pipeline's own combination is kept.
 
     Args:
-        counts: float64 (images, combinations, 5), see :func:`count_image`.
+        counts: float64 (images, combinations, 7), see :func:`count_image`.
         combinations: what each row stands for.
         now: the pipeline's own, one of them.
         folds: images are dealt out in turn; at most one fold an image.
-        metric: what was counted.
-        slack, repeats: see :class:`Grid`; after the first, images are dealt out in random order, always the same.
+        deteval_weight, repeats: see :class:`Grid`; after the first, images are dealt out in random order, always the
+            same.
     """
+    figures = partial(_figures, deteval_weight=deteval_weight)
     whole, order = counts.sum(axis=0), np.arange(len(counts))
-    rows = [{**combination, **_figures(total)} for combination, total in zip(combinations, whole.tolist())]
+    rows = [{**combination, **figures(total)} for combination, total in zip(combinations, whole.tolist())]
     here = combinations.index(now)
     held_out, gains, rng = np.zeros(counts.shape[2]), [], np.random.default_rng(0)
     for _ in range(repeats):
         for k in range(min(folds, len(counts))):
             part = counts[order[k::folds]].sum(axis=0)
-            chosen = _best(whole - part, slack) if len(counts) > 1 else here
+            chosen = _best(whole - part, deteval_weight) if len(counts) > 1 else here
             held_out += part[chosen]
-            gains.append(_figures(part[chosen].tolist())["hmean"] - _figures(part[here].tolist())["hmean"])
+            gains.append(figures(part[chosen].tolist())["merit"] - figures(part[here].tolist())["merit"])
         order = rng.permutation(len(counts))
-    loses = _figures(held_out.tolist())["hmean"] < rows[here]["hmean"] - slack
-    best = here if loses else _best(whole, slack, prefer=here)
-    ranks = sorted(range(len(rows)), key=lambda k: -rows[k]["hmean"])
-    return Tuned(
-        rows[here],
-        rows[best],
-        _figures(held_out.tolist()),
-        float(np.std(gains)),
-        loses,
-        metric,
-        [rows[k] for k in ranks],
-    )
+    outside = figures(held_out.tolist())
+    loses = outside["merit"] < rows[here]["merit"]
+    best = here if loses else _best(whole, deteval_weight, prefer=here)
+    table = sorted(rows, key=lambda row: -row["merit"])
+    return Tuned(rows[here], rows[best], outside, float(np.std(gains)), loses, table)
 
 
-def _figures(total: Sequence[float]) -> dict[str, float]:
-    earned, detected, recalled, wanted, overlap = total
-    figures = scores(earned, detected, recalled, wanted)
-    return figures | ({"mean_iou": overlap / earned} if overlap and earned else {})
+def _figures(total: Sequence[float], deteval_weight: float) -> dict[str, float]:
+    """:data:`FIGURES` of counts summed over images."""
+    texts, detections, matched, overlap, deteval_detections, precision_sum, recall_sum = total
+    plain = scores(matched, detections, matched, texts)
+    deteval_hmean = scores(precision_sum, deteval_detections, recall_sum, texts)["hmean"]
+    merit = (1 - deteval_weight) * plain["hmean"] + deteval_weight * deteval_hmean
+    mean_iou = overlap / matched if matched else 0.0
+    return {"merit": merit, **plain, "deteval_hmean": deteval_hmean, "mean_iou": mean_iou}
 
 
-def _best(total: np.ndarray, slack: float, prefer: int | None = None) -> int:
-    """Index of the best fit among those with nearly the highest pooled hmean; what there is already wins a tie.
+def _best(total: np.ndarray, deteval_weight: float, prefer: int | None = None) -> int:
+    """Index of the highest merit; what there is already wins a tie.
 
-    ``total`` are counts of each combination summed over images, (combinations, 5).
+    ``total`` are counts of each combination summed over images, (combinations, 7).
     """
-    figures = [_figures(row) for row in total.tolist()]
-    least = max(f["hmean"] for f in figures) - slack
-    merit = [(f.get("mean_iou", 0.0), f["hmean"]) if f["hmean"] >= least else (-1.0, 0.0) for f in figures]
+    merit = [_figures(row, deteval_weight)["merit"] for row in total.tolist()]
     best = max(range(len(merit)), key=merit.__getitem__)
     return prefer if prefer is not None and merit[prefer] == merit[best] else best
 
@@ -306,14 +292,14 @@ def tune(
     counts = count_images(images, grid, post, num_workers)
     now = {"long_side": pipeline.resize.long_side, "thresh": post.thresh, "unclip": post.unclip,
            "unclip_ratio": post.unclip_ratio, "box_thresh": post.box_thresh, "min_size": post.min_size}  # fmt: skip
-    return choose(counts, grid.combinations(grid.long_side), now, grid.folds, grid.metric, grid.slack, grid.repeats)
+    return choose(counts, grid.combinations(grid.long_side), now, grid.folds, grid.deteval_weight, grid.repeats)
 
 
 def surface(table: Sequence[dict[str, Any]], x: str, y: str) -> Iterator[tuple[Any, Any, float]]:
-    """The best hmean for every pair of values of two parameters: (x, y, hmean)."""
+    """The highest merit for every pair of values of two parameters: (x, y, merit)."""
     best: dict[tuple[Any, Any], float] = {}
     for row in table:
         key = row[x], row[y]
-        best[key] = max(best.get(key, 0.0), row["hmean"])
+        best[key] = max(best.get(key, 0.0), row["merit"])
     for (a, b), value in sorted(best.items()):
         yield a, b, value

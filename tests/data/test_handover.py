@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import multiprocessing
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +13,29 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ocr.data import handover as module
 from ocr.data.handover import Filled, Handover, HandoverLoader, possible
 
 SHAPES = {"image": (4, 5, 6, 3), "targets": (4, 4, 5, 6)}
 
 
 class Numbered(Dataset):
-    """Item k is full of k, modulo 251."""
+    """Item k is full of k, modulo 251; ``meanwhile`` is called for each, and what it returns is in it."""
 
-    def __init__(self, length: int) -> None:
-        self.length = length
+    def __init__(self, length: int, meanwhile: Callable[[], int] = int) -> None:
+        self.length, self.meanwhile = length, meanwhile
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, k: int) -> dict[str, Any]:
         shades = torch.full((4, 5, 6), k % 251, dtype=torch.uint8)
-        return {"index": k, "image": shades[:3].movedim(0, 2), "targets": shades}
+        return {"index": k, "meanwhile": self.meanwhile(), "image": shades[:3].movedim(0, 2), "targets": shades}
 
 
-def loader(length: int, workers: int = 2) -> HandoverLoader:
+def loader(length: int, workers: int = 2, meanwhile: Callable[[], int] = int) -> HandoverLoader:
     return HandoverLoader(
-        Numbered(length),
+        Numbered(length, meanwhile),
         handover=Handover(SHAPES, workers, ahead=2),
         batch_size=4,
         num_workers=workers,
@@ -85,4 +90,45 @@ def test_without_forked_workers_the_loaders_own_way_is_taken(monkeypatch: pytest
 def test_a_slot_that_was_overwritten_is_an_error():
     handover = Handover(SHAPES, workers=1, ahead=1)
     with pytest.raises(RuntimeError, match="prefetch_factor"):
-        handover.take(Filled(0, 0, turn=1, count=4, rest={}))
+        handover.take(Filled(0, 0, turn=1, count=4, seconds=0.0, rest={}))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_epoch_whose_workers_are_changed_has_the_same_batches(
+    workers: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(module, "LATE", -1.0)
+    caplog.set_level(logging.INFO)
+    batches = loader(402, workers)
+    assert len(list(itertools.islice(batches, 1))) == 1, "the workers are changed when the second batch is asked for"
+    for _ in range(3):
+        every = list(batches)
+        assert torch.cat([batch["index"] for batch in every]).tolist() == list(range(402))
+        assert torch.cat([batch["image"][:, 0, 0, 0] for batch in every]).tolist() == [k % 251 for k in range(402)]
+    assert len(caplog.records) == 1 and "no longer yield" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no such priority")
+def test_workers_run_only_while_a_core_is_idle_until_the_network_has_waited(monkeypatch: pytest.MonkeyPatch):
+    batches = loader(40, 2, lambda: os.sched_getscheduler(0))
+    assert {int(k) for batch in batches for k in batch["meanwhile"]} == {os.SCHED_IDLE}
+    monkeypatch.setattr(module, "LATE", -1.0)
+    first, *others = (set(batch["meanwhile"].tolist()) for batch in batches)
+    assert first == {os.SCHED_IDLE} and all(other == {os.SCHED_OTHER} for other in others)
+    assert {int(k) for batch in batches for k in batch["meanwhile"]} == {os.SCHED_OTHER}
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_waiting_for_the_processor_counts_and_waiting_for_its_work_does_not(monkeypatch: pytest.MonkeyPatch):
+    def work() -> int:
+        end = time.process_time() + 0.02
+        while time.process_time() < end:
+            pass
+        return 0
+
+    monkeypatch.setattr(module, "LATE", 0.5)
+    monkeypatch.setattr(module, "run_when_idle", lambda: None)  # other tests may keep the cores busy
+    for meanwhile, yielding in ((work, True), (lambda: time.sleep(0.02) or 0, False)):
+        batches = loader(60, 1, meanwhile)
+        assert len(list(batches)) == 15
+        assert batches.yielding is yielding
