@@ -30,7 +30,7 @@ from ocr.utils.machine import run_when_idle
 
 log = logging.getLogger(__name__)
 PATIENCE = 3.0  # times the processor time of a batch are no wait
-LATE = 2.0  # seconds that the network may have waited beyond that
+LATE = 3.0  # seconds that the network may wait for a batch, and have waited beyond that for several
 
 
 @dataclass(frozen=True)
@@ -121,18 +121,26 @@ class HandoverLoader(DataLoader):
         self._at_usual_priority = worker_init_fn
         self.yielding = True  # to all other processes
         start = partial(_yielding, worker_init_fn)
-        super().__init__(*args, collate_fn=handover.put, worker_init_fn=start, **kwargs)
+        super().__init__(*args, collate_fn=handover.put, worker_init_fn=start, timeout=LATE, **kwargs)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:  # type: ignore[override]
         return self._copies(super().__iter__())  # whose workers start now
 
     def _copies(self, batches: Iterator[Filled]) -> Iterator[dict[str, torch.Tensor]]:
-        late = 0.0
-        for taken in itertools.count(1):
+        late, taken = 0.0, 0
+        while True:
             asked = time.perf_counter()
-            if (filled := next(batches, None)) is None:
+            try:
+                filled = next(batches)
+            except StopIteration:
                 return
+            except RuntimeError as error:
+                if "timed out" not in str(error):
+                    raise
+                batches = self._hurry(taken)
+                continue
             late = max(0.0, late + time.perf_counter() - asked - PATIENCE * filled.seconds)
+            taken += 1
             yield self.handover.take(filled)
             if self.yielding and late > LATE:
                 batches = self._hurry(taken)
@@ -144,6 +152,7 @@ class HandoverLoader(DataLoader):
             self._iterator._shutdown_workers()
             self._iterator = None
         self.yielding = False
+        self.timeout = 0.0
         self.worker_init_fn = self._at_usual_priority
         self.handover = self.handover.anew()  # one of the old workers may still write
         self.collate_fn = self.handover.put

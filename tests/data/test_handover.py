@@ -97,9 +97,9 @@ def test_a_slot_that_was_overwritten_is_an_error():
 def test_an_epoch_whose_workers_are_changed_has_the_same_batches(
     workers: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(module, "LATE", -1.0)
     caplog.set_level(logging.INFO)
     batches = loader(402, workers)
+    monkeypatch.setattr(module, "LATE", -1.0)
     assert len(list(itertools.islice(batches, 1))) == 1, "the workers are changed when the second batch is asked for"
     for _ in range(3):
         every = list(batches)
@@ -117,6 +117,34 @@ def test_workers_run_only_while_a_core_is_idle_until_the_network_has_waited(monk
     assert first == {os.SCHED_IDLE} and all(other == {os.SCHED_OTHER} for other in others)
     assert {int(k) for batch in batches for k in batch["meanwhile"]} == {os.SCHED_OTHER}
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_hardly_runs_is_replaced_while_it_is_waited_for(workers: int, monkeypatch: pytest.MonkeyPatch):
+    """The first ones never come to an end of their fourth item, those after them do."""
+    first = multiprocessing.get_context("fork").Value("i", 0)
+
+    def meanwhile() -> int:
+        with first.get_lock():
+            first.value += 1
+        if first.value == 4:
+            time.sleep(30)
+        return 0
+
+    monkeypatch.setattr(module, "LATE", 0.3)
+    batches = loader(40, workers, meanwhile)
+    for _ in range(2):
+        began = time.perf_counter()
+        assert [int(batch["index"][0]) for batch in batches] == list(range(0, 40, 4))
+        assert time.perf_counter() - began < 25 and not batches.yielding
+
+
+def test_an_error_in_a_worker_is_no_wait():
+    def meanwhile() -> int:
+        raise RuntimeError("the item is bad")
+
+    with pytest.raises(RuntimeError, match="the item is bad"):
+        list(loader(40, 1, meanwhile))
 
 
 def test_waiting_for_the_processor_counts_and_waiting_for_its_work_does_not(monkeypatch: pytest.MonkeyPatch):
