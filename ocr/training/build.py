@@ -26,6 +26,7 @@ from ocr.models.views import Views
 from ocr.pipeline import Pipeline
 from ocr.tracking.download import local_checkpoint
 from ocr.tracking.run import Tracking
+from ocr.tracking.start import job_facts
 from ocr.training.module import DetectionModule
 from ocr.utils.machine import cpu_has_bf16
 from ocr.utils.memory import keep_freed_memory
@@ -144,9 +145,11 @@ def load_module(
         network, pipeline, state = _read_onnx_file(path, foreign)
     else:
         network, pipeline, state, carried = _read_checkpoint(path)
+    if foreign and pipeline is not foreign:
+        _warn_of_what_changes_nothing(path)
     for part in ("resize", "postprocess"):
         changes = dict((overrides or {}).get(part) or {})
-        pipeline[part] = {**pipeline[part], **{k: v for k, v in changes.items() if v is not None}}
+        pipeline = {**pipeline, part: {**pipeline[part], **{k: v for k, v in changes.items() if v is not None}}}
     try:
         module = DetectionModule(network, pipeline)
         module.views = Views.of(carried, plain((overrides or {}).get("views")))
@@ -159,8 +162,14 @@ def load_module(
     return module.eval()
 
 
-def _read_onnx_file(path: Path, foreign: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any], None]:
-    pipeline = OnnxDetector(path).pipeline() or dict(foreign or {})
+def _warn_of_what_changes_nothing(path: Path) -> None:
+    if ignored := [change for change in job_facts().overrides if change.lstrip("+").startswith("pipeline")]:
+        what = ", ".join(ignored)
+        log.warning("%s has a pipeline of its own: %s changes nothing, resize.* and postprocess.* would", path, what)
+
+
+def _read_onnx_file(path: Path, foreign: Mapping[str, Any] | None) -> tuple[dict[str, Any], Mapping[str, Any], None]:
+    pipeline = OnnxDetector(path).pipeline() or foreign
     if not pipeline:
         raise UserError(f"{path} carries no pipeline (resize, mean, thresholds): it was not exported by this project")
     return {"_target_": "ocr.models.onnx_run.OnnxDetector", "path": str(path)}, pipeline, None

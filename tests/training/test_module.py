@@ -10,6 +10,7 @@ import torch
 from ocr.data.synthetic import SyntheticReceipts
 from ocr.errors import UserError
 from ocr.models.views import Views
+from ocr.tracking.start import JobFacts
 from ocr.training import build
 from ocr.training.build import load_module
 from ocr.training.module import DetectionModule
@@ -100,6 +101,20 @@ def test_a_checkpoint_is_read_with_the_views_that_it_was_tuned_for(module: Detec
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, plain)
     now = asdict(module.pipeline.postprocess) | {"long_side": module.pipeline.resize.long_side}
     module.views = Views(scales=(1.0, 0.5))
-    write_tuned(plain, module, choose(np.ones((1, 1, 5)), [now], now, 2), tuned)
+    write_tuned(plain, module, choose(np.ones((1, 1, 7)), [now], now, 2), tuned)
     assert load_module(plain).views == load_module(tuned, {"views": {"scales": [1.0]}}).views == Views()
     assert load_module(tuned).views == load_module(tuned, {"views": {"scales": None}}).views == module.views
+
+
+def test_a_pipeline_that_a_checkpoint_does_not_need_is_said_to_change_nothing(
+    module: DetectionModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    path, foreign = tmp_path / "a.ckpt", module.pipeline.to_dict()
+    torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
+    for changes, told in ((["seed=1"], 0), (["seed=1", "pipeline.postprocess.thresh=0.2"], 1)):
+        monkeypatch.setattr(build, "job_facts", lambda changes=changes: JobFacts(changes))
+        load_module(path, {"postprocess": {"thresh": 0.1}}, foreign)
+        assert len(caplog.records) == told
+    assert "pipeline.postprocess.thresh=0.2 changes nothing, resize.* and postprocess.* would" in caplog.text
+    load_module(path)
+    assert len(caplog.records) == 1, "nobody offered one"
