@@ -249,7 +249,7 @@ def choose(
             gains.append(figures(part[chosen].tolist())["merit"] - figures(part[here].tolist())["merit"])
         order = rng.permutation(len(counts))
     outside = figures(held_out.tolist())
-    loses = outside["merit"] < rows[here]["merit"]
+    loses = outside["merit"] < rows[here]["merit"] - 1e-9  # sums of the same counts may differ in their last digit
     best = here if loses else _best(whole, deteval_weight, prefer=here)
     table = sorted(rows, key=lambda row: -row["merit"])
     return Tuned(rows[here], rows[best], outside, float(np.std(gains)), loses, table)

@@ -129,6 +129,15 @@ def test_what_loses_on_held_out_images_is_not_taken():
     assert tuned.best["k"] == 0 and tuned.kept
 
 
+def test_to_choose_what_there_is_is_no_loss():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        found = rng.uniform(0.5, 0.9, 30)
+        counts = np.array([[counted(97 * share, deteval=93 * share), counted(0)] for share in found])
+        tuned = choose(counts, [{"k": 0}, {"k": 1}], {"k": 0}, 5, 0.1, repeats=10)
+        assert tuned.best["k"] == 0 and not tuned.kept and tuned.gain() == pytest.approx(0, abs=1e-9)
+
+
 @pytest.mark.parametrize("weight, chosen", [(0.0, 0), (0.05, 0), (0.1, 1), (0.3, 1), (0.5, 2)])
 def test_boxes_that_cover_their_text_are_worth_as_much_as_is_asked_for(weight: float, chosen: int):
     counts = np.array([[counted(97, deteval=82), counted(96, deteval=95), counted(93, deteval=99)]] * 2)
