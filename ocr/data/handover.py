@@ -135,8 +135,8 @@ class HandoverLoader(DataLoader):
             except StopIteration:
                 return
             except RuntimeError as error:
-                if "timed out" not in str(error):
-                    raise
+                if not self.yielding or "timed out" not in str(error):
+                    raise  # a worker's own error
                 batches = self._hurry(taken)
                 continue
             late = max(0.0, late + time.perf_counter() - asked - PATIENCE * filled.seconds)

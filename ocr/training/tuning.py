@@ -227,8 +227,8 @@ def choose(
     combinations: Sequence[dict[str, Any]],
     now: dict[str, Any],
     folds: int,
-    deteval_weight: float = 0.0,
-    repeats: int = 1,
+    deteval_weight: float,
+    repeats: int,
 ) -> Tuned:
     """The best combination, and what choosing one gains on images that it is not chosen on.
 

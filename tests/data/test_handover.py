@@ -139,11 +139,12 @@ def test_a_worker_that_hardly_runs_is_replaced_while_it_is_waited_for(workers: i
         assert time.perf_counter() - began < 25 and not batches.yielding
 
 
-def test_an_error_in_a_worker_is_no_wait():
+@pytest.mark.parametrize("message", ["the item is bad", "the read timed out"])
+def test_an_error_in_a_worker_is_no_wait(message: str):
     def meanwhile() -> int:
-        raise RuntimeError("the item is bad")
+        raise RuntimeError(message)
 
-    with pytest.raises(RuntimeError, match="the item is bad"):
+    with pytest.raises(RuntimeError, match=message):
         list(loader(40, 1, meanwhile))
 
 

@@ -101,7 +101,7 @@ def test_a_checkpoint_is_read_with_the_views_that_it_was_tuned_for(module: Detec
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, plain)
     now = asdict(module.pipeline.postprocess) | {"long_side": module.pipeline.resize.long_side}
     module.views = Views(scales=(1.0, 0.5))
-    write_tuned(plain, module, choose(np.ones((1, 1, 7)), [now], now, 2), tuned)
+    write_tuned(plain, module, choose(np.ones((1, 1, 7)), [now], now, 2, 0.0, 1), tuned)
     assert load_module(plain).views == load_module(tuned, {"views": {"scales": [1.0]}}).views == Views()
     assert load_module(tuned).views == load_module(tuned, {"views": {"scales": None}}).views == module.views
 

@@ -69,7 +69,7 @@ def test_counts_equal_those_of_the_real_way(images: list[CachedImage], pipeline:
         hmean, deteval_hmean = (float(m.compute()["hmean"]) for m in (metric, by_deteval))
         merits.append(0.9 * hmean + 0.1 * deteval_hmean)
     assert max(merits) - min(merits) > 0.1, "the grid makes a difference"
-    tuned = choose(counts, combinations, combinations[0], GRID.folds, GRID.deteval_weight)
+    tuned = choose(counts, combinations, combinations[0], GRID.folds, GRID.deteval_weight, 1)
     assert tuned.best["merit"] == pytest.approx(max(merits), abs=1e-6)
     assert tuned.table[0]["merit"] == tuned.best["merit"] and len(tuned.table) == len(combinations)
 
@@ -77,7 +77,7 @@ def test_counts_equal_those_of_the_real_way(images: list[CachedImage], pipeline:
 def test_either_metric_may_be_all_that_is_tuned_for(images: list[CachedImage], pipeline: Pipeline):
     counts = count_images(images, GRID, pipeline.postprocess, num_workers=0)
     combinations = GRID.combinations([320])
-    plain, by_deteval = (choose(counts, combinations, combinations[-1], 3, weight) for weight in (0.0, 1.0))
+    plain, by_deteval = (choose(counts, combinations, combinations[-1], 3, weight, 1) for weight in (0.0, 1.0))
     for tuned, name, metric in ((plain, "hmean", DetectionHmean()), (by_deteval, "deteval_hmean", DetEval())):
         for image in images:
             metric.update([detect(image.probability(320), *image.size, tuned.pipeline(pipeline))], [image.truth])
@@ -103,7 +103,7 @@ def test_held_out_scores_come_from_choices_made_without_them():
     right, wrong = counted(100), counted(0)
     counts = np.array([[right, wrong], [wrong, right]])
     combinations = [{"long_side": 1, "k": 0}, {"long_side": 1, "k": 1}]
-    tuned = choose(counts, combinations, combinations[0], folds=2)
+    tuned = choose(counts, combinations, combinations[0], 2, 0.0, 1)
     assert tuned.before["hmean"] == tuned.best["hmean"] == pytest.approx(0.5)
     assert tuned.best["k"] == 0, "what there is wins a tie"
     assert tuned.held_out["hmean"] == 0 and tuned.gain("hmean") == pytest.approx(-0.5)
@@ -114,7 +114,7 @@ def test_images_are_dealt_out_anew():
     present, other, strange = counted(50), counted(90), counted(0)
     counts = np.array([[present, other, strange], [present, strange, other]] * 20)
     combinations = [{"long_side": 1, "k": k} for k in range(3)]
-    once, often = (choose(counts, combinations, combinations[0], folds=2, repeats=n) for n in (1, 50))
+    once, often = (choose(counts, combinations, combinations[0], 2, 0.0, n) for n in (1, 50))
     assert once.held_out["hmean"] == 0 and once.kept
     assert 0.2 < often.held_out["hmean"] < 0.5, "kinds are mixed, so that some are chosen for by their own"
 
@@ -124,7 +124,7 @@ def test_what_loses_on_held_out_images_is_not_taken():
     present, first, second = counted(80), counted(100), counted(70)
     counts = np.array([[present, first, second], [present, second, first]])
     combinations = [{"long_side": 1, "k": k} for k in range(3)]
-    tuned = choose(counts, combinations, combinations[0], folds=2)
+    tuned = choose(counts, combinations, combinations[0], 2, 0.0, 1)
     assert tuned.held_out["hmean"] == pytest.approx(0.7) and tuned.gain() == pytest.approx(-0.1)
     assert tuned.table[0]["hmean"] == pytest.approx(0.85), "the best one, had it been taken"
     assert tuned.best["k"] == 0 and tuned.kept
@@ -135,7 +135,7 @@ def test_to_choose_what_there_is_is_no_loss():
     for _ in range(20):
         found = rng.uniform(0.5, 0.9, 30)
         counts = np.array([[counted(97 * share, deteval=93 * share), counted(0)] for share in found])
-        tuned = choose(counts, [{"k": 0}, {"k": 1}], {"k": 0}, 5, 0.1, repeats=10)
+        tuned = choose(counts, [{"k": 0}, {"k": 1}], {"k": 0}, 5, 0.1, 10)
         assert tuned.best["k"] == 0 and not tuned.kept and tuned.gain() == pytest.approx(0, abs=1e-9)
 
 
@@ -143,7 +143,7 @@ def test_to_choose_what_there_is_is_no_loss():
 def test_boxes_that_cover_their_text_are_worth_as_much_as_is_asked_for(weight: float, chosen: int):
     counts = np.array([[counted(97, deteval=82), counted(96, deteval=95), counted(93, deteval=99)]] * 2)
     combinations = [{"k": k} for k in range(3)]
-    tuned = choose(counts, combinations, combinations[0], folds=2, deteval_weight=weight)
+    tuned = choose(counts, combinations, combinations[0], 2, weight, 1)
     assert tuned.best["k"] == tuned.table[0]["k"] == chosen
     assert tuned.held_out == pytest.approx({name: tuned.best[name] for name in FIGURES})
     assert tuned.best["merit"] == pytest.approx(
@@ -154,7 +154,7 @@ def test_boxes_that_cover_their_text_are_worth_as_much_as_is_asked_for(weight: f
 def test_a_single_image_cannot_be_held_out():
     counts = np.array([[counted(50), counted(90)]])
     combinations = [{"long_side": 1, "k": 0}, {"long_side": 1, "k": 1}]
-    tuned = choose(counts, combinations, combinations[0], folds=5)
+    tuned = choose(counts, combinations, combinations[0], 5, 0.0, 1)
     assert tuned.best["k"] == 1 and tuned.gain() == 0, "nothing is claimed for other images"
     values = [*tuned.best.values(), *tuned.before.values(), *tuned.held_out.values(), tuned.held_out_spread]
     assert {type(v) for v in values} <= {int, float}, "checkpoints hold plain types"
@@ -163,7 +163,7 @@ def test_a_single_image_cannot_be_held_out():
 def test_the_pipeline_gets_the_best_and_keeps_the_rest(images: list[CachedImage], pipeline: Pipeline, tmp_path: Path):
     counts = count_images(images, GRID, pipeline.postprocess, num_workers=0)
     combinations = GRID.combinations([320])
-    tuned = choose(counts, combinations, combinations[-1], GRID.folds)
+    tuned = choose(counts, combinations, combinations[-1], GRID.folds, GRID.deteval_weight, 1)
     new = tuned.pipeline(pipeline)
     for name in ("thresh", "box_thresh", "unclip", "unclip_ratio", "min_size"):
         assert getattr(new.postprocess, name) == tuned.best[name]
