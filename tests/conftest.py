@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
 from ocr.types import Sample
@@ -39,6 +40,29 @@ def pipeline() -> Pipeline:
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
     )
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a training that has learned something, to be read only; one for all workers of pytest-xdist.
+
+    Its ``val`` and ``test`` splits are the four receipts that it was trained on (:data:`tests.tiny.CLEAN`).
+    """
+    from tests.tiny import LEARNS, OFF, run, run_folder
+
+    shared = "PYTEST_XDIST_WORKER" in os.environ
+    cwd = (tmp_path_factory.getbasetemp().parent if shared else tmp_path_factory.getbasetemp()) / "learned"
+    with FileLock(f"{cwd}.lock"):
+        if not (cwd / "runs").is_dir():
+            cwd.mkdir(exist_ok=True)
+            done = run("train", *LEARNS, OFF, "name=learned", cwd=cwd)
+            assert done.returncode == 0, done.stderr
+            (cwd / "stdout").write_text(done.stdout)
+            (cwd / "stderr").write_text(done.stderr)
+    folder = run_folder(cwd, "learned")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["val/hmean"] > 0.5, "nothing was learned, so that equal figures would show nothing"
+    return folder
 
 
 def write_image(path: Path, width: int = 200, height: int = 100) -> Path:
