@@ -46,7 +46,7 @@ def pipeline() -> Pipeline:
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a training that has learned something, to be read only; one for all workers of pytest-xdist.
 
-    Its ``val`` and ``test`` splits are the four receipts that it was trained on (:data:`tests.tiny.CLEAN`).
+    Its splits are those of :data:`tests.tiny.CLEAN`.
     """
     from tests.tiny import LEARNS, OFF, run, run_folder
 

@@ -33,15 +33,18 @@ TINY = [
     "trainer.log_every_n_steps=1",
 ]
 OFF = "logger.wandb.enabled=false"
-CLEAN = "{format:synthetic,count:4,seed:1,difficulty:0}"  # flat receipts, which a small network learns in seconds
+# flat receipts: what a small network learns of sixteen of them in half a minute finds most of the text in others
+CLEAN = {
+    "train": "{format:synthetic,count:16,seed:1,difficulty:0}",
+    "val": "{format:synthetic,count:4,seed:2,difficulty:0}",
+    "test": "{format:synthetic,count:4,seed:3,difficulty:0}",
+}
 SMALL = [
     "model.backbone.name=mobilenetv3_small_050",
     "model.neck.channels=16",
     "model.head.channels=8",
     "model.pipeline.resize.long_side=320",
-    f"data.train=[{CLEAN}]",
-    f"data.val=[{CLEAN}]",
-    f"data.test=[{CLEAN}]",
+    *(f"data.{split}=[{source}]" for split, source in CLEAN.items()),
     "data.geometry.crop_size=[160,320]",
     "data.batch_size=4",
     "data.num_workers=0",
@@ -50,7 +53,7 @@ SMALL = [
     "trainer.precision=32-true",
     "trainer.log_every_n_steps=1",
 ]
-LEARNS = [*SMALL, "optimizer.lr=5e-3", "trainer.max_epochs=4", "seed=2"]  # ends with an hmean of about 0.9
+LEARNS = [*SMALL, "optimizer.lr=5e-3", "trainer.max_epochs=5", "seed=7"]  # hmean 0.7 on val, 0.8 on test
 
 
 def run(runner: str, *arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
