@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -26,7 +27,7 @@ from ocr.utils.machine import cores
 log = logging.getLogger(__name__)
 AHEAD = 2  # batches that a worker prepares before they are asked for
 PATHS = ("images", "annotations", "ids")
-WORDS = {"name", "format", "images", "annotations", "ids", "val_from", "mix_root", "difficulty"}
+WORDS = {"name", "format", "images", "annotations", "ids", "val_from", "test_from", "mix_root", "difficulty"}
 
 
 class DetectionData(L.LightningDataModule):
@@ -87,8 +88,12 @@ class DetectionData(L.LightningDataModule):
         self.sources: dict[str, list[Source]] = {}
         self.reports: dict[str, Report] = {}
 
-    def load(self, *splits: str) -> DetectionData:
+    def load(self, *splits: str, whole: bool = False) -> DetectionData:
         """Read the labels of the named splits; a split with the same sources as another is read once.
+
+        Args:
+            splits: ``train``, ``val`` or ``test``.
+            whole: take all of a folder without parts, whatever the split.
 
         Raises:
             UserError: a split is unknown, missing or has nothing to learn from.
@@ -99,9 +104,9 @@ class DetectionData(L.LightningDataModule):
             if split in self.sources:
                 continue
             specs = self.splits.get(split)
-            if not specs:
+            found = self._filled_in(specs or (), whole)
+            if not found:
                 raise UserError(f"the data config has no {split} split (data.{split}=[...])")
-            found = [self._filled_in(spec) for spec in specs]
             twin = next((s for s in self.sources if self.splits.get(s) == found), None)
             if found != specs and not twin:
                 log.info("%s: found %s", split, "; ".join(_in_words(spec) for spec in found))
@@ -112,10 +117,35 @@ class DetectionData(L.LightningDataModule):
                 self.sources[split], self.reports[split] = build_sources(list(specs), self.root, split, self.strict)
         return self
 
-    def _filled_in(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        if spec.get("of"):
-            return {**spec, "of": [self._filled_in(part) for part in spec["of"]]}
-        return fill_in(spec, source_root(spec, self.root))
+    def has(self, split: str) -> bool:
+        """Whether there is such a split; nothing but folders and id lists is looked at."""
+        return split in self.sources or bool(self._filled_in(self.splits.get(split) or ()))
+
+    def _filled_in(self, specs: Sequence[Mapping[str, Any]], whole: bool = False) -> list[dict[str, Any]]:
+        """Sources with what was found in folders; those whose part does not exist are left out."""
+        found = []
+        for spec in specs:
+            if not spec.get("of"):
+                part = fill_in(spec, source_root(spec, self.root), whole)
+            else:
+                inner = self._filled_in(spec["of"], whole)
+                part = {**spec, "of": inner} if inner else None
+            if part is not None:
+                found.append(part)
+        return found
+
+    def identities(self, split: str) -> np.ndarray:
+        """int64 (S,), see :meth:`ocr.data.sources.Source.identities`, of a split that was read."""
+        return np.concatenate([np.zeros(0, np.int64), *(source.identities() for source in self.sources[split])])
+
+    def leave_out(self, split: str, known: np.ndarray) -> None:
+        """Drop the images of a split, all of it from files, whose identities are among the known ones."""
+        kept = []
+        for source in self.sources[split]:
+            places = np.flatnonzero(~np.isin(source.identities(), known)).tolist()
+            if places:
+                kept.append(source.only(places))
+        self.sources[split] = kept
 
     def setup(self, stage: str) -> None:
         self.load(*{"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()))

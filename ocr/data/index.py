@@ -143,6 +143,20 @@ class SampleIndex:
             strings([p.texts for p in parts]),
         )
 
+    def only(self, places: Sequence[int]) -> SampleIndex:
+        """An index of these of the samples, in memory."""
+        truths = [self.truth(i) for i in places]
+        points, point_offsets = flatten([polygon for truth in truths for polygon in truth.polygons])
+        return SampleIndex(
+            StringTable.build([self.paths[i] for i in places]),
+            self.sizes[list(places)],
+            np.cumsum([0] + [len(truth.polygons) for truth in truths]).astype(np.int64),
+            points,
+            point_offsets,
+            np.concatenate([np.zeros(0, bool)] + [truth.ignore for truth in truths]),
+            StringTable.build([text for truth in truths for text in truth.texts]),
+        )
+
     def __len__(self) -> int:
         return len(self.paths)
 

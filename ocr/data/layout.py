@@ -1,14 +1,16 @@
-"""What lies in a folder: which label format, where the images are, which part is for training.
+"""What lies in a folder: which label format, where the images are, which part is for training, validation and test.
 
-Three ways to part a set are known, looked for in this order: folders ``train`` and ``val``, each a set; label files
-with those words in their names; id lists ``train.txt`` and ``val.txt``. Without any, one set is left whole, and the
-share of a source splits it.
+Three ways to part a set are known, looked for in this order: folders ``train``, ``val`` and ``test``, each a set; label
+files with those words in their names; id lists ``train.txt``, ``val.txt`` and ``test.txt``. A part named test is for
+testing and nothing else; where there is none, there is no test split. Where only the validation part is missing, it is
+split off the training part. A set without parts is split by a hash of the image names, see :func:`fill_in`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,45 +19,93 @@ from typing import Any
 from ocr.data.readers.files import IMAGE_SUFFIXES, list_images, read_ids
 from ocr.errors import UserError
 
+log = logging.getLogger(__name__)
 AUTO = "auto"
-SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test", "testing")}
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 LABEL_SUFFIXES = (".json", ".txt", ".csv")
 QUAD_LINES = {"icdar", "sroie"}  # the same lines; which of the two a .txt file is, its content does not say
 LOOKED_AT = 20  # label files of a folder that are opened to see what they are
+TEST_SPLIT_FROM = 100  # images of a set without parts; a tenth of fewer says nothing about a detector
 
 
-def fill_in(spec: Mapping[str, Any], root: Path) -> dict[str, Any]:
+def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[str, Any] | None:
     """The config of a source with its ``auto`` replaced by what lies below ``root``.
 
     Args:
-        spec: see :func:`ocr.data.sources.build_source`; ``split``, train or val, says which part is wanted.
+        spec: see :func:`ocr.data.sources.build_source`; ``split``, train, val or test, says which part is wanted, and
+            ``share`` which hashes of names it has in a set of :data:`TEST_SPLIT_FROM` or more images without parts. In
+            a smaller one the share of val reaches to the end. With ``optional`` the source is left out where its id
+            list does not exist.
         root: the folder.
+        whole: take all of a set without parts.
+
+    Returns:
+        The config; None where the part that is wanted does not exist.
 
     Raises:
         UserError: nothing is found, or several things are.
     """
     spec = dict(spec)
-    split = spec.pop("split", "train")
-    if AUTO not in (spec.get("format"), spec.get("images"), spec.get("annotations"), spec.get("ids")):
+    if spec.pop("optional", False) and not (root / spec["ids"]).is_file():
+        return None
+    split = spec.pop("split", None)
+    found_here = AUTO in (spec.get("format"), spec.get("images"), spec.get("annotations"), spec.get("ids"))
+    if not found_here and split is None:
         return spec
     if not root.is_dir():
         raise UserError(f"{root} is no folder: no data there (data.root, or the root of a source)")
-    base, parted = root, False
-    if all(_part_folder(root, name) for name in SPLITS):
-        base, parted = _part_folder(root, split) or root, True
+    parts: set[str] = set()
+    if found_here:
+        spec, parts = _found(spec, root, split or "train")
+    if not parts:
+        return spec if split is None else _hashed(spec, split, root, whole)
+    if split == "test" and "test" not in parts:
+        return None
+    if split == "val" and "val" not in parts:
+        spec["share"] = [spec["share"][0], 1.0]
+    elif split != "train" or "val" in parts:
+        spec["share"] = None
+    return spec
+
+
+def _found(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any], set[str]]:
+    """Where the labels and images of a split are (those of train where it has none), and the parts that there are."""
+    folders = _parts({name: _part_folder(root, name) for name in SPLITS})
+    base, parts = folders.get(split) or folders.get("train") or root, set(folders)
     if AUTO in (spec.get("format"), spec.get("annotations")):
-        found, parted_files = _labels(base, spec, split)
+        found, parts_of_files = _labels(base, spec, split)
         spec |= found
-        parted |= parted_files
+        parts = parts or parts_of_files
     if spec.get("images") == AUTO:
         spec["images"] = _relative(_images(base, base / spec["annotations"]), root)
     if base != root:
         spec["annotations"] = _relative(base / spec["annotations"], root)
     if spec.get("ids") == AUTO:
-        lists = {name: _id_list(root, name, root / spec["images"]) for name in SPLITS}
-        spec["ids"] = None if parted or not all(lists.values()) else str(lists[split])
-    if parted or spec.get("ids"):
-        spec["share"] = None
+        lists = {} if parts else _parts({name: _id_list(root, name, root / spec["images"]) for name in SPLITS})
+        spec["ids"] = lists.get(split) or lists.get("train")
+        parts = parts or set(lists)
+    return spec, parts
+
+
+def _parts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Those parts that were found; none where there is no training part, or nothing beside it."""
+    parts = {name: part for name, part in found.items() if part}
+    return parts if "train" in parts and len(parts) > 1 else {}
+
+
+def _hashed(spec: dict[str, Any], split: str, root: Path, whole: bool) -> dict[str, Any] | None:
+    """A split of a set without parts, by the hash of its image names."""
+    if whole:
+        return spec | {"share": None}
+    names = read_ids(root / spec["ids"]) if spec.get("ids") else list_images(root / spec["images"])
+    if len(names) >= TEST_SPLIT_FROM:
+        return spec
+    if split == "test":
+        return None
+    if split == "val":
+        log.info("%s has %d images, fewer than %d: split into train and val only, there is no test split",
+                 root, len(names), TEST_SPLIT_FROM)  # fmt: skip
+        spec["share"] = [spec["share"][0], 1.0]
     return spec
 
 
@@ -129,8 +179,8 @@ def _json_format(content: Any) -> str | None:
     return "doctr" if all(isinstance(v, dict) and "polygons" in v for v in content.values()) else None
 
 
-def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, str], bool]:
-    """Format and annotations; and whether they are of this split alone."""
+def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, str], set[str]]:
+    """Format and annotations; and the splits that have label files of their own."""
     wanted_format, wanted_path = spec.get("format", AUTO), spec.get("annotations", AUTO)
     if wanted_path != AUTO:
         path = base / wanted_path
@@ -138,14 +188,14 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
         kinds = kinds or {label_format(path)} - {None}
         if len(kinds) != 1:
             raise UserError(f"{path}: cannot tell what its label format is; set data.format=...")
-        return {"format": kinds.pop(), "annotations": wanted_path}, False
+        return {"format": kinds.pop(), "annotations": wanted_path}, set()
     found = list(_label_files(base))
     if wanted_format != AUTO:
         alike = QUAD_LINES if wanted_format in QUAD_LINES else {wanted_format}
         found = [(wanted_format, path) for kind, path in found if kind in alike]
-    by_split = {name: _of_split(found, base, name) for name in SPLITS}
-    parted = all(by_split.values())
-    found = by_split[split] if parted else found
+    parts = _parts({name: _of_split(found, base, name) for name in SPLITS})
+    if parts:
+        found = parts.get(split) or parts["train"]
     if not found:
         raise UserError(
             f"{base}: no labels{'' if wanted_format == AUTO else f' of format {wanted_format}'} found, in it or in the "
@@ -155,7 +205,7 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
         listed = ", ".join(f"{_relative(path, base)} ({kind})" for kind, path in found)
         raise UserError(f"{base}: several sets of labels: {listed}; choose one with data.annotations=<path>")
     kind, path = found[0]
-    return {"format": kind, "annotations": _relative(path, base)}, parted
+    return {"format": kind, "annotations": _relative(path, base)}, set(parts)
 
 
 def _of_split(found: list[tuple[str, Path]], base: Path, split: str) -> list[tuple[str, Path]]:

@@ -153,6 +153,10 @@ class Photographed:
         parts = [str(self.seed), str(self.difficulty), *(source.fingerprint() for source in self.of)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
+    def identities(self) -> np.ndarray:
+        """Those of what is photographed: who has seen the scan knows its text."""
+        return np.concatenate([source.identities() for source in self.of])
+
 
 def _smooth_noise(shape: tuple[int, int], cells: int, rng: np.random.Generator) -> np.ndarray:
     """float32 (H, W) in -1..1 without high frequencies."""

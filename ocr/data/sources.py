@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ocr.data.cache import cached, stamp
+from ocr.data.identity import file_hashes
 from ocr.data.images import decode
 from ocr.data.index import SampleIndex
 from ocr.data.photograph import Photographed
@@ -55,6 +56,9 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Hex digest that tells two different sources apart."""
 
+    def identities(self) -> np.ndarray:
+        """int64 (S,), a hash per image that tells whether another source has it, wherever it lies."""
+
 
 @dataclass
 class FileSource:
@@ -84,6 +88,14 @@ class FileSource:
 
     def fingerprint(self) -> str:
         return self.index.fingerprint()
+
+    def identities(self) -> np.ndarray:
+        """Of file name, length in bytes, width and height."""
+        return file_hashes((self.index.path(i) for i in range(len(self))), self.index.sizes.tolist())
+
+    def only(self, places: Sequence[int]) -> FileSource:
+        """The source with these of its samples."""
+        return FileSource(self.index.only(places), self.weight)
 
 
 def source_root(spec: Mapping[str, Any], root: str | Path | None) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ocr.data import fonts
 from ocr.data.drawn import Drawing, DrawnOnce
+from ocr.data.identity import hashes
 from ocr.data.photograph import carry, check_difficulty, photograph
 from ocr.data.polygons import normal_form, normal_quads
 from ocr.data.receipt_layout import draw_receipt
@@ -79,3 +80,7 @@ class SyntheticReceipts:
         digest = hashlib.sha256(f"{self.count} {self.seed} {self.difficulty} {len(fonts.system_fonts())}".encode())
         digest.update(self.load(0)[0].tobytes())
         return digest.hexdigest()[:16]
+
+    def identities(self) -> np.ndarray:
+        """Of name and difficulty."""
+        return hashes(f"{self.name(i)} {self.difficulty}" for i in range(self.count))

@@ -25,8 +25,13 @@ def write(path: Path, content: object) -> Path:
 
 
 def find(root: Path) -> tuple[dict, dict]:
-    shares = {"train": [0.0, 0.9], "val": [0.9, 1.0]}
-    return tuple(fill_in({"split": name, **AUTO, "share": share}, root) for name, share in shares.items())  # type: ignore
+    train, val, _ = find_three(root)
+    return train, val
+
+
+def find_three(root: Path, whole: bool = False) -> tuple[dict, dict, dict | None]:
+    shares = {"train": [0.0, 0.8], "val": [0.8, 0.9], "test": [0.9, 1.0]}
+    return tuple(fill_in({"split": name, **AUTO, "share": share}, root, whole) for name, share in shares.items())  # type: ignore
 
 
 @pytest.fixture
@@ -58,7 +63,37 @@ def test_one_set_is_found_and_split_by_hash(root: Path, labels: str, content: ob
     place = next(iter(paths)) if len(paths) == 1 else next(iter(paths)).parent
     assert train["format"] == expected and root / train["annotations"] == place
     assert (root / train["images"]).resolve() == root / "photos"
-    assert (train["share"], val["share"]) == ([0.0, 0.9], [0.9, 1.0]) and train["ids"] is None
+    assert (train["share"], val["share"]) == ([0.0, 0.8], [0.8, 1.0]) and train["ids"] is None
+    assert find_three(root)[2] is None, "three images are too few for a test split"
+
+
+def test_a_hundred_images_without_parts_are_split_three_ways(root: Path):
+    for name in ("a", "b"):
+        write(root / f"labels/gt_{name}.txt", LINE)
+    for k in range(97):
+        write(root / "photos" / f"{k}.png", "")
+    train, val, test = find_three(root)
+    assert (train["share"], val["share"], test["share"]) == ([0.0, 0.8], [0.8, 0.9], [0.9, 1.0])
+    (root / "photos/96.png").unlink()
+    train, val, test = find_three(root)
+    assert (train["share"], val["share"], test) == ([0.0, 0.8], [0.8, 1.0], None), "99 are split two ways"
+    explicit = {"format": "icdar", "images": "photos", "annotations": "labels", "ids": None, "share": [0.9, 1.0]}
+    assert fill_in({"split": "test", **explicit}, root) is None, "also where nothing has to be found"
+
+
+def test_a_folder_without_parts_can_be_taken_whole(root: Path):
+    write(root / "labels/gt_a.txt", LINE)
+    assert find_three(root, whole=True)[2]["share"] is None
+    write(root / "train.txt", "a\nb\n")
+    write(root / "val.txt", "c\n")
+    assert find_three(root, whole=True)[2] is None, "it has parts, and none of them is for testing"
+
+
+def test_a_list_that_is_optional_may_be_missing(root: Path):
+    spec = {"format": "sroie", "images": "img", "annotations": "box", "ids": "test.txt", "optional": True}
+    assert fill_in(spec, root) is None
+    write(root / "test.txt", "a\n")
+    assert fill_in(spec, root) == {k: v for k, v in spec.items() if k != "optional"}
 
 
 def test_a_format_that_is_said_holds_for_lines_that_two_formats_share(root: Path):
@@ -78,26 +113,42 @@ def test_id_lists_split_it(root: Path):
     write(root / "val.txt", "c.png\n")
     train, val = find(root)
     assert (train["ids"], val["ids"], train["share"], val["share"]) == ("train.txt", "val.txt", None, None)
+    assert find_three(root)[2] is None, "without a part of that name there is no test split"
+    write(root / "test.txt", "b\n")
+    assert find_three(root)[2]["ids"] == "test.txt"
+    (root / "val.txt").unlink()
+    train, val, test = find_three(root)
+    assert [(part["ids"], part["share"]) for part in (train, val, test)] == [
+        ("train.txt", [0.0, 0.8]), ("train.txt", [0.8, 1.0]), ("test.txt", None)
+    ], "a part named test is never selected on: what is validated on comes from the training part"  # fmt: skip
 
 
 def test_label_files_named_after_the_splits(root: Path):
     for name in ("train", "val", "test"):
         write(root / f"{name}.txt", PADDLE.format("a"))
-    train, val = find(root)
-    assert (train["annotations"], val["annotations"]) == ("train.txt", "val.txt")
-    assert train["share"] is None and train["ids"] is None
+    train, val, test = find_three(root)
+    assert [part["annotations"] for part in (train, val, test)] == ["train.txt", "val.txt", "test.txt"]
+    assert all(part["share"] is None and part["ids"] is None for part in (train, val, test))
     (root / "val.txt").unlink()
-    assert find(root)[1]["annotations"] == "test.txt"
+    train, val, test = find_three(root)
+    assert [(part["annotations"], part["share"]) for part in (train, val, test)] == [
+        ("train.txt", [0.0, 0.8]), ("train.txt", [0.8, 1.0]), ("test.txt", None)
+    ]  # fmt: skip
 
 
 def test_folders_named_after_the_splits(tmp_path: Path):
     for name in ("train", "val"):
         write_image(tmp_path / name / "images" / "a.png")
         write(tmp_path / name / "labels.json", {"a.png": {"polygons": []}})
-    train, val = find(tmp_path)
+    train, val, test = find_three(tmp_path)
     assert train == {"format": "doctr", "images": "train/images", "annotations": "train/labels.json", "ids": None,
                      "share": None}  # fmt: skip
-    assert val["images"] == "val/images"
+    assert val["images"] == "val/images" and test is None
+    (tmp_path / "val").rename(tmp_path / "test")
+    train, val, test = find_three(tmp_path)
+    assert [(part["images"], part["share"]) for part in (train, val, test)] == [
+        ("train/images", [0.0, 0.8]), ("train/images", [0.8, 1.0]), ("test/images", None)
+    ]  # fmt: skip
 
 
 def test_what_is_said_is_left(root: Path):
@@ -127,7 +178,7 @@ def test_a_part_that_is_left_empty_by_the_hash_says_so(root: Path):
     write(root / "labels" / "b.txt", LINE)
     (root / "photos" / "c.png").unlink()
     train, val = find(root)
-    sides = {(name_hash(name) >= 0.9) for name in "ab"}
+    sides = {(name_hash(name) >= 0.8) for name in "ab"}
     assert sides == {False}, "both are for training"
     assert build_sources([train], str(root), "train", False)[0][0].counts()["images"] == 2
     with pytest.raises(UserError, match="few images may all fall on one side; lower data.val_from"):
