@@ -81,8 +81,18 @@ def _run(main: Callable[[], Any]) -> None:
 
 
 def register_resolvers() -> None:
-    """``${token:}``: three random bytes in hex, the same throughout a process."""
+    """``${token:}``: three random bytes in hex, the same throughout a process.
+
+    ``${checkpoint_data_name:<ckpt_path>}``: ``data.name`` of a checkpoint, for the name of its test.
+    """
     OmegaConf.register_new_resolver("token", lambda: os.urandom(3).hex(), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("checkpoint_data_name", _checkpoint_data_name, use_cache=True, replace=True)
+
+
+def _checkpoint_data_name(path: str | None) -> str:
+    from ocr.training.data_record import stored_data_name
+
+    return stored_data_name(path)
 
 
 def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:

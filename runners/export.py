@@ -11,11 +11,14 @@ from omegaconf import DictConfig
 @job
 def main(config: DictConfig) -> None:
     from ocr.training.build import find_model
+    from ocr.training.data_record import fill_in_data
     from ocr.training.export_job import export
     from ocr.training.validate import validate
 
     validate(config)
-    export(config, find_model(config))
+    checkpoint = find_model(config)
+    fill_in_data(config, checkpoint)
+    export(config, checkpoint)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ from omegaconf import DictConfig
 def main(config: DictConfig) -> None:
     from ocr.tracking.run import tracked_run
     from ocr.training.build import find_model, origin_of
+    from ocr.training.data_record import fill_in_data
     from ocr.training.tune_job import tune
     from ocr.training.validate import validate
 
     validate(config)
     checkpoint = find_model(config)
+    fill_in_data(config, checkpoint)
     with tracked_run(config, "tuning", origin_of(checkpoint)) as tracking:
         tune(config, checkpoint, tracking)
 

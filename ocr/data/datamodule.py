@@ -47,6 +47,10 @@ class DetectionData(L.LightningDataModule):
         geometry, light, targets: see their classes.
         seed: of the order and of the random transforms.
         words: settings that only interpolations of the config use: ``name``, those of ``data=folder`` and ``mix``.
+
+    Attributes:
+        taken_whole: a split is all of a folder without parts, see :meth:`load`.
+        tested: the split that a trainer's test reads.
     """
 
     def __init__(
@@ -85,6 +89,8 @@ class DetectionData(L.LightningDataModule):
         self.num_workers = worker_count(num_workers)
         self.strict, self.seed = strict, seed
         self.geometry, self.light, self.targets = geometry, light, targets
+        self.taken_whole = False
+        self.tested = "test"
         self.sources: dict[str, list[Source]] = {}
         self.reports: dict[str, Report] = {}
 
@@ -105,6 +111,7 @@ class DetectionData(L.LightningDataModule):
                 continue
             specs = self.splits.get(split)
             found = self._filled_in(specs or (), whole)
+            self.taken_whole |= whole and found != self.found(split)
             if not found:
                 raise UserError(f"the data config has no {split} split (data.{split}=[...])")
             twin = next((s for s in self.sources if self.splits.get(s) == found), None)
@@ -117,9 +124,9 @@ class DetectionData(L.LightningDataModule):
                 self.sources[split], self.reports[split] = build_sources(list(specs), self.root, split, self.strict)
         return self
 
-    def has(self, split: str) -> bool:
-        """Whether there is such a split; nothing but folders and id lists is looked at."""
-        return split in self.sources or bool(self._filled_in(self.splits.get(split) or ()))
+    def found(self, split: str) -> list[dict[str, Any]]:
+        """The sources of a split as they lie in the folder; none where there is no such split. No label is read."""
+        return self._filled_in(self.splits.get(split) or ())
 
     def _filled_in(self, specs: Sequence[Mapping[str, Any]], whole: bool = False) -> list[dict[str, Any]]:
         """Sources with what was found in folders; those whose part does not exist are left out."""
@@ -148,7 +155,7 @@ class DetectionData(L.LightningDataModule):
         self.sources[split] = kept
 
     def setup(self, stage: str) -> None:
-        self.load(*{"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()))
+        self.load(*{"fit": ("train", "val"), "validate": ("val",), "test": (self.tested,)}.get(stage, ()))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Images, instances and ignored instances of every split that was read."""
@@ -217,7 +224,7 @@ class DetectionData(L.LightningDataModule):
         return self._eval_loader("val")
 
     def test_dataloader(self) -> DataLoader:
-        return self._eval_loader("test")
+        return self._eval_loader(self.tested)
 
 
 def _in_words(spec: Mapping[str, Any]) -> str:

@@ -61,14 +61,16 @@ def build_data(config: DictConfig, pipeline: Pipeline) -> DetectionData:
     return make(pipeline=pipeline, seed=config.seed)
 
 
-def open_checkpoint(config: DictConfig, checkpoint: Path, stage: str) -> tuple[DetectionModule, DetectionData]:
-    """The detector of a checkpoint, as ``config`` changes it, and ``config.split`` of the data as that of a stage."""
+def open_checkpoint(config: DictConfig, checkpoint: Path, whole: bool = False) -> tuple[DetectionModule, DetectionData]:
+    """The detector of a checkpoint, as ``config`` changes it, and the data with its ``config.split`` read.
+
+    With ``whole`` that is all of a folder without parts.
+    """
     prepare_process()
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = load_module(checkpoint, config, plain(config.pipeline))
     data = build_data(config, module.pipeline)
-    data.splits[stage] = data.splits.get(config.split)
-    return module, data.load(stage)
+    return module, data.load(config.split, whole=whole)
 
 
 def build_module(config: DictConfig) -> DetectionModule:

@@ -21,6 +21,7 @@ from ocr.models.postprocess import find_candidates
 from ocr.models.views import Views
 from ocr.pipeline import Pipeline
 from ocr.training.build import build_data, load_module, prepare_process
+from ocr.training.data_record import KEY, read_record
 from ocr.training.module import DetectionModule
 from ocr.training.results import print_results
 from ocr.types import Detections, Truth
@@ -58,6 +59,8 @@ def export(config: DictConfig, checkpoint: Path) -> Path:
     truth = _read(module, images)
     output = Path(config.output).expanduser()
     metadata = {"source": checkpoint.name, "made_by": "receipt-text-detection"}
+    if (data_record := read_record(checkpoint)) is not None:
+        metadata[KEY] = data_record.to_json()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "fp32.onnx")
         wants = export_onnx(module.network, module.pipeline, file, metadata)
@@ -91,8 +94,7 @@ def export(config: DictConfig, checkpoint: Path) -> Path:
 
 def _images(config: DictConfig, pipeline: Pipeline) -> list[dict[str, Any]]:
     data = build_data(config, pipeline)
-    data.splits["val"] = data.splits.get(config.split)
-    chosen = EvalSet(data.load("val").sources["val"], pipeline)
+    chosen = EvalSet(data.load(config.split).sources[config.split], pipeline)
     count = min(int(config.images), len(chosen))
     if count < 1:
         raise UserError("images must be at least 1: the check needs some")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import redactor_for
 from ocr.tracking.summary import finalize_run
 from ocr.training.build import device_name
+from ocr.training.callbacks import PredictionWriter
+from ocr.training.data_record import Standing
 from ocr.training.module import DetectionModule
 from ocr.training.plots import plot_breakdown
-from ocr.training.results import print_results, write_metrics
+from ocr.training.results import Headline, print_results, scalars, write_metrics
 
 log = logging.getLogger(__name__)
 
@@ -51,21 +54,48 @@ def record(
     log.info("network: %.2f M parameters, %s", parameters / 1e6, how)
 
 
+def evaluate(
+    trainer: L.Trainer,
+    module: DetectionModule,
+    data: DetectionData,
+    standing: Standing,
+    writer: PredictionWriter | None = None,
+) -> dict[str, float]:
+    """Figures of a split under the keys that its standing allows; predictions and tables go where the writer writes."""
+    prefix = module.test_prefix = standing.prefix
+    data.tested = standing.split
+    if writer is not None:
+        trainer.callbacks.append(writer)  # type: ignore[attr-defined]
+    started = time.perf_counter()
+    trainer.test(module, datamodule=data, verbose=False)
+    metrics = scalars({k: v for k, v in trainer.callback_metrics.items() if k.startswith(f"{prefix}/")})
+    if writer is not None:
+        metrics[f"{prefix}/images_per_second"] = writer.images / (time.perf_counter() - started)
+        if trainer.is_global_zero and module.tables.get(prefix):
+            save_tables(module.tables[prefix], writer.folder, prefix)
+    return metrics
+
+
 def finish(
     config: DictConfig, folder: Path, metrics: dict[str, float], facts: dict[str, Any], places: dict[str, Any],
+    headline: Headline,
 ) -> None:  # fmt: skip
     """Write ``metrics.json``, settle the W&B run's summary and name, print the results; on the first rank only."""
     if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
         return
-    rates = [metrics[k] for k in ("train/images_per_second", "test/images_per_second") if k in metrics]
-    facts |= {"images_per_second": round(rates[0], 2) if rates else None}
+    prefixes = ("train", headline.key.split("/")[0])
+    rates = [metrics[k] for prefix in prefixes if (k := f"{prefix}/images_per_second") in metrics]
+    figure = {"headline": headline.key, "selected_on": headline.selected_on}
+    facts |= figure | {"images_per_second": round(rates[0], 2) if rates else None}
     facts |= {"git_commit": git_commit(), "config_hash": config_hash(config)}
     places["metrics"] = write_metrics(folder, metrics, **redactor_for(config).plain(facts))
     if (folder / "predictions.jsonl").is_file():
         places["predictions"] = folder / "predictions.jsonl"
     places["run folder"] = folder
-    finalize_run(metrics)
-    print_results(config.name, metrics | {"seconds": facts["seconds"]}, places)
+    finalize_run(metrics, metric_keys=(headline.key, "val/hmean"))
+    if wandb.run is not None:
+        wandb.run.summary.update(figure)
+    print_results(config.name, metrics | {"seconds": facts["seconds"]}, places, headline)
 
 
 def save_tables(tables: Mapping[str, Any], folder: Path, stage: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ocr.data.datamodule import DetectionData, worker_count
 from ocr.data.dataset import EvalSet, ShardSampler, collate_eval
 from ocr.data.pictures import find_pictures
 from ocr.data.writers import check_formats, write_formats
+from ocr.models.ppocr import weights_file
 from ocr.tracking.batch_images import ProblemBatches, WorstImages
 from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import redactor_for
@@ -36,14 +38,16 @@ from ocr.training.build import (
 )
 from ocr.training.callbacks import BestScores, PredictionWriter
 from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, CleanCheckpoints
-from ocr.training.finish import finish, record, save_tables
+from ocr.training.data_record import DataRecord, KeepDataRecord, Standing, leave_out_seen, read_record
+from ocr.training.finish import evaluate, finish, record
 from ocr.training.module import DetectionModule
 from ocr.training.progress import Progress
-from ocr.training.results import print_results, scalars
+from ocr.training.results import Headline, print_results, scalars
 from ocr.training.resume import find_checkpoint
 from ocr.training.tune_job import choose_pipeline, tuning_metrics, write_tuned
 
 log = logging.getLogger(__name__)
+_NO_TEST = "the epoch was chosen on these images, for the data has no test split"
 
 
 def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
@@ -63,12 +67,14 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
     resumed = find_checkpoint(config.resume, Path(config.paths.output, config.name))
     module = build_module(config)
     data = build_data(config, module.pipeline).load("train", "val")
-    if config.test:
+    if tested := bool(config.test) and data.found("test"):
         data.load("test")
     if config.model.get("batch_norms"):
         put_back_batch_norms(module, crops_for_norms(data))
     callbacks = build_callbacks(config)
     callbacks.append(CleanCheckpoints(redactor_for(config), tracking.origin if tracking else {}))
+    data_record = _data_record(config, data, resumed)
+    callbacks.append(KeepDataRecord(data_record))
     if resumed is not None:
         callbacks.append(CarryBest(resumed.parent))
     callbacks += tracking_callbacks(tracking, "val")
@@ -88,15 +94,54 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
             metrics["best_epoch"] = float(callback.epoch if callback.epoch is not None else -1)
 
     facts: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2)}
-    if best is not None and config.tune and not trainer.interrupted:
-        metrics |= _tune_best(config, Path(best), data, trainer)
-    if config.test and not trainer.interrupted:
-        if best is not None:
-            module = load_module(best)
-        metrics.update(_test(trainer, module, data, PredictionWriter(folder, config.overlays)))
+    headline = Headline("val/hmean", "val", _NO_TEST)
+    if not trainer.interrupted:
+        measured, headline = _measure(config, trainer, module, best, data, data_record if tested else None)
+        metrics |= measured
     facts["seconds"] = round(time.perf_counter() - started, 2)
-    finish(config, folder, metrics, facts, {"checkpoint": best or "none (no validation was run)"})
+    finish(config, folder, metrics, facts, {"checkpoint": best or "none (no validation was run)"}, headline)
     return metrics
+
+
+def _measure(
+    config: DictConfig, trainer: L.Trainer, module: DetectionModule, best: str | None, data: DetectionData,
+    tested: DataRecord | None,
+) -> tuple[dict[str, float], Headline]:  # fmt: skip
+    """Tune the best checkpoint where that is wanted, then measure it as it was written.
+
+    Args:
+        module: what was trained, for a run without a validation.
+        best: the checkpoint.
+        data: of the run.
+        tested: tells what the images of the test split are to the checkpoint; None for no test.
+    """
+    metrics: dict[str, float] = {}
+    headline = Headline("val/hmean", "val", _NO_TEST)
+    writer = PredictionWriter(config.paths.run_dir, config.overlays)
+    if tuned := best is not None and config.tune:
+        metrics |= _tune_best(config, Path(best), data, trainer)
+        headline = Headline("tune/held_out_hmean", "val", f"by cross-validation over the thresholds; {_NO_TEST}")
+    if best is not None and (tuned or config.test):
+        module = load_module(best)
+    if tuned or (config.test and tested is None):
+        validation = Standing("val", len(data.identities("val")))
+        metrics |= evaluate(trainer, module, data, validation, writer if tested is None else None)
+    if tested is not None:
+        standing = Standing.of("test", data.identities("test"), tested)
+        metrics |= evaluate(trainer, module, data, standing, writer)
+        headline = Headline(f"{standing.prefix}/hmean", standing.selected_on, standing.note)
+    return metrics, headline
+
+
+def _data_record(config: DictConfig, data: DetectionData, resumed: Path | None) -> DataRecord:
+    """Of this data, and of what the weights that training starts from have seen."""
+    data_record = DataRecord.of(data, config.data.name, config.logger.private)
+    data_record = replace(data_record, config=redactor_for(config).plain(data_record.config))
+    weights = config.model.get("weights")
+    for start in (resumed, weights_file(weights) if weights else None):
+        if start is not None and (earlier := read_record(start)) is not None:
+            data_record = data_record.with_seen(earlier.seen)
+    return data_record
 
 
 def _tune_best(config: DictConfig, best: Path, data: DetectionData, trainer: L.Trainer) -> dict[str, float]:
@@ -105,7 +150,8 @@ def _tune_best(config: DictConfig, best: Path, data: DetectionData, trainer: L.T
     if trainer.is_global_zero:
         module = load_module(best)
         grid = hydra.utils.instantiate(config.tuning, _convert_="all")
-        tuned = choose_pipeline(module, data, grid, Path(config.paths.run_dir), trainer.strategy.root_device.type)
+        device = trainer.strategy.root_device.type
+        tuned = choose_pipeline(module, data, "val", grid, Path(config.paths.run_dir), device)
         write_tuned(best, module, tuned, best)
         metrics = tuning_metrics(tuned)
     trainer.strategy.barrier("tuned")
@@ -125,15 +171,20 @@ def test(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dic
     """
     started = time.perf_counter()
     folder = Path(config.paths.run_dir)
-    module, data = open_checkpoint(config, checkpoint, "test")
+    module, data = open_checkpoint(config, checkpoint, whole=config.split == "test")
+    data_record = read_record(checkpoint)
+    leave_out_seen(data, config.split, data_record)
+    standing = Standing.of(config.split, data.identities(config.split), data_record)
     callbacks = [Progress(), *tracking_callbacks(tracking, "test")]
     trainer = build_trainer(config, callbacks, build_loggers(config, tracking))
     record(config, module, data, trainer, tracking)
     if tracking is not None and tracking.settings.artifacts.checkpoints != "none":
         tracking.artifacts.use_checkpoint(checkpoint, origin_of(checkpoint))
-    metrics = _test(trainer, module, data, PredictionWriter(folder, config.overlays))
-    facts = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(checkpoint)}
-    finish(config, folder, metrics, facts, {"checkpoint": checkpoint})
+    metrics = evaluate(trainer, module, data, standing, PredictionWriter(folder, config.overlays))
+    facts = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(checkpoint), "split": config.split,
+             "images": standing.images, "trained_on": standing.trained}  # fmt: skip
+    headline = Headline(f"{standing.prefix}/hmean", standing.selected_on, standing.note)
+    finish(config, folder, metrics, facts, {"checkpoint": checkpoint}, headline)
     return metrics
 
 
@@ -171,19 +222,6 @@ def predict(config: DictConfig, checkpoint: Path) -> Path:
         places["pictures"] = output / "overlays"
     print_results("prediction", {"images": writer.images, "text instances": writer.instances}, places)
     return output / "predictions.jsonl"
-
-
-def _test(
-    trainer: L.Trainer, module: DetectionModule, data: DetectionData, writer: PredictionWriter
-) -> dict[str, float]:
-    trainer.callbacks.append(writer)  # type: ignore[attr-defined]
-    started = time.perf_counter()
-    trainer.test(module, datamodule=data, verbose=False)
-    metrics = scalars({k: v for k, v in trainer.callback_metrics.items() if k.startswith("test/")})
-    metrics["test/images_per_second"] = writer.images / (time.perf_counter() - started)
-    if trainer.is_global_zero and module.tables.get("test"):
-        save_tables(module.tables["test"], writer.folder, "test")
-    return metrics
 
 
 def _best_checkpoint(callbacks: list[L.Callback]) -> str | None:

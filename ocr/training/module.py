@@ -34,6 +34,7 @@ class DetectionModule(L.LightningModule):
 
     Attributes:
         views: how an image is looked at outside training.
+        test_prefix: of the keys of a test's figures, see :class:`ocr.training.data_record.Standing`.
         compiled: ``compile_network``.
     """
 
@@ -53,6 +54,7 @@ class DetectionModule(L.LightningModule):
         self.save_hyperparameters({"network": dict(network), "pipeline": self.pipeline.to_dict()}, logger=False)
         self.take(hydra.utils.instantiate(network, _convert_="all"))
         self.views = Views()
+        self.test_prefix = "test"
         self.evaluation = Evaluation()
         self.tables: dict[str, dict[str, Any]] = {}  # of the newest pass of each stage, see Breakdown.compute
         self.register_buffer("mean", torch.tensor(self.pipeline.mean).view(1, 3, 1, 1) * 255, persistent=False)
@@ -157,7 +159,7 @@ class DetectionModule(L.LightningModule):
         return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
-        self._log_scores("test")
+        self._log_scores(self.test_prefix)
 
     def predict_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any]:
         return {"detections": self.detect(batch["images"], batch["sizes"])}

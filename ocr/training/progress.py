@@ -1,4 +1,4 @@
-"""A progress bar with loss, hmean and images per second; in a log file one line an epoch instead."""
+"""A progress bar with loss, hmean, images per second and the time left; in a log file one line per epoch instead."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Progress(TQDMProgressBar):
 
     def __init__(self, refresh_rate: int = 1) -> None:
         super().__init__(refresh_rate=refresh_rate if sys.stderr.isatty() else 0)
-        self._started = 0.0
+        self._started = self._fit_started = 0.0
+        self._first_step = 0
         self._images = 0
         self.images_per_second = 0.0  # of the training part of this epoch, over all ranks
 
@@ -37,7 +38,21 @@ class Progress(TQDMProgressBar):
             shown["hmean"] = f"{metrics[f'{stage}/hmean']:.3f}"
         if self.images_per_second:
             shown["img/s"] = f"{self.images_per_second:.1f}"
+        if (left := self.seconds_left(trainer)) is not None:
+            shown["left"] = f"{left / 60:.0f}min" if left >= 100 else f"{left:.0f}s"
         return shown
+
+    def seconds_left(self, trainer: L.Trainer) -> float | None:
+        """Until the end of the training at the pace so far, validations included; None before the first step."""
+        steps = float(trainer.estimated_stepping_batches) if trainer.training or trainer.validating else 0.0
+        done = trainer.global_step - self._first_step
+        if done <= 0 or not 0 < steps < float("inf"):
+            return None
+        return (time.perf_counter() - self._fit_started) / done * (steps - trainer.global_step)
+
+    def on_train_start(self, trainer: L.Trainer, *args: Any) -> None:
+        super().on_train_start(trainer, *args)
+        self._fit_started, self._first_step = time.perf_counter(), trainer.global_step
 
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)

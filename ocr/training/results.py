@@ -5,13 +5,30 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-STAGES = ("train", "val", "tune", "test")
+STAGES = ("train", "val", "tune", "test", "seen")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The figure that a job is judged by.
+
+    Attributes:
+        key: its name among the metrics.
+        selected_on: the split of the training that it was measured on, whose images something was chosen (or trained)
+            on; None for a test.
+        note: what a reader must know of it, one line.
+    """
+
+    key: str
+    selected_on: str | None = None
+    note: str | None = None
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -29,15 +46,25 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any], **facts: Any) -> Pat
     return path
 
 
-def print_results(title: str, metrics: Mapping[str, float], places: Mapping[str, Any]) -> None:
-    """A short table of results and where everything lies; learning rates and the like stay in ``metrics.json``."""
+def print_results(
+    title: str, metrics: Mapping[str, Any], places: Mapping[str, Any], headline: Headline | None = None
+) -> None:
+    """A short table of results, the headline first, then where everything lies, each place on a line of its own.
+
+    Learning rates and the like stay in ``metrics.json``.
+    """
     metrics = {k: v for k, v in metrics.items() if "/" not in k or k.split("/")[0] in STAGES}
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    if headline is not None and headline.key in metrics:
+        table.add_row(headline.key, f"{metrics.pop(headline.key):.4f}", style="bold")
+        table.add_section()
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    table.add_section()
-    for name, place in places.items():
-        table.add_row(name, str(place))
-    Console(stderr=False).print(table)
+    Console().print(table)
+    if headline is not None and headline.note:
+        print(f"{headline.key}: {headline.note}")
+    width = max(map(len, places), default=0)
+    for name, place in places.items():  # unbroken, whatever the width of the terminal, so that they can be copied
+        print(f"{name:{width}}  {place}")

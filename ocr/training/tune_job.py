@@ -19,10 +19,12 @@ from omegaconf import DictConfig
 from ocr.data.datamodule import DetectionData
 from ocr.pipeline import Pipeline
 from ocr.tracking.run import Tracking
-from ocr.training.build import build_loggers, build_trainer, open_checkpoint
-from ocr.training.finish import finish, record
+from ocr.training.build import build_loggers, build_trainer, load_module, open_checkpoint
+from ocr.training.data_record import KEY, DataRecord, Standing, read_record
+from ocr.training.finish import evaluate, finish, record
 from ocr.training.module import DetectionModule
 from ocr.training.plots import plot_surface
+from ocr.training.results import Headline
 from ocr.training.tuning import FIGURES, Grid, Tuned
 from ocr.training.tuning import tune as tune_module
 
@@ -43,23 +45,31 @@ def tune(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dic
     """
     started = time.perf_counter()
     folder = Path(config.paths.run_dir)
-    module, data = open_checkpoint(config, checkpoint, "val")
+    module, data = open_checkpoint(config, checkpoint)
     module = _trainable(module, checkpoint)
     trainer = build_trainer(config, [], build_loggers(config, tracking))
     record(config, module, data, trainer, tracking)
     device = trainer.strategy.root_device.type
-    tuned = choose_pipeline(module, data, hydra.utils.instantiate(config.tuning, _convert_="all"), folder, device)
+    grid = hydra.utils.instantiate(config.tuning, _convert_="all")
+    tuned = choose_pipeline(module, data, config.split, grid, folder, device)
     place = folder / "checkpoints" / "tuned.ckpt"
-    write_tuned(checkpoint, module, tuned, place)
+    images = data.identities(config.split)
+    data_record = read_record(checkpoint) or DataRecord.of(data, config.data.name, config.logger.private)
+    write_tuned(checkpoint, module, tuned, place, data_record.with_seen({"val": images}))
     metrics = tuning_metrics(tuned)
+    metrics |= evaluate(trainer, load_module(place), data, Standing(config.split, len(images)))
+    note = f"by cross-validation over the thresholds; {config.split}/* is the checkpoint, on what these were chosen on"
+    headline = Headline("tune/held_out_hmean", config.split, note)
     finish(config, folder, metrics, {"seconds": round(time.perf_counter() - started, 2), "tuned": tuned.facts(),
-           "ckpt_path": str(checkpoint)}, {"checkpoint": place, "table": folder / "tuning.csv"})  # fmt: skip
+           "ckpt_path": str(checkpoint)}, {"checkpoint": place, "table": folder / "tuning.csv"}, headline)  # fmt: skip
     return metrics
 
 
-def choose_pipeline(module: DetectionModule, data: DetectionData, grid: Grid, folder: Path, device: str) -> Tuned:
-    """Tune on the ``val`` split, write ``tuning.csv``, ``tuning.json`` and ``tuning.png``, and log them to W&B."""
-    tuned = tune_module(module, data.sources["val"], grid, device, data.num_workers)
+def choose_pipeline(
+    module: DetectionModule, data: DetectionData, split: str, grid: Grid, folder: Path, device: str
+) -> Tuned:
+    """Tune on a split, write ``tuning.csv``, ``tuning.json`` and ``tuning.png``, and log them to W&B."""
+    tuned = tune_module(module, data.sources[split], grid, device, data.num_workers)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "tuning.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(tuned.table[0]))
@@ -94,8 +104,18 @@ def tuning_metrics(tuned: Tuned) -> dict[str, float]:
     return metrics | {"tune/gain": tuned.gain(), "tune/gain_spread": tuned.held_out_spread}
 
 
-def write_tuned(source: Path, module: DetectionModule, tuned: Tuned, target: Path) -> Pipeline:
-    """A checkpoint with the tuned pipeline; all else of it stays as it was."""
+def write_tuned(
+    source: Path, module: DetectionModule, tuned: Tuned, target: Path, data_record: DataRecord | None = None
+) -> Pipeline:
+    """A checkpoint with the tuned pipeline; all else of it stays as it was.
+
+    Args:
+        source: the checkpoint, or the ONNX file that the module was read from.
+        module: the detector.
+        tuned: what was chosen.
+        target: the file to write.
+        data_record: in place of the one in the checkpoint.
+    """
     pipeline = tuned.pipeline(module.pipeline)
     if source.suffix == ".onnx":
         content: dict[str, Any] = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
@@ -105,6 +125,8 @@ def write_tuned(source: Path, module: DetectionModule, tuned: Tuned, target: Pat
     content["hyper_parameters"]["pipeline"] = pipeline.to_dict()
     content["tuned"] = tuned.facts()
     content["views"] = module.views.changed()
+    if data_record is not None:
+        content[KEY] = data_record.to_checkpoint()
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
     torch.save(content, part)

@@ -1,0 +1,274 @@
+"""What a checkpoint knows of the data that it was trained with: where it lies, and which images it has seen.
+
+``test``, ``tune`` and ``export`` take their data from here unless the command names another, and every figure is named
+after what its images are to the checkpoint: what was trained or selected on is never called a test.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from ocr.data.datamodule import DetectionData
+from ocr.errors import UserError
+from ocr.models.onnx_nodes import read_metadata
+
+log = logging.getLogger(__name__)
+KEY = "data"  # in a checkpoint, and in the metadata of an exported file
+SPLITS = ("train", "val", "test")
+SOURCE_KEYS = frozenset(
+    {"format", "images", "annotations", "ids", "share", "weight", "root", "count", "seed", "difficulty", "of"}
+)
+PATHS = ("root", "images", "annotations", "ids")
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The data of a training.
+
+    Attributes:
+        config: plain values: ``name``, ``root`` and the three splits, lists of sources as they were found.
+        fingerprint: a digest per split.
+        seen: identities of the images trained on (``train``) and of those that epoch and thresholds were chosen on
+            (``val``), int64 (S,) each, see :mod:`ocr.data.identity`.
+    """
+
+    config: dict[str, Any]
+    fingerprint: dict[str, str]
+    seen: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, data: DetectionData, name: str, private: bool) -> DataRecord:
+        """The record of data; the splits of it that were read count as seen.
+
+        Args:
+            data: of the run.
+            name: ``data.name``.
+            private: leave out absolute paths: the root, and splits that have paths of their own.
+        """
+        config = {"name": name, "root": _root(data.root, private)}
+        for split in SPLITS:
+            sources = [_plain_source(spec) for spec in data.found(split)]
+            config[split] = [] if private and _names_absolute_paths(sources) else sources
+        trained = [data.identities(split) for split in ("train", "mix") if split in data.sources]
+        selected = [data.identities("val")] if "val" in data.sources else []
+        seen = {"train": trained, "val": selected}
+        none = np.zeros(0, np.int64)
+        return cls(config, data.fingerprint(), {split: np.concatenate([none, *v]) for split, v in seen.items()})
+
+    def with_seen(self, seen: Mapping[str, np.ndarray]) -> DataRecord:
+        """The record with more images that were trained (``train``) or selected on (``val``)."""
+        more = {split: np.union1d(self.seen[split], hashes) for split, hashes in seen.items()}
+        return replace(self, seen=self.seen | more)
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """Plain values and tensors."""
+        seen = {split: torch.from_numpy(np.array(hashes)) for split, hashes in self.seen.items()}
+        return {"config": self.config, "fingerprint": self.fingerprint, "seen": seen}
+
+    def to_json(self) -> str:
+        """For the metadata of a file."""
+        seen = {split: base64.b64encode(hashes.astype("<i8").tobytes()).decode() for split, hashes in self.seen.items()}
+        return json.dumps({"config": self.config, "fingerprint": self.fingerprint, "seen": seen})
+
+
+def read_record(path: Path) -> DataRecord | None:
+    """The record of a checkpoint or of an exported file; None where there is none, or the file cannot be read.
+
+    Raises:
+        UserError: there is one, and it holds other things than plain values of known keys.
+    """
+    try:
+        if path.suffix == ".onnx":
+            plain = json.loads(read_metadata(path).get(KEY, "null"))
+        else:
+            plain = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(KEY)
+    except Exception:  # what is wrong with the file is said by load_module
+        return None
+    return None if plain is None else _checked(plain, path)
+
+
+def _checked(plain: Any, path: Path) -> DataRecord:
+    try:
+        config = dict(plain["config"])
+        seen = {split: _hashes(plain["seen"][split]) for split in ("train", "val")}
+        fingerprint = {str(split): str(digest) for split, digest in plain["fingerprint"].items()}
+        sound = set(config) == {"name", "root", *SPLITS} and isinstance(config["name"], str)
+        sound = sound and isinstance(config["root"], str | None) and "${" not in f"{config['name']}{config['root']}"
+        sound = sound and all(isinstance(config[split], list) and all(map(_sound, config[split])) for split in SPLITS)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path}: what it says of its data is not of known keys and plain values: it is not used")
+    return DataRecord(config, fingerprint, seen)
+
+
+def _hashes(stored: torch.Tensor | str) -> np.ndarray:
+    if isinstance(stored, str):
+        return np.frombuffer(base64.b64decode(stored), "<i8")
+    return stored.numpy().astype(np.int64, casting="safe")
+
+
+def _sound(spec: Any) -> bool:
+    """Whether a source has known keys and plain values alone."""
+    if not isinstance(spec, Mapping) or not set(spec) <= SOURCE_KEYS:
+        return False
+    for key, value in spec.items():
+        if key == "of":
+            if not isinstance(value, list) or not all(map(_sound, value)):
+                return False
+        elif key == "share" and isinstance(value, list):
+            if not all(isinstance(v, (int, float)) for v in value):
+                return False
+        elif not isinstance(value, str | int | float | None) or (isinstance(value, str) and "${" in value):
+            return False
+    return True
+
+
+def _plain_source(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A source with its own root, if it has one, absolute."""
+    plain = {key: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+             for key, value in spec.items()}  # fmt: skip
+    if plain.get("root"):
+        plain["root"] = _root(plain["root"], private=False)
+    if plain.get("of"):
+        plain["of"] = [_plain_source(part) for part in plain["of"]]
+    return plain
+
+
+def _root(root: str | None, private: bool) -> str | None:
+    if root is None:
+        return None
+    path = Path(root).expanduser()
+    if private:
+        return None if path.is_absolute() else str(root)
+    return str(path.resolve())
+
+
+def _names_absolute_paths(sources: Sequence[Mapping[str, Any]]) -> bool:
+    return any(
+        _names_absolute_paths(spec.get("of") or ()) or any(Path(spec.get(key) or ".").is_absolute() for key in PATHS)
+        for spec in sources
+    )
+
+
+def stored_data_name(path: str | None) -> str:
+    """``data.name`` of the checkpoint that ``ckpt_path`` means; "data" where it does not say or is not there yet."""
+    from ocr.training.build import checkpoint_path
+
+    try:
+        record = read_record(checkpoint_path(path)) if path else None
+    except UserError:  # the job says what is wrong with the file
+        return "data"
+    return record.config["name"] if record else "data"
+
+
+def fill_in_data(config: DictConfig, checkpoint: Path) -> None:
+    """Complete ``config.data`` from a checkpoint where the command names no other data (``data=checkpoint``).
+
+    Raises:
+        UserError: the checkpoint does not say, its data has no such split, or its data does not lie where it lay.
+    """
+    data, split = config.data, config.split
+    if data.train is not None:
+        return
+    record = read_record(checkpoint)
+    stored = record.config if record else {}
+    own_root = data.root is not None
+    for key in ("root", *SPLITS):
+        if data[key] is None:
+            data[key] = stored.get(key)
+    if data[split] is None:
+        raise UserError(f"{checkpoint} does not say what data it belongs to: add data=<set> data.root=<folder>")
+    if not data[split]:
+        other = "split=val for the images that its epoch was chosen on" if split == "test" else "another split=<name>"
+        raise UserError(f"the data of {checkpoint} has no {split} split: {other}, or data=<set> data.root=<folder>")
+    needs_root = any(not spec.get("root") and ("images" in spec or "of" in spec) for spec in data[split])
+    if needs_root and (data.root is None or not Path(data.root).expanduser().is_dir()):
+        where = "does not say where" if data.root is None else f"has it in {data.root}, which is not here"
+        where = f"data.root={data.root} is no folder" if own_root else f"the checkpoint {where}"
+        raise UserError(f"its {split} split is of the data {data.name!r}, and {where}: add data.root=<folder>")
+    log.info("data of the checkpoint: %s%s", data.name, f" in {data.root}" if needs_root else "")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the images of a split are to a checkpoint.
+
+    Attributes:
+        split: as it is called in the data config.
+        images: how many there are.
+        trained, selected: how many of them it was trained on; how many its epoch or thresholds were chosen on.
+    """
+
+    split: str
+    images: int
+    trained: int = 0
+    selected: int = 0
+
+    @classmethod
+    def of(cls, split: str, identities: np.ndarray, record: DataRecord | None) -> Standing:
+        if record is None:
+            return cls(split, len(identities))
+        trained, selected = (int(np.isin(identities, record.seen[name]).sum()) for name in ("train", "val"))
+        return cls(split, len(identities), trained, selected)
+
+    @property
+    def prefix(self) -> str:
+        """Of the keys of its figures; ``test`` only where nothing was trained or selected on its images."""
+        if self.trained:
+            return "seen"
+        return "val" if self.selected and self.split == "test" else self.split
+
+    @property
+    def selected_on(self) -> str | None:
+        """The split of the training that the images are of; None for a test."""
+        return "train" if self.trained else "val" if self.selected else None
+
+    @property
+    def note(self) -> str | None:
+        """What the reader of a figure must know."""
+        if self.trained:
+            return f"{self.trained} of {self.images} image(s) were trained on: this is no test"
+        if self.selected:
+            return f"epoch or thresholds were chosen on {self.selected} of {self.images} image(s): this is no test"
+        return None
+
+
+def leave_out_seen(data: DetectionData, split: str, record: DataRecord | None) -> None:
+    """Of a folder that was taken whole keep what the checkpoint was neither trained nor selected on.
+
+    Where nothing is left of it, what it was not trained on; where nothing is left of that either, all.
+    """
+    if record is None or not data.taken_whole:
+        return
+    identities = data.identities(split)
+    for known in (np.union1d(record.seen["train"], record.seen["val"]), record.seen["train"]):
+        kept = int((~np.isin(identities, known)).sum())
+        if kept == len(identities):
+            return
+        if kept:
+            data.leave_out(split, known)
+            log.info("%s: %d of %d images, those held out from the training of this checkpoint", split, kept,
+                     len(identities))  # fmt: skip
+            return
+
+
+class KeepDataRecord(L.Callback):
+    """Writes the record of the data into checkpoints."""
+
+    def __init__(self, record: DataRecord) -> None:
+        self.record = record.to_checkpoint()
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY] = self.record
