@@ -70,9 +70,15 @@ def find_polygons(probability: np.ndarray, params: PostProcess) -> tuple[list[np
 
 
 def find_candidates(probability: np.ndarray, thresh: float, min_size: float, max_candidates: int) -> Candidates:
-    """Connected areas above ``thresh`` of a map, float32 (H, W) in 0..1; see :class:`ocr.pipeline.PostProcess`."""
+    """Connected areas above ``thresh`` of a map, float32 (H, W) in 0..1; see :class:`ocr.pipeline.PostProcess`.
+
+    The published code takes the outlines of holes in kernels for kernels, too: each hole would be a false detection
+    on top of its text. Only outer outlines are taken here.
+    """
     bitmap = (probability > thresh).view(np.uint8)
-    contours, _ = cv2.findContours(bitmap, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    contours, hierarchy = cv2.findContours(bitmap, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if contours:
+        contours = [contour for contour, (*_, parent) in zip(contours, hierarchy[0].tolist()) if parent < 0]
     if len(contours) > max_candidates:
         contours = sorted(contours, key=cv2.contourArea, reverse=True)[:max_candidates]
     kept, rectangles, scores = [], [], []

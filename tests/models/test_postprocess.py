@@ -56,6 +56,17 @@ def test_parameters_do_what_they_say(change: dict, found: int):
     assert len(find_polygons(probability, replace(PARAMS, **change))[0]) == found
 
 
+def test_a_hole_in_a_kernel_is_no_text_and_a_kernel_in_a_hole_is():
+    probability = blob(10, 10, 100, 12)
+    probability[14:18, 50:54] = 0.1
+    [polygon], _ = find_polygons(probability, PARAMS)
+    assert shapely.Polygon(polygon).contains(shapely.box(10, 10, 110, 22))
+    frame = blob(10, 10, 200, 150)
+    frame[20:150, 20:200] = 0
+    [polygon], _ = find_polygons(np.maximum(frame, blob(60, 60, 80, 10)), PARAMS)  # the frame's own score is low
+    assert shapely.Polygon(polygon).contains(shapely.box(60, 60, 140, 70)) and shapely.Polygon(polygon).area < 5000
+
+
 def test_max_candidates_keeps_the_largest():
     probability = blob(10, 10, 20, 5) + blob(10, 100, 90, 9)
     [polygon], _ = find_polygons(probability, replace(PARAMS, max_candidates=1))
