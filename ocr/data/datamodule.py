@@ -113,7 +113,8 @@ class DetectionData(L.LightningDataModule):
             found = self._filled_in(specs or (), whole)
             self.taken_whole |= whole and found != self.found(split)
             if not found:
-                raise UserError(f"the data config has no {split} split (data.{split}=[...])")
+                others = ", split=val for that of validation" if split == "test" else ""
+                raise UserError(f"the data has no {split} split: data.{split}=[...] or data=<set> names one{others}")
             twin = next((s for s in self.sources if self.splits.get(s) == found), None)
             if found != specs and not twin:
                 log.info("%s: found %s", split, "; ".join(_in_words(spec) for spec in found))

@@ -180,6 +180,8 @@ def fill_in_data(config: DictConfig, checkpoint: Path) -> None:
         UserError: the checkpoint does not say, its data has no such split, or its data does not lie where it lay.
     """
     data, split = config.data, config.split
+    if split not in SPLITS:
+        raise UserError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if data.train is not None:
         return
     record = read_record(checkpoint)
@@ -192,7 +194,7 @@ def fill_in_data(config: DictConfig, checkpoint: Path) -> None:
         raise UserError(f"{checkpoint} does not say what data it belongs to: add data=<set> data.root=<folder>")
     if not data[split]:
         other = "split=val for the images that its epoch was chosen on" if split == "test" else "another split=<name>"
-        raise UserError(f"the data of {checkpoint} has no {split} split: {other}, or data=<set> data.root=<folder>")
+        raise UserError(f"the data of {checkpoint} has no {split} split: add {other}, or data=<set> data.root=<folder>")
     needs_root = any(not spec.get("root") and ("images" in spec or "of" in spec) for spec in data[split])
     if needs_root and (data.root is None or not Path(data.root).expanduser().is_dir()):
         where = "does not say where" if data.root is None else f"has it in {data.root}, which is not here"

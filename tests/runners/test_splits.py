@@ -65,7 +65,7 @@ def test_testing_takes_the_checkpoints_data_and_says_what_it_has(on_a_folder: tu
     cwd, folder, _ = on_a_folder
     say = [OFF, f"ckpt_path={folder}", "trainer=cpu", "data.num_workers=0"]
     done = run("test", *say, cwd=cwd)
-    assert done.returncode == 2 and "has no test split: split=val" in done.stderr and "data=<set>" in done.stderr
+    assert done.returncode == 2 and "has no test split: add split=val" in done.stderr and "data=<set>" in done.stderr
     done = run("test", *say, "split=val", cwd=cwd)
     assert done.returncode == 0, done.stderr
     metrics = metrics_of(run_folder(cwd, "test_folder"))
