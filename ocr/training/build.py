@@ -48,6 +48,7 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen parts
 
 
 def plain(node: Any) -> Any:

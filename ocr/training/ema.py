@@ -27,6 +27,6 @@ def warmed_up_ema(decay: float, warmup: float = 10.0) -> Callable[[torch.Tensor,
         count = torch.as_tensor(count)
         count = count.to(torch.float64 if count.is_cpu else torch.float32)
         kept = ((1 + count) / (warmup + count)).clamp(max=decay)
-        return old * kept + new * (1 - kept)
+        return old + (new - old) * (1 - kept)  # in this form, so that what is frozen stays equal to the bit
 
     return average

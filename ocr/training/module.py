@@ -70,6 +70,13 @@ class DetectionModule(L.LightningModule):
         if self.compiled:
             self.network.compile()
 
+    def train(self, mode: bool = True) -> DetectionModule:
+        """Training or evaluation mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        if self.optimizer_config is not None:
+            freeze_parts(self.network, self.optimizer_config)
+        return self
+
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, H, W, 3) RGB to float (B, 3, H, W) in the network's channel order.
 

@@ -57,14 +57,22 @@ class OptimizerConfig:
 
 
 def freeze_parts(model: nn.Module, config: OptimizerConfig) -> None:
-    """Parts with a share of 0 want no gradient, so that the backward pass ends where nothing before it learns.
+    """Freeze the parts with a share of 0: no gradients, and batch norms, dropout and the like in evaluation mode.
 
-    Before a strategy wraps the model: DDP waits for gradients of all that wanted one then.
+    The backward pass then ends where nothing before it learns. Call it before a strategy wraps the model, since DDP
+    waits for gradients of all that wanted one then, and again after each ``train()``, which undoes the evaluation mode.
+    A module belongs to a part when all its parameters do; one that spans several parts keeps its mode, because a
+    detector or head in evaluation mode leaves out its threshold map.
     """
     parts = model.parts() if hasattr(model, "parts") else {}
     for part in parts.keys() & {name for name, share in config.lr_shares.items() if share == 0}:
+        frozen = {id(parameter) for parameter in parts[part]}
         for parameter in parts[part]:
             parameter.requires_grad_(False)
+        for module in model.modules():
+            own = {id(parameter) for parameter in module.parameters()}
+            if own and own <= frozen:
+                module.eval()
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -3,19 +3,25 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from lightning.pytorch.callbacks import WeightAveraging
 
 from ocr.data.synthetic import SyntheticReceipts
 from ocr.errors import UserError
 from ocr.models.views import Views
 from ocr.tracking.start import JobFacts
 from ocr.training import build
-from ocr.training.build import load_module
+from ocr.training.build import build_data, build_module, load_module
+from ocr.training.ema import warmed_up_ema
 from ocr.training.module import DetectionModule
 from ocr.training.tune_job import write_tuned
 from ocr.training.tuning import choose
+from tests.conftest import ROOT
+from tests.tiny import TINY
 
 
 @pytest.fixture
@@ -118,3 +124,106 @@ def test_a_pipeline_that_a_checkpoint_does_not_need_is_said_to_change_nothing(
     assert "pipeline.postprocess.thresh=0.2 changes nothing, resize.* and postprocess.* would" in caplog.text
     load_module(path)
     assert len(caplog.records) == 1, "nobody offered one"
+
+
+class Modes(L.Callback):
+    """Notes after each step which modules of the network train."""
+
+    def __init__(self) -> None:
+        self.training: list[dict[str, bool]] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+        self.training.append({name: layer.training for name, layer in pl_module.network.named_modules()})
+
+
+def fitted(overrides: list[str], network: dict | None = None) -> tuple[DetectionModule, dict, Modes]:
+    """A module after two epochs, each with a validation; its state before; and the modes of its layers."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", [*TINY, *overrides])
+    L.seed_everything(0, verbose=False)
+    module = build_module(config)
+    if network:
+        module.take(build.hydra.utils.instantiate(network, _convert_="all"))
+    with torch.no_grad():
+        for parameter in module.parameters():  # no round numbers, which an average keeps by luck
+            parameter.add_(0.01 * torch.rand_like(parameter))
+        for buffer in module.network.buffers():
+            buffer.copy_(torch.full_like(buffer, 7) if buffer.ndim == 0 else 1 + 0.1 * torch.rand_like(buffer))
+    before = {name: value.clone() for name, value in module.network.state_dict().items()}
+    modes = Modes()
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[WeightAveraging(avg_fn=warmed_up_ema(0.99)), modes],
+    )  # fmt: skip
+    trainer.fit(module, datamodule=build_data(config, module.pipeline))
+    assert trainer.global_step == 4 and len(modes.training) == 4
+    return module, before, modes
+
+
+def changed(module: DetectionModule, before: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, value in module.network.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def test_a_frozen_backbone_is_unchanged_to_the_bit():
+    """Weights, batch-norm statistics and counters; its stochastic depth is off too."""
+    frozen = ["+optimizer.lr_shares.backbone=0", "model.backbone.pretrained=false",
+              "+model.backbone.kwargs.drop_path_rate=0.5"]  # fmt: skip
+    module, before, modes = fitted(frozen)
+    state = set(before)
+    backbone = {name for name in state if name.startswith("backbone.")}
+    assert any(name.endswith("running_var") for name in backbone)
+    assert any(name.endswith("num_batches_tracked") for name in backbone)
+    assert not changed(module, before) & backbone
+    assert {name for name in state - backbone if "running_mean" in name} < changed(module, before)
+    for training in modes.training:
+        assert training[""] and training["head"] and training["neck"]
+        assert not any(value for name, value in training.items() if name.startswith("backbone"))
+    module.train()
+    images = torch.randn(2, 3, 64, 64)
+    for a, b in zip(module.network.backbone(images), module.network.backbone(images)):
+        assert torch.equal(a, b)
+    assert module.network(images).threshold is not None
+
+
+def test_without_a_share_of_zero_the_whole_network_trains():
+    module, before, modes = fitted(["model.backbone.pretrained=false"])
+    assert changed(module, before) == set(before)
+    assert all(all(training.values()) for training in modes.training)
+
+
+def test_a_frozen_head_still_gives_the_threshold_map():
+    """The head as a whole stays in training mode: in evaluation mode it would leave out what the loss needs."""
+    frozen = ["+optimizer.lr_shares={head:0,threshold:0}", "model.backbone.pretrained=false"]
+    module, before, modes = fitted(frozen)
+    assert not {name for name in changed(module, before) if name.startswith("head.")}
+    assert {name for name in before if name.startswith(("backbone.", "neck."))} == changed(module, before)
+    assert all(t["head"] and not t["head.probability"] and not t["head.threshold.1"] for t in modes.training)
+
+
+def test_a_frozen_stem_of_a_graph_is_unchanged_to_the_bit():
+    """A network read from ONNX has no modules for its parts: its layers are frozen one by one."""
+    widths = {"stem": (3, 8), "body": (8, 8)}
+    nodes, last = [], "image"
+    for part, (inside, outside) in widths.items():
+        nodes += [
+            {"op": "conv", "name": part, "inputs": [last], "in_channels": inside, "out_channels": outside,
+             "kernel_size": 3, "padding": 1, "stride": 2 if part == "stem" else 1},
+            {"op": "batch_norm", "name": f"{part}_norm", "inputs": [part], "num_features": outside},
+        ]  # fmt: skip
+        last = f"{part}_norm"
+    nodes += [
+        {"op": "conv", "name": "down", "inputs": [last], "in_channels": 8, "out_channels": 8, "kernel_size": 2,
+         "stride": 2},
+        {"op": "add", "name": "neck", "inputs": ["down", "down"]},
+        {"op": "conv", "name": "mix", "inputs": ["neck"], "in_channels": 8, "out_channels": 8, "kernel_size": 1},
+        {"op": "batch_norm", "name": "mix_norm", "inputs": ["mix"], "num_features": 8},
+        {"op": "deconv", "name": "out", "inputs": ["mix_norm"], "in_channels": 8, "out_channels": 1, "kernel_size": 4,
+         "stride": 4},
+    ]  # fmt: skip
+    network = {"_target_": "ocr.models.graph.GraphDetector", "nodes": nodes}
+    module, before, modes = fitted(["+optimizer.lr_shares.stem=0", "model.backbone.pretrained=false"], network)
+    stem = {name for name in before if name.startswith(("layers.stem", "layers.body"))}
+    assert {part: len(p) for part, p in module.network.parts().items()}["stem"] == 8
+    assert {name for name in stem if "num_batches_tracked" in name}
+    assert changed(module, before) == set(before) - stem
+    assert all(t[""] and not t["layers.stem_norm"] and t["layers.mix_norm"] for t in modes.training)
