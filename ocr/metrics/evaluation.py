@@ -15,7 +15,7 @@ from ocr.metrics.cleval import CLEval
 from ocr.metrics.deteval import DetEval
 from ocr.metrics.hmean import DetectionHmean, count
 from ocr.metrics.matching import Match, match_pairs, pair
-from ocr.metrics.scores import scores
+from ocr.metrics.scores import sample_scores
 from ocr.types import Detections, Truth
 
 
@@ -25,7 +25,7 @@ class BatchResult:
 
     Attributes:
         matches: of each image.
-        scores: precision, recall and hmean of all of them.
+        scores: precision, recall and hmean of all of them, see :func:`ocr.metrics.scores.sample_scores`.
         image_scores: the same of each, with the counts ``matched``, ``detected`` and ``wanted``.
     """
 
@@ -51,8 +51,8 @@ class Evaluation(nn.Module):
         self.cleval.update(detections, truths, pairs)
         self.breakdown.update(detections, truths, pairs, matches)
         counts = [count(m, t.ignore) for m, t in zip(matches, truths)]
-        each = [dict(zip(("matched", "detected", "wanted"), c)) | _scores(*c) for c in counts]
-        return BatchResult(matches, _scores(*np.sum(counts, axis=0).tolist()), each)
+        each = [dict(zip(("matched", "detected", "wanted"), c)) | sample_scores(*c) for c in counts]
+        return BatchResult(matches, sample_scores(*np.sum(counts, axis=0).tolist()), each)
 
     def compute(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Scalars by name, a second protocol's with its name in front; and the tables of the breakdown."""
@@ -65,7 +65,3 @@ class Evaluation(nn.Module):
     def reset(self) -> None:
         for metric in (self.plain, self.deteval, self.cleval, self.breakdown):
             metric.reset()
-
-
-def _scores(matched: int, detected: int, wanted: int) -> dict[str, float]:
-    return scores(matched, detected, matched, wanted)

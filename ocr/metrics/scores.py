@@ -18,3 +18,12 @@ def scores(precision_sum: float, detected: float, recall_sum: float, wanted: flo
     recall = recall_sum / wanted if wanted else 0.0
     total = precision + recall
     return {"precision": precision, "recall": recall, "hmean": 2 * precision * recall / total if total else 0.0}
+
+
+def sample_scores(matched: int, detected: int, wanted: int) -> dict[str, float]:
+    """:func:`scores` of one image or batch, as the ICDAR 2015 script lists them per sample.
+
+    Recall is 1 where there is no text to find, whatever was detected; the pooled recall of such a set is 0.
+    """
+    result = scores(matched, detected, matched, wanted)
+    return result if wanted else result | {"recall": 1.0}

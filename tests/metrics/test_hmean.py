@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocr.metrics import hmean
+from ocr.metrics.evaluation import Evaluation
 from ocr.metrics.hmean import DetectionHmean
 from ocr.metrics.matching import match
 from ocr.metrics.scores import scores
@@ -106,6 +107,26 @@ def test_exactly_half_overlap_does_not_match():
 )  # fmt: skip
 def test_scores_of_counts(counts, wanted):
     assert tuple(plain(*counts).values()) == pytest.approx(wanted)
+
+
+def test_an_image_without_text_has_nothing_to_miss():
+    """As ICDAR's script has it: recall 1 of the sample, precision by what was found; pooled figures by counts alone."""
+    word = box(50, 50, 40, 10)
+    empty, some = Truth([], np.zeros(0, bool)), Truth([word], np.zeros(1, bool))
+    ignored = Truth([word], np.ones(1, bool))
+    none, one, lost = Detections([], np.zeros(0)), Detections([word], np.ones(1)), Detections([word + 90], np.ones(1))
+    figures = [
+        Evaluation().update([found], [truth]).image_scores[0]
+        for found, truth in ((one, empty), (none, empty), (lost, ignored), (one, ignored), (lost, some))
+    ]
+    got = [(f["recall"], f["precision"], f["hmean"]) for f in figures]
+    assert got == [(1, 0, 0), (1, 1, 1), (1, 0, 0), (1, 1, 1), (0, 0, 0)]
+    evaluation = Evaluation()
+    assert evaluation.update([one, none], [empty, empty]).scores["recall"] == 1
+    assert evaluation.compute()[0]["recall"] == 0
+    evaluation.update([one], [some])
+    values = evaluation.compute()[0]
+    assert values["recall"] == 1 and values["precision"] == 0.5
 
 
 def test_degenerate_polygons_match_nothing_and_fail_nothing():

@@ -12,9 +12,7 @@ import pytest
 import torch
 import wandb
 
-from ocr.metrics.hmean import count
-from ocr.metrics.matching import match
-from ocr.metrics.scores import scores
+from ocr.metrics.evaluation import Evaluation
 from ocr.pipeline import Pipeline
 from ocr.tracking.batch_images import FALSE, FOUND, MISSED, ProblemBatches, WorstImages, draw_matches
 from ocr.tracking.schema import PerBatchImages
@@ -27,10 +25,6 @@ SETTINGS = dict(
 )  # fmt: skip
 
 
-def plain(matched: float, detected: float, wanted: float) -> dict[str, float]:
-    return scores(matched, detected, matched, wanted)
-
-
 def polygons(*corners: tuple[float, float]) -> list[np.ndarray]:
     return [np.array(quad(x, y), np.float32) for x, y in corners]
 
@@ -39,12 +33,7 @@ def batch(found: list[list], truth: list[list]) -> tuple[dict[str, Any], dict[st
     """A batch of white images of 128 x 96 with their truth and detections, as the module returns it."""
     truths = [Truth(polygons(*t), np.zeros(len(t), bool)) for t in truth]
     detections = [Detections(polygons(*f), np.ones(len(f))) for f in found]
-    matches = [match(d.polygons, t.polygons, t.ignore, 0.5) for d, t in zip(detections, truths)]
-    counts = [count(m, t.ignore) for m, t in zip(matches, truths)]
-    outputs = {
-        "detections": detections, "matches": matches, "scores": plain(*np.sum(counts, axis=0).tolist()),
-        "image_scores": [dict(zip(("matched", "detected", "wanted"), c)) | plain(*c) for c in counts],
-    }  # fmt: skip
+    outputs = {"detections": detections, **vars(Evaluation().update(detections, truths))}
     names = [f"folder/image_{len(t)}_{k}.jpg" for k, t in enumerate(truth)]
     images = [torch.full((96, 128, 3), 255, dtype=torch.uint8) for _ in truth]
     return {"images": images, "sizes": [(128, 96)] * len(truth), "truths": truths, "names": names}, outputs
@@ -153,3 +142,18 @@ def test_the_table_has_the_worst_images_of_the_newest_pass(offline_run, module):
     assert [(r["batch"], r["hmean"]) for r in rows] == [(1, 0), (2, 0), (1, pytest.approx(2 / 3))]
     assert rows[0]["image"] == "image_1_1.jpg" and rows[1]["false"] == 1 and rows[2]["missed"] == 1
     assert rows[0]["stage"] == "val" and rows[0]["epoch"] == 1
+
+
+def test_a_false_detection_where_there_is_no_text_is_not_missed_text(offline_run, module):
+    """Its recall is 1, so that it is no problematic batch and images whose text was missed come before it."""
+    empty, missed = batch([[WRONG]], [[]]), batch([[]], [[HIT]])
+    one_pass(ProblemBatches(offline_run, PerBatchImages(**SETTINGS), Redactor({})), [empty, missed], module)
+    assert {k for k in logged(offline_run) if k.endswith("_recall")} == {"problematic_batch_1_recall"}
+    worst = WorstImages(3, Redactor({}))
+    for idx, (content, outputs) in enumerate([empty, missed]):
+        worst.on_validation_batch_end(TRAINER, module, outputs, content, idx)
+    worst.write_table(offline_run)
+    [path] = Path(offline_run.dir).glob("media/table/worst_images*.table.json")
+    table = json.loads(path.read_text())
+    rows = [dict(zip(table["columns"], row)) for row in table["data"]]
+    assert [(r["batch"], r["recall"], r["precision"]) for r in rows] == [(1, 0, 0), (0, 1, 0)]
