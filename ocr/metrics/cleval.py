@@ -5,7 +5,8 @@ holds, one to one, one to many or many to one; found points count, each split an
 a detection that matches nothing counts as the characters that its shape has room for. Pooled over images, that is the
 published metric; the mean of the images' own scores is what a receipt competition ranks by.
 
-Where the package works with quads cut to whole pixels, polygons are used as they are here. Text without a
+Where the package works with quads cut to whole pixels, polygons are used as they are here, and the shape of a detection
+does not depend on the corner it starts with. Text without a
 transcription, which the package cannot take, has the number of characters that it gives to don't-care text.
 """
 
@@ -24,8 +25,9 @@ from ocr.metrics.scores import scores
 from ocr.types import Detections, Truth
 
 AREA_PRECISION = 0.3
-VERTICAL = 0.5  # below this width / height text runs downwards
+VERTICAL = 0.5  # below this ratio of first to second side text runs along the second
 MOST_CHARACTERS = 10  # of text whose length is guessed from its shape
+EDGE = 1e-6  # pixels, which decide for points on an edge
 GRANULARITY = 1.0  # characters that a split or a merge costs
 
 
@@ -51,6 +53,21 @@ def aspect_ratios(polygons: Sequence[np.ndarray]) -> np.ndarray:
     return ratios
 
 
+def side_ratios(polygons: Sequence[np.ndarray]) -> np.ndarray:
+    """First and third side / second and fourth of quads, float64 (M,); of others :func:`aspect_ratios`.
+
+    Labels of quads start where the text does, so that this is length / height of text in any direction.
+    """
+    ratios = aspect_ratios(polygons)
+    quads = [k for k, p in enumerate(polygons) if len(p) == 4]
+    if quads:
+        corners = np.stack([polygons[k] for k in quads]).astype(np.float64)
+        sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
+        pairs = (sides[:, :2] + sides[:, 2:]) / 2
+        ratios[quads] = (pairs[:, 0] + 1e-5) / (pairs[:, 1] + 1e-5)
+    return ratios
+
+
 def guessed_length(ratio: float) -> int:
     """Characters of text whose transcription is unknown, from its aspect ratio."""
     return min(round(0.5 + max(ratio, 1 / ratio)), MOST_CHARACTERS)
@@ -63,7 +80,7 @@ def character_centres(polygon: np.ndarray, length: int, ratio: float) -> np.ndar
         polygon: (N, 2), clockwise from the top left; the first half of the points is the upper edge. Of an odd number
             of points the minimum-area rectangle is taken.
         length: how many.
-        ratio: width / height; below :data:`VERTICAL` a quad is read from top to bottom.
+        ratio: see :func:`side_ratios`; below :data:`VERTICAL` the text of a quad runs along its second side.
     """
     points = np.asarray(polygon, np.float64)
     if len(points) % 2:
@@ -92,7 +109,7 @@ def cleval(pairs: Pairs, detections: Detections, truth: Truth) -> np.ndarray:
     """
     ignore = np.asarray(truth.ignore, bool)
     texts, found = len(truth.polygons), len(detections)
-    ratio_g, ratio_d = aspect_ratios(truth.polygons), aspect_ratios(detections.polygons)
+    ratio_g, ratio_d = side_ratios(truth.polygons), aspect_ratios(detections.polygons)
     strings = truth.texts or [""] * texts
     lengths = [guessed_length(r) if skip or not text else len(text) for r, skip, text in zip(ratio_g, ignore, strings)]
     centres = [character_centres(p, n, r) for p, n, r in zip(truth.polygons, lengths, ratio_g)]
@@ -101,8 +118,7 @@ def cleval(pairs: Pairs, detections: Detections, truth: Truth) -> np.ndarray:
     held = np.zeros((texts, found), np.int64)
     np.add.at(held, owner, inside.T)
 
-    shared = _less_ignored(pairs, ignore)
-    precision = np.where(pairs.area_d > 0, shared / np.maximum(pairs.area_d, 1e-12), 0.0)
+    precision = pairs.area_precision(_less_ignored(pairs, ignore))
     enough = precision >= AREA_PRECISION
     skip = (enough[ignore]).any(axis=0)
     skip |= (precision[ignore] * (held[ignore] > 0)).sum(axis=0) >= AREA_PRECISION
@@ -131,7 +147,10 @@ def character_scores(found: float, merges: float, detected: float, splits: float
 
 
 def _inside(pairs: Pairs, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """bool (D, C): which characters lie in which detection; only boxes that meet are looked at."""
+    """bool (D, C): which characters lie in which detection; only boxes that meet are looked at.
+
+    As in the package, a point on the left or upper edge lies inside and one on the right or lower edge does not.
+    """
     inside = np.zeros((len(pairs.area_d), len(points)), bool)
     first = np.searchsorted(owner, pairs.g, side="left")
     count = np.searchsorted(owner, pairs.g, side="right") - first
@@ -139,7 +158,7 @@ def _inside(pairs: Pairs, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
     c = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
     if len(d):
         shapely.prepare(pairs.detections)
-        inside[d, c] = shapely.intersects_xy(pairs.detections[d], points[c])
+        inside[d, c] = shapely.intersects_xy(pairs.detections[d], points[c] + EDGE)
     return inside
 
 

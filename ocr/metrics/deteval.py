@@ -33,11 +33,9 @@ def deteval(pairs: Pairs, ignore: np.ndarray) -> tuple[float, float, int, int]:
         (recall sum, precision sum, texts, detections); the ratios of sums over images are recall and precision.
     """
     ignore = np.asarray(ignore, bool)
-    shared = pairs.dense()
-    recall = shared / np.maximum(pairs.area_g[:, None], 1e-12)
-    precision = shared / np.maximum(pairs.area_d[None], 1e-12)
+    recall, precision = pairs.area_recall(), pairs.area_precision()
     skip = (precision[ignore] > AREA_PRECISION).any(axis=0)
-    overlapping = shared > 0
+    overlapping = pairs.dense() > 0
     texts_of = (overlapping & ~ignore[:, None]).sum(axis=0)  # texts that a detection touches
     found_of = (overlapping & ~skip[None]).sum(axis=1)  # detections that a text is touched by
 

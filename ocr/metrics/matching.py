@@ -12,6 +12,7 @@ import shapely
 
 from ocr.metrics.convex import convex, intersection_areas, one_way_round, signed_areas
 
+DIGITS = 5  # of shares of areas, whose last bits must not decide whether a threshold is reached
 IGNORE_OVERLAP = 0.5  # a detection with more than this share of its area on ignored text does not count
 
 
@@ -92,6 +93,19 @@ class Pairs:
             self, found=found, area_d=self.area_d[kept], bounds_d=self.bounds_d[kept],
             d=place[self.d[some]], g=self.g[some], shared=self.shared[some],
         )  # fmt: skip
+
+    def area_recall(self) -> np.ndarray:
+        """Share of each text that each detection covers, float64 (G, D)."""
+        return np.round(self.dense() / np.maximum(self.area_g[:, None], 1e-12), DIGITS)
+
+    def area_precision(self, shared: np.ndarray | None = None) -> np.ndarray:
+        """Share of each detection that lies on each text, float64 (G, D).
+
+        Args:
+            shared: intersection areas (G, D) to take instead of :meth:`dense`.
+        """
+        shared = self.dense() if shared is None else shared
+        return np.round(shared / np.maximum(self.area_d[None], 1e-12), DIGITS)
 
     def dense(self) -> np.ndarray:
         """Intersection areas as float64 (G, D)."""

@@ -38,6 +38,16 @@ def test_one_image(found, wanted, ignored, result):
     assert deteval(pair(found, wanted), np.array(ignored, bool)) == pytest.approx(result)
 
 
+def test_four_fifths_of_a_text_and_two_fifths_of_a_detection_are_enough():
+    """To the digit, as with the script's whole pixels, whatever the last bits of an area are."""
+    for width in range(20, 400, 20):
+        line = box(1000, 700, width, 20)
+        assert deteval(pair([box(1000, 700, width * 4 / 5, 20)], [line]), np.zeros(1, bool))[0] == 1, width
+        assert deteval(pair([box(1000, 700, width * 4 / 5 - 1, 20)], [line]), np.zeros(1, bool))[0] == 0, width
+        assert deteval(pair([box(1000, 700, width, 50)], [line]), np.zeros(1, bool))[0] == 1, width
+        assert deteval(pair([box(1000, 700, width, 51)], [line]), np.zeros(1, bool))[0] == 0, width
+
+
 def test_a_text_that_two_detections_touch_matches_only_as_one_of_many():
     """One detection covers it, another grazes it: the script counts the pair in its second round, at full worth."""
     found = [LINE, box(95, 0, 40, 10)]
