@@ -1,0 +1,150 @@
+"""What only a CUDA card shows: ``pytest -m gpu``. Nothing here needs the network or PP-OCR's packages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from ocr.data.write_icdar import write_icdar
+from ocr.metrics.matching import pair
+from ocr.training.build import build_data, build_module
+from tests.conftest import ROOT
+from tests.tiny import CLEAN, LEARNS, OFF, run, run_folder
+
+CARDS = torch.cuda.device_count() if torch.cuda.is_available() else 0
+pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.skipif(not CARDS, reason="needs a CUDA card")]
+
+DATA = [f"data.val=[{CLEAN}]", f"data.test=[{CLEAN}]", "data.num_workers=0"]
+ON_CARD = [a for a in LEARNS if not a.startswith(("trainer=", "trainer.precision"))]  # the device is each test's own
+
+
+def trained(cwd: Path, name: str, *arguments: str) -> Path:
+    """The run folder of a training that has learned something."""
+    done = run("train", *arguments, OFF, f"name={name}", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(cwd, name)
+    assert metrics_of(folder)["val/hmean"] > 0.5
+    return folder
+
+
+def metrics_of(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def tested(checkpoint: Path, cwd: Path, trainer: str) -> float:
+    done = run("test", f"ckpt_path={checkpoint}", f"trainer={trainer}", *DATA, OFF, f"name=on_{trainer}", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return metrics_of(run_folder(cwd, f"on_{trainer}"))["test/hmean"]
+
+
+def last_of(folder: Path) -> dict:
+    return torch.load(folder / "checkpoints/last.ckpt", map_location="cpu", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def half_precision(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training with fp16 and its gradient scaler."""
+    return trained(tmp_path_factory.mktemp("fp16"), "fp16", *ON_CARD, "trainer=gpu", "trainer.precision=16-mixed")
+
+
+def test_half_precision_trains_with_a_gradient_scaler_and_resumes_with_it(half_precision: Path, tmp_path: Path):
+    state = last_of(half_precision)
+    assert 0 < state["MixedPrecision"]["scale"] < float("inf")
+    assert all(value.dtype != torch.float16 for value in state["state_dict"].values()), "weights stay float32"
+    resumed = trained(tmp_path, "more", f"resume='{half_precision}'", "trainer.max_epochs=5", "test=false")
+    again = last_of(resumed)
+    assert again["epoch"] == 4 and again["global_step"] == state["global_step"] + 60
+    assert again["MixedPrecision"]["_growth_tracker"] != state["MixedPrecision"]["_growth_tracker"]
+
+
+def test_a_checkpoint_goes_from_gpu_to_cpu_and_back(half_precision: Path, learned: Path, tmp_path: Path):
+    for checkpoint in (half_precision, learned):
+        figures = [tested(checkpoint, tmp_path, trainer) for trainer in ("gpu", "cpu", "gpu")]
+        assert figures[0] == figures[2] == pytest.approx(metrics_of(checkpoint)["test/hmean"], abs=0.02) > 0.5
+        assert figures[0] == pytest.approx(figures[1], abs=0.02)
+    on_cpu = ["trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=5", "test=false"]
+    there = trained(tmp_path, "there", f"resume='{half_precision}'", *on_cpu)
+    on_gpu = ["trainer=gpu", "trainer.precision=16-mixed", "trainer.max_epochs=6", "test=false"]
+    back = trained(tmp_path, "back", f"resume='{there}'", *on_gpu)
+    assert [last_of(folder)["epoch"] for folder in (half_precision, there, back)] == [3, 4, 5]
+
+
+def test_predictions_of_cpu_and_gpu_are_within_half_a_pixel(learned: Path, tmp_path: Path):
+    images = write_icdar(tmp_path / "set", 4, 1, 0) / "images"
+    found = {}
+    for accelerator in ("cpu", "gpu"):
+        done = run("predict", f"ckpt_path={learned}", f"source={images}", f"output={accelerator}",
+                   f"accelerator={accelerator}", "num_workers=0", cwd=tmp_path)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / accelerator / "predictions.jsonl").read_text().splitlines()
+        found[accelerator] = [[np.array(p) for p in json.loads(line)["polygons"]] for line in lines]
+    assert sum(map(len, found["cpu"])) > 70
+    for one, other in zip(found["cpu"], found["gpu"], strict=True):
+        pairs = pair(other, one)
+        partners = dict(zip(pairs.g[pairs.iou > 0.5].tolist(), pairs.d[pairs.iou > 0.5].tolist()))
+        assert len(one) == len(other) == len(partners)
+        for k, polygon in enumerate(one):
+            turned = [np.roll(other[partners[k]], by, axis=0) for by in range(len(polygon))]
+            assert min(np.abs(polygon - corners).max() for corners in turned) < 0.5
+
+
+def test_batches_come_from_pinned_memory_and_reach_the_card():
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", [*ON_CARD, "data.num_workers=2", "data.epoch_samples=8", "model.compile=false"])
+    module = build_module(config)
+
+    class Watched(L.Callback):
+        def __init__(self) -> None:
+            self.devices: set[str] = set()
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+            self.devices |= {batch["image"].device.type, batch["targets"].device.type, outputs["loss"].device.type}
+
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+            self.devices |= {image.device.type for image in batch["images"]}
+
+    data = build_data(config, module.pipeline)
+    data.load("train", "val")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].is_pinned() and batch["targets"].is_pinned()
+    assert all(image.is_pinned() for image in next(iter(data.val_dataloader()))["images"])
+    watched = Watched()
+    trainer = L.Trainer(
+        accelerator="gpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[watched],
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    assert watched.devices == {"cuda"}
+
+
+def test_batch_norms_are_synchronised_in_a_group_of_processes(tmp_path: Path):
+    """``trainer=ddp`` on the first card alone: its norms are SyncBN's, and what is saved has plain names and shapes."""
+    settings = ["trainer=ddp", "trainer.devices=1", "trainer.precision=32-true"]
+    folder = trained(tmp_path, "sync", *ON_CARD, *settings, "+callbacks.norms._target_=tests.test_gpu.NamesNorms")
+    assert set((folder / "norms").read_text().split()) == {"SyncBatchNorm"}
+    assert tested(folder, tmp_path, "cpu") == pytest.approx(metrics_of(folder)["test/hmean"], abs=0.02)
+
+
+class NamesNorms(L.Callback):
+    """Writes the kinds of the network's batch norms that a training runs with into its folder."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+        kinds = {
+            type(layer).__name__
+            for layer in pl_module.network.modules()
+            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
+        }
+        Path(trainer.default_root_dir, "norms").write_text(" ".join(kinds))
+
+
+@pytest.mark.skipif(CARDS < 2, reason="needs two CUDA cards")
+def test_two_cards_train_and_score_as_one(tmp_path: Path):
+    settings = ["trainer=ddp", "trainer.devices=2", "trainer.precision=32-true", "trainer.max_epochs=8"]
+    folder = trained(tmp_path, "two", *[a for a in ON_CARD if "max_epochs" not in a], *settings)
+    assert tested(folder, tmp_path, "gpu") == pytest.approx(metrics_of(folder)["test/hmean"], abs=1e-6)
