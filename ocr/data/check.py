@@ -2,64 +2,79 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import shapely
-from PIL import Image, UnidentifiedImageError
 
 from ocr.data import polygons as geometry
+from ocr.data.images import UndecodableImage, open_file, open_image, shown_size
 from ocr.data.report import Report
 from ocr.types import Instance, Sample
 
-EXIF_ORIENTATION = 0x0112
 TAIL = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 TAIL_BYTES = 64
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image as a viewer shows it, from its header.
+@dataclass(frozen=True)
+class Header:
+    """An image that is whole.
+
+    Attributes:
+        size: (width, height) as a viewer shows it.
+        pages: pages or frames in the file, of which only the first is read.
+    """
+
+    size: tuple[int, int]
+    pages: int
+
+
+def read_header(path: Path) -> Header:
+    """The header of an image, and whether the file is whole.
 
     Raises:
-        OSError: the file is missing, is no image, or ends early.
+        UndecodableImage: the file is missing, is no image, is too large, or ends early.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if not _tail_is_whole(path, image.format or ""):
-                image.load()  # the exact answer, for files that look cut off
-            if (
-                image.format in ("JPEG", "PNG", "WEBP", "TIFF", "MPO")
-                and ("exif" in image.info or image.format == "TIFF")
-                and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            ):
-                width, height = height, width
-    except UnidentifiedImageError as error:
-        raise OSError("not an image") from error
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(str(error)) from error
-    return width, height
+    with open_file(path) as file, open_image(file) as image:
+        size = shown_size(image)
+        pages = (
+            1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        )  # a phone's MPO: one picture, several uses
+        if not _tail_is_whole(file, image.format or ""):
+            image.load()  # the exact answer, for files that look cut off
+    return Header(size, pages)
 
 
-def _tail_is_whole(path: Path, kind: str) -> bool:
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image as a viewer shows it, see :func:`read_header`."""
+    return read_header(path).size
+
+
+def _tail_is_whole(file: BinaryIO, kind: str) -> bool:
     ending = TAIL.get(kind)
     if ending is None:
         return False
-    with open(path, "rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - TAIL_BYTES))
-        return ending in file.read()
+    place = file.tell()
+    file.seek(0, 2)
+    file.seek(max(0, file.tell() - TAIL_BYTES))
+    whole = ending in file.read()
+    file.seek(place)
+    return whole
 
 
 def check_image(sample: Sample, report: Report) -> tuple[int, int] | None:
     """(width, height), or None after a line in the report."""
     try:
-        return image_size(sample.image)
-    except OSError as error:
-        detail = str(error) or type(error).__name__
-        truncated = any(word in detail.lower() for word in ("truncated", "broken", "incomplete"))
-        report.add("truncated_image" if truncated else "unreadable_image", sample.image, detail)
+        header = read_header(sample.image)
+    except UndecodableImage as error:
+        truncated = any(word in str(error).lower() for word in ("truncated", "broken", "incomplete"))
+        report.add("truncated_image" if truncated else "unreadable_image", sample.image, str(error))
         return None
+    if header.pages > 1:
+        report.add("further_pages", sample.image, f"{header.pages} pages or frames")
+    return header.size
 
 
 def check_instances(sample: Sample, width: int, height: int, report: Report) -> list[Instance]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ocr.data.check import image_size
-from ocr.data.images import decode
+from ocr.data.images import UndecodableImage, decode
 from ocr.data.index import StringTable
 from ocr.data.readers.files import IMAGE_SUFFIXES, list_images
 from ocr.errors import UserError
@@ -40,7 +40,7 @@ class Pictures:
 def _size(path: Path) -> tuple[int, int]:
     try:
         return image_size(path)
-    except OSError:
+    except UndecodableImage:
         return 1, 1
 
 

@@ -23,7 +23,7 @@ KINDS = {
     "self_crossing": "quads untangled, other polygons kept as ignored regions",
     "no_sound_label": "image skipped: its label file has entries, none of them sound",
 }
-NOTES = {"partly_outside": "clipped to the image"}
+NOTES = {"partly_outside": "clipped to the image", "further_pages": "only the first page or frame is read"}
 EXAMPLES_KEPT = 5
 
 

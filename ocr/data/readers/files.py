@@ -11,7 +11,7 @@ from typing import Any
 from ocr.data.report import Report
 from ocr.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 IGNORED_TEXTS = frozenset({"###", "*"})
 
 
