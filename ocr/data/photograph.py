@@ -116,8 +116,9 @@ class Photographed:
         return sum(len(source) for source in self.of)
 
     def name(self, i: int) -> str:
+        """The page's with what tells this picture from it, and from pictures of it with other disturbances."""
         source, k = self._place(i)
-        return source.name(k)
+        return f"{source.name(k)}_camera_{self.difficulty:g}_{self.seed}.jpg"
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         """Image uint8 (H, W, 3) RGB and labels of sample i."""

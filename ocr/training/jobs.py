@@ -150,7 +150,7 @@ def _tune_best(config: DictConfig, best: Path, data: DetectionData, trainer: L.T
     if trainer.is_global_zero:
         module = load_module(best)
         grid = hydra.utils.instantiate(config.tuning, _convert_="all")
-        device = trainer.strategy.root_device.type
+        device = trainer.strategy.root_device
         tuned = choose_pipeline(module, data, "val", grid, Path(config.paths.run_dir), device)
         write_tuned(best, module, tuned, best)
         metrics = tuning_metrics(tuned)

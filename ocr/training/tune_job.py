@@ -49,7 +49,7 @@ def tune(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dic
     module = _trainable(module, checkpoint)
     trainer = build_trainer(config, [], build_loggers(config, tracking))
     record(config, module, data, trainer, tracking)
-    device = trainer.strategy.root_device.type
+    device = trainer.strategy.root_device
     grid = hydra.utils.instantiate(config.tuning, _convert_="all")
     tuned = choose_pipeline(module, data, config.split, grid, folder, device)
     place = folder / "checkpoints" / "tuned.ckpt"
@@ -66,7 +66,7 @@ def tune(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dic
 
 
 def choose_pipeline(
-    module: DetectionModule, data: DetectionData, split: str, grid: Grid, folder: Path, device: str
+    module: DetectionModule, data: DetectionData, split: str, grid: Grid, folder: Path, device: torch.device
 ) -> Tuned:
     """Tune on a split, write ``tuning.csv``, ``tuning.json`` and ``tuning.png``, and log them to W&B."""
     tuned = tune_module(module, data.sources[split], grid, device, data.num_workers)

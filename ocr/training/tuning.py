@@ -98,11 +98,10 @@ class CachedImage:
     """The network's answers for one image.
 
     Attributes:
-        name, size, truth: as in :class:`ocr.data.dataset.EvalSet`.
+        size, truth: as in :class:`ocr.data.dataset.EvalSet`.
         maps: by input size, the probability map of the image's area, see :func:`pack`.
     """
 
-    name: str
     size: tuple[int, int]
     truth: Truth
     maps: dict[int, np.ndarray]
@@ -119,20 +118,24 @@ def pack(probability: np.ndarray) -> np.ndarray:
 
 
 def collect(
-    module: DetectionModule, sources: Sequence[Source], long_sides: Sequence[int], device: str, num_workers: int
+    module: DetectionModule,
+    sources: Sequence[Source],
+    long_sides: Sequence[int],
+    device: torch.device | str,
+    num_workers: int,
 ) -> list[CachedImage]:
     """One forward pass over the images at each size."""
     module = module.to(device).eval()
-    images: dict[str, CachedImage] = {}
+    images: dict[int, CachedImage] = {}
     for side in long_sides:
         pipeline = replace(module.pipeline, resize=replace(module.pipeline.resize, long_side=side))
         loader = DataLoader(EvalSet(sources, pipeline), num_workers=num_workers, collate_fn=collate_eval)
         for batch in loader:
-            for image, size, truth, name in zip(batch["images"], batch["sizes"], batch["truths"], batch["names"]):
+            for index, image, size, truth in zip(*(batch[key] for key in ("indices", "images", "sizes", "truths"))):
                 [probability] = module.probability_maps(image[None].to(device))
                 width, height = pipeline.resize.content_size(*size)
                 packed = pack(probability[:height, :width])
-                images.setdefault(name, CachedImage(name, size, truth, {})).maps[side] = packed
+                images.setdefault(index, CachedImage(size, truth, {})).maps[side] = packed
     return list(images.values())
 
 
@@ -282,7 +285,11 @@ def _best(total: np.ndarray, deteval_weight: float, prefer: int | None = None) -
 
 
 def tune(
-    module: DetectionModule, sources: Sequence[Source], grid: Grid, device: str = "cpu", num_workers: int = 0
+    module: DetectionModule,
+    sources: Sequence[Source],
+    grid: Grid,
+    device: torch.device | str = "cpu",
+    num_workers: int = 0,
 ) -> Tuned:
     """Choose the post-processing and the input size of a detector on labelled images.
 

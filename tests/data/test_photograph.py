@@ -35,7 +35,9 @@ def test_labels_follow_the_page_into_its_picture(grey: bool, tmp_path: Path):
     np.testing.assert_array_equal(image, source.load(0)[0])
     assert image.dtype == np.uint8 and max(image.shape) < 2600
     assert truth.texts == ["word", "###"] and truth.ignore.tolist() == [False, True]
-    assert source.counts() == {"images": 1, "instances": 2, "ignored": 1} and source.name(0).endswith("a.png")
+    assert source.counts() == {"images": 1, "instances": 2, "ignored": 1} and source.name(0).endswith(
+        "a.png_camera_0.7_3.jpg"
+    )
     word, paper = (filled(polygon, image) for polygon in truth.polygons)
     dark = image.max(axis=2) < 70
     assert dark[word > 0].mean() > 0.9
@@ -54,6 +56,21 @@ def test_pictures_depend_on_the_seed_and_sources_follow_each_other():
     assert a.fingerprint() == b.fingerprint() != c.fingerprint()
     assert a.load(4)[1].texts == c.load(4)[1].texts
     assert a.load(4)[0].shape != c.load(4)[0].shape or (a.load(4)[0] != c.load(4)[0]).any()
+
+
+def test_each_picture_of_a_page_has_a_name_of_its_own(tmp_path: Path):
+    """Which is no file's: what looks for the picture under its name must not find the page."""
+    for name in ("a.png", "a.jpg"):
+        write_image(tmp_path / f"img/{name}")
+    labels = "".join(f"{name}\t[{{\"transcription\":\"x\",\"points\":[[9,9],[60,9],[60,30],[9,30]]}}]\n"
+                     for name in ("a.png", "a.jpg"))  # fmt: skip
+    (tmp_path / "label.txt").write_text(labels)
+    page = {"format": "paddle", "images": "img", "annotations": "label.txt"}
+    taken = [{"format": "photographed", "of": [page], **how} for how in ({}, {"seed": 1}, {"difficulty": 0.9})]
+    sources, _ = build_sources([page, *taken], str(tmp_path), "val", True)
+    names = [source.name(i) for source in sources for i in range(len(source))]
+    assert len(names) == len(set(names)) == 8
+    assert [name for name in names if Path(name).is_file()] == names[:2]
 
 
 def test_nothing_to_photograph_is_said_as_for_any_split(tmp_path: Path):

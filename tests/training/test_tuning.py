@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from ocr.data.synthetic import SyntheticReceipts
 from ocr.data.targets import SHRINK_MAP, TargetMaker
 from ocr.errors import UserError
 from ocr.metrics.deteval import DetEval
@@ -16,9 +19,10 @@ from ocr.metrics.hmean import DetectionHmean
 from ocr.metrics.matching import match
 from ocr.models.postprocess import detect
 from ocr.pipeline import Pipeline
+from ocr.training.build import load_module
 from ocr.training.plots import plot_surface
 from ocr.training.tune_job import tuning_metrics
-from ocr.training.tuning import FIGURES, CachedImage, Grid, choose, count_images, pack
+from ocr.training.tuning import FIGURES, CachedImage, Grid, choose, collect, count_images, pack
 from ocr.types import Truth
 
 UNCLIP = {"ratio": (1.0, 1.8), "exact": (0.4,), "height": (0.2,)}
@@ -38,7 +42,7 @@ def blurred_receipt(seed: int, pipeline: Pipeline) -> CachedImage:
     assert pipeline.resize.content_size(*size) == size and side == 320
     kernels = TargetMaker("area", 0.4, 1)(polygons, np.zeros(8, bool), size[1], size[0])[SHRINK_MAP]
     soft = cv2.GaussianBlur(kernels.astype(np.float32) * rng.uniform(0.4, 1.0), (0, 0), 1.0)
-    image = CachedImage(str(seed), size, truth, {side: pack(soft)})
+    image = CachedImage(size, truth, {side: pack(soft)})
     np.testing.assert_allclose(image.probability(side), soft, atol=0.5 / 4095 + 1e-6)
     return image
 
@@ -90,6 +94,21 @@ def test_either_metric_may_be_all_that_is_tuned_for(images: list[CachedImage], p
 def test_parallel_counting_changes_nothing(images: list[CachedImage], pipeline: Pipeline):
     alone, together = (count_images(images, GRID, pipeline.postprocess, num_workers=n) for n in (0, 2))
     np.testing.assert_array_equal(alone, together)
+
+
+def test_pictures_of_one_name_are_tuned_on_each_with_its_own_truth(learned: Path):
+    """As those of two sources may be called the same."""
+    module = load_module(learned)
+    sources = [SyntheticReceipts(2, 1, difficulty=d) for d in (0, 1)]
+    assert [sources[0].name(i) for i in range(2)] == [sources[1].name(i) for i in range(2)]
+    images = collect(module, sources, [160, 320], torch.device("cpu"), 0)
+    assert len(images) == 4
+    for image, (source, i) in zip(images, product(sources, range(2))):
+        pixels, truth = source.load(i)
+        assert image.size == pixels.shape[1::-1] and list(image.maps) == [160, 320]
+        assert all(np.array_equal(a, b) for a, b in zip(image.truth.polygons, truth.polygons, strict=True))
+    counts = count_images(images, GRID, module.pipeline.postprocess, 0)
+    assert (counts[:, :, 2].max(axis=1) > 3).sum() >= 2, "flat receipts are found where they are"
 
 
 def counted(matched: float, detections: float = 100, texts: float = 100, deteval: float | None = None) -> list[float]:
