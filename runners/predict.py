@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 @job
 def main(config: DictConfig) -> None:
     from ocr.training.build import find_model
-    from ocr.training.jobs import predict
+    from ocr.training.predict_job import predict
     from ocr.training.validate import validate
 
     validate(config)

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 import shapely
+from PIL import Image
 
 from ocr.data import polygons as geometry
 from ocr.data.images import UndecodableImage, open_file, open_image, shown_size
@@ -45,6 +46,11 @@ def read_header(path: Path) -> Header:
         if not _tail_is_whole(file, image.format or ""):
             image.load()  # the exact answer, for files that look cut off
     return Header(size, pages)
+
+
+def count_pages(image: Image.Image) -> int:
+    """Pages or frames; a phone's MPO is one picture, with others for other uses."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from ocr.data.images import UndecodableImage, resize_and_pad, shrink_for
+from ocr.data.notes import notes_on
 from ocr.data.polygons import flatten, unflatten
 from ocr.data.sources import Source
 from ocr.data.targets import TargetMaker
@@ -140,7 +141,11 @@ class EvalSet(Dataset):
         return np.lexsort((padded[:, 1], padded[:, 0])).tolist()
 
     def __getitem__(self, index: int) -> dict[str, Any] | None:
-        """``index``, ``name``, ``image`` uint8 (H, W, 3) padded, ``size`` (width, height) of the file's, ``truth``."""
+        """A sample at network size; None for one that is not there or cannot be decoded.
+
+        ``index``, ``name``, ``image`` uint8 (H, W, 3) padded, ``size`` (width, height) of the file's, ``truth``,
+        ``notes`` (see :func:`notes_on`).
+        """
         if index == NOTHING:
             return None
         try:
@@ -148,16 +153,17 @@ class EvalSet(Dataset):
         except UndecodableImage as error:
             if self.strict:
                 raise UserError(f"{error} (data.strict=true)") from error
-            log.warning("%s; left out of the evaluation", error)
+            log.warning("%s; left out", error)
             return None
         height, width = image.shape[:2]
-        padded = resize_and_pad(image, self.pipeline.resize, self.fill)
+        padded, name = resize_and_pad(image, self.pipeline.resize, self.fill), self.samples.name(index)
         return {
             "index": index,
             "image": torch.from_numpy(padded),
             "size": (width, height),
             "truth": truth,
-            "name": self.samples.name(index),
+            "name": name,
+            "notes": notes_on(name, image, self.pipeline.resize),
         }
 
 
@@ -170,6 +176,7 @@ def collate_eval(items: list[dict[str, Any] | None]) -> dict[str, list]:
         "sizes": [item["size"] for item in kept],
         "truths": [item["truth"] for item in kept],
         "names": [item["name"] for item in kept],
+        "notes": [item["notes"] for item in kept],
     }
 
 

@@ -23,7 +23,12 @@ KINDS = {
     "self_crossing": "quads untangled, other polygons kept as ignored regions",
     "no_sound_label": "image skipped: its label file has entries, none of them sound",
 }
-NOTES = {"partly_outside": "clipped to the image", "further_pages": "only the first page or frame is read"}
+NOTES = {
+    "partly_outside": "clipped to the image",
+    "further_pages": "of several pages or frames, the first of which alone is read",
+    "nearly_black": "nearly black, as scans of 16 bits are that use only the lower ones: stretch their values",
+    "illegible": "so long that print becomes illegible at network size: add resize.max_aspect=4",
+}
 EXAMPLES_KEPT = 5
 
 

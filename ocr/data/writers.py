@@ -109,7 +109,8 @@ def write_formats(predictions: Path, formats: Sequence[str], folder: Path) -> di
         of a data config that reads them.
     """
     check_formats(formats)
-    lines = [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
+    with predictions.open(encoding="utf-8") as file:  # line by line: a name may hold what else ends a line
+        lines = [json.loads(line) for line in file]
     paths = [line["image"] for line in lines]
     common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
     names = [Path(os.path.relpath(path, common) if common else path).as_posix() for path in paths]
@@ -117,5 +118,5 @@ def write_formats(predictions: Path, formats: Sequence[str], folder: Path) -> di
     for name in formats:
         write, file = WRITERS[name]
         files[name] = folder / file
-        files[name].write_text(write(lines, names), encoding="utf-8")
+        files[name].write_text(write(lines, names), encoding="utf-8", errors="backslashreplace")
     return files

@@ -20,10 +20,10 @@ from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import redactor_for
 from ocr.tracking.summary import finalize_run
 from ocr.training.build import device_name
-from ocr.training.callbacks import PredictionWriter
 from ocr.training.data_record import Standing
 from ocr.training.module import DetectionModule
 from ocr.training.plots import plot_breakdown
+from ocr.training.predictions import PredictionWriter
 from ocr.training.results import Headline, print_results, scalars, write_metrics
 
 log = logging.getLogger(__name__)

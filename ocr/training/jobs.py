@@ -12,12 +12,8 @@ import hydra
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader
 
-from ocr.data.datamodule import DetectionData, worker_count
-from ocr.data.dataset import EvalSet, ShardSampler, collate_eval
-from ocr.data.pictures import find_pictures
-from ocr.data.writers import check_formats, write_formats
+from ocr.data.datamodule import DetectionData
 from ocr.models.ppocr import weights_file
 from ocr.tracking.batch_images import ProblemBatches, WorstImages
 from ocr.tracking.run import Tracking
@@ -32,17 +28,17 @@ from ocr.training.build import (
     load_module,
     open_checkpoint,
     origin_of,
-    plain,
     prepare_process,
     put_back_batch_norms,
 )
-from ocr.training.callbacks import BestScores, PredictionWriter
+from ocr.training.callbacks import BestScores
 from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, CleanCheckpoints
 from ocr.training.data_record import DataRecord, KeepDataRecord, Standing, leave_out_seen, read_record
 from ocr.training.finish import evaluate, finish, record
 from ocr.training.module import DetectionModule
+from ocr.training.predictions import PredictionWriter
 from ocr.training.progress import Progress
-from ocr.training.results import Headline, print_results, scalars
+from ocr.training.results import Headline, scalars
 from ocr.training.resume import find_checkpoint
 from ocr.training.tune_job import choose_pipeline, tuning_metrics, write_tuned
 
@@ -186,42 +182,6 @@ def test(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dic
     headline = Headline(f"{standing.prefix}/hmean", standing.selected_on, standing.note)
     finish(config, folder, metrics, facts, {"checkpoint": checkpoint}, headline)
     return metrics
-
-
-def predict(config: DictConfig, checkpoint: Path) -> Path:
-    """Write ``predictions.jsonl``, and pictures on request.
-
-    Args:
-        config: the composed config.
-        checkpoint: the file.
-
-    Returns:
-        The file.
-    """
-    prepare_process()
-    module = load_module(checkpoint, config, plain(config.pipeline))
-    output = Path(config.output)
-    check_formats(config.formats)
-    dataset = EvalSet([find_pictures(config.source)], module.pipeline)
-    loader = DataLoader(
-        dataset,
-        batch_size=config.batch_size,
-        sampler=ShardSampler(len(dataset), order=dataset.by_size() if config.batch_size > 1 else None),
-        num_workers=min(worker_count(config.num_workers), len(dataset)),
-        collate_fn=collate_eval,
-    )
-    writer = PredictionWriter(output, overlays=-1 if config.overlays else 0)
-    trainer = L.Trainer(
-        accelerator=config.accelerator, devices=1, logger=False, callbacks=[writer, Progress()],
-        enable_checkpointing=False, enable_model_summary=False, inference_mode=True,
-    )  # fmt: skip
-    trainer.predict(module, loader, return_predictions=False)
-    places = {"predictions": output / "predictions.jsonl"}
-    places |= write_formats(output / "predictions.jsonl", config.formats, output)
-    if config.overlays:
-        places["pictures"] = output / "overlays"
-    print_results("prediction", {"images": writer.images, "text instances": writer.instances}, places)
-    return output / "predictions.jsonl"
 
 
 def _best_checkpoint(callbacks: list[L.Callback]) -> str | None:

@@ -13,7 +13,7 @@ from ocr.data.report import Report
 from ocr.data.sources import build_sources
 from ocr.data.writers import WRITERS, write_formats
 from ocr.errors import UserError
-from ocr.training.callbacks import prediction_line
+from ocr.training.predictions import prediction_line
 from ocr.types import Detections
 from tests.conftest import write_image
 
