@@ -160,6 +160,16 @@ def test_a_file_that_may_not_be_read_is_an_error_of_that_picture(tmp_path: Path)
             read(path)
 
 
+def test_pixels_that_are_not_those_of_the_header_are_an_error(tmp_path: Path):
+    """An EXIF orientation that Pillow reads and OpenCV does not: boxes would lie on their side."""
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHII", 0x0112, 4, 1, 6) + b"\0\0\0\0"
+    page().save(tmp_path / "a.jpg", exif=exif)
+    assert image_size(tmp_path / "a.jpg") == (40, 60)
+    for shrink in (1, 2):
+        with pytest.raises(UndecodableImage, match="its header says 40 x 60 pixels, decoded it has 60 x 40"):
+            decode(tmp_path / "a.jpg", shrink)
+
+
 def test_the_limit_on_pixels_is_one_for_training_and_prediction(tmp_path: Path):
     """A header is enough: neither reads a pixel of what claims more."""
     for side, told in ((13377, "cannot be|truncated|ended"), (13378, f"more than {PIXEL_LIMIT:,} pixels")):
