@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 from omegaconf.errors import OmegaConfBaseException
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(Exception):
@@ -29,8 +38,48 @@ def one_line(error: BaseException) -> str:
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
 
 
+def disk_full(folder: str | Path, name: str = "", needed: int | None = None) -> UserError:
+    """The error of a file that a full disk did not take.
+
+    Args:
+        folder: on that disk.
+        name: of the file; empty where it is not known.
+        needed: its size in bytes.
+    """
+    what = f"{name} needs {needed / 1e6:.1f} MB, " if needed is not None else ""
+    return UserError(
+        f"no space left in {folder}: {what}{_free(folder) / 1e6:.1f} MB are free; make room, or name a folder on"
+        " another disk"
+    )
+
+
+def _free(folder: str | Path) -> int:
+    """Free bytes on a folder's disk, or on that of the nearest folder above it that exists."""
+    folder = Path(folder).absolute()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _full_place(error: OSError) -> Path:
+    """Where there is no space: the folder of the error's file, else the fullest one that a job writes to."""
+    if error.filename:
+        return Path(os.fsdecode(error.filename)).parent
+    from hydra.core.hydra_config import HydraConfig
+
+    places = [Path.cwd()]
+    if HydraConfig.initialized():
+        places.append(Path(HydraConfig.get().runtime.output_dir))
+    with contextlib.suppress(OSError):
+        places.append(Path(tempfile.gettempdir()))
+    return min(places, key=_free)
+
+
 def user_error(error: BaseException | None) -> UserError | None:
-    """The user error that ``error`` is or comes from; a constructor that rejects its arguments counts as one."""
+    """The user error that ``error`` is or comes from.
+
+    A constructor that rejects its arguments, a full disk and a loader worker that was killed count as one.
+    """
     cause = error
     while cause is not None:
         if isinstance(cause, UserError):
@@ -39,5 +88,12 @@ def user_error(error: BaseException | None) -> UserError | None:
             return UserError(one_line(cause))
         if isinstance(cause, TypeError) and "argument" in str(cause) and "__init__()" in str(cause):
             return UserError(f"{first_line(error)}: {cause}")
+        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
+            return disk_full(_full_place(cause))
+        if isinstance(cause, RuntimeError) and str(cause).startswith("DataLoader worker (pid"):
+            return UserError(
+                f"{first_line(cause)} By the system, for want of memory? Fewer data.num_workers or a smaller"
+                " data.batch_size need less; resume=<run folder> goes on from the last checkpoint"
+            )
         cause = cause.__cause__
     return None

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ocr.benchmark.clock import Timing
 from ocr.errors import UserError
+from ocr.utils.files import write_atomic
 
 WIDTH = 140  # of the table in a file
 SCALE = {"s": 1.0, "ms": 1e3, "us": 1e6}
@@ -77,8 +78,7 @@ def write_rows(path: Path, rows: Sequence[Row], goals: Mapping[str, Goal], facts
     for row in rows:
         goal = goals.get(row.name)
         entries.append(asdict(row) | ({"goal": str(goal), "met": goal.met(row.value)} if goal else {}))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**facts, "rows": entries}, indent=2) + "\n", encoding="utf-8")
+    write_atomic(path, json.dumps({**facts, "rows": entries}, indent=2) + "\n")
 
 
 def print_rows(rows: Sequence[Row], goals: Mapping[str, Goal]) -> None:

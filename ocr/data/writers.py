@@ -18,6 +18,7 @@ import numpy as np
 
 from ocr.data.polygons import flatten, signed_area
 from ocr.errors import UserError
+from ocr.utils.files import write_atomic
 
 Line = dict[str, Any]
 
@@ -117,6 +118,5 @@ def write_formats(predictions: Path, formats: Sequence[str], folder: Path) -> di
     files = {}
     for name in formats:
         write, file = WRITERS[name]
-        files[name] = folder / file
-        files[name].write_text(write(lines, names), encoding="utf-8", errors="backslashreplace")
+        files[name] = write_atomic(folder / file, write(lines, names).encode("utf-8", "backslashreplace"))
     return files

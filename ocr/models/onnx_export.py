@@ -17,6 +17,7 @@ from torch import nn
 from ocr.errors import UserError
 from ocr.models.onnx_run import PIPELINE_KEY
 from ocr.pipeline import Pipeline
+from ocr.utils.files import write_atomic
 
 PRECISIONS = ("fp32", "fp16", "int8")
 OPSET = 17
@@ -134,6 +135,4 @@ def _write(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
 
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(metadata))
-    part = path.with_suffix(".part")
-    onnx.save(model, str(part))
-    part.replace(path)
+    write_atomic(path, model.SerializeToString())

@@ -13,7 +13,6 @@ import logging
 import os
 import queue
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,9 +23,10 @@ from typing import Any
 import wandb
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
-from ocr.errors import first_line
+from ocr.errors import UserError, first_line
 from ocr.tracking.record import relative
 from ocr.tracking.secrets import Redactor
+from ocr.utils.files import copy_atomic, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -80,18 +80,25 @@ class StagedArtifact:
 
 
 def read_staged(folder: Path) -> list[StagedArtifact]:
-    """The artifacts of a run's W&B folder."""
+    """The artifacts of a run's W&B folder.
+
+    Raises:
+        UserError: the list is damaged.
+    """
     path = folder / STAGED / MANIFEST
-    return [StagedArtifact(**entry) for entry in json.loads(path.read_text())] if path.is_file() else []
+    if not path.is_file():
+        return []
+    try:
+        return [StagedArtifact(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({first_line(error)}): without this file the metrics are sent, the artifacts are not"
+        ) from error
 
 
 def write_staged(folder: Path, staged: list[StagedArtifact]) -> None:
     """Replace the list of a run's artifacts."""
-    path = folder / STAGED / MANIFEST
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps([asdict(entry) for entry in staged], indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_atomic(folder / STAGED / MANIFEST, json.dumps([asdict(entry) for entry in staged], indent=1) + "\n")
 
 
 @dataclass
@@ -159,9 +166,8 @@ class Artifacts:
             else:
                 references |= _reference_entries(label, path)
         target = self.folder / STAGED / "dataset.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
         clean = self.redactor.plain(facts)
-        target.write_text(json.dumps(clean, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
+        write_atomic(target, json.dumps(clean, indent=1, sort_keys=True, default=str) + "\n")
         self._add(
             f"data-{safe_name(name)}", "dataset", {target.name: target}, references, [], clean, used=True, link=True
         )
@@ -273,7 +279,7 @@ def _stage(source: Path, target: Path, link: bool) -> None:
             return
         except OSError:  # another file system
             pass
-    shutil.copyfile(source, target)
+    copy_atomic(source, target)
 
 
 def _reference_entries(label: str, path: Path) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 
-from ocr.errors import first_line
+from ocr.errors import UserError, first_line
 from ocr.tracking.artifacts import Artifacts
 from ocr.tracking.ending import TAGS, Ending, abandoned, ending_of, signals_raise
 from ocr.tracking.naming import generate_run_name
@@ -37,6 +37,7 @@ from ocr.tracking.start import (
     with_model,
 )
 from ocr.tracking.summary import define_metrics, name_unfinished, settle_summary
+from ocr.utils.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Tracking:
         artifacts: checkpoints and data sets.
         redactor: hides secrets.
         origin: what a checkpoint says about the run that made it; plain types.
+        noted: what ``wandb_run.json`` says so far.
     """
 
     run: wandb.Run
@@ -60,6 +62,7 @@ class Tracking:
     artifacts: Artifacts
     redactor: Redactor
     origin: dict[str, Any]
+    noted: dict[str, Any]
     _at_end: list[Callable[[], None]] = field(default_factory=list)
 
     def record(self, facts: Mapping[str, Any]) -> None:
@@ -144,10 +147,11 @@ def _start(config: DictConfig, settings: LoggerConfig, job_type: str, origin: Ma
             "group": group, "collection": f"model-{run.id}", "config_hash": config_hash(config),
             "git_commit": git_commit(), "model": model}  # fmt: skip
     record = {"mode": mode, "folder": os.path.relpath(place, folder), "state": "running", "pid": os.getpid()}
-    _write_record(folder, place, made | record)
+    noted = made | record
+    _write_record(folder, place, noted)
     _link_latest(place)
     artifacts = Artifacts(run, place, redactor, settings.artifacts.keep)
-    return Tracking(run, WandbLogger(experiment=run), settings, artifacts, redactor, redactor.plain(made))
+    return Tracking(run, WandbLogger(experiment=run), settings, artifacts, redactor, redactor.plain(made), noted)
 
 
 def _link_latest(place: Path) -> None:
@@ -164,9 +168,21 @@ def _link_latest(place: Path) -> None:
 
 def _write_record(folder: Path, place: Path, facts: Mapping[str, Any]) -> None:
     """In the run folder, for a resume, and in W&B's, for a sync: the two may lie apart and move."""
+    content = json.dumps(facts, indent=1) + "\n"
     for target in (folder, place):
-        target.mkdir(parents=True, exist_ok=True)
-        (target / RECORD).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        try:
+            write_atomic(target / RECORD, content)
+        except UserError as error:  # a full disk
+            if (target / RECORD).is_file():
+                _overwrite(target / RECORD, content.encode())
+            else:
+                log.warning("W&B: %s", error)
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """Use the block that a small file has already, in one call: how a run ended is recorded on a full disk, too."""
+    with path.open("r+b", buffering=0) as file:
+        file.write(content.ljust(path.stat().st_size))
 
 
 def _close(tracking: Tracking, ending: Ending, folder: Path) -> None:
@@ -204,11 +220,10 @@ def _close(tracking: Tracking, ending: Ending, folder: Path) -> None:
     if settings.private:
         for path in (place / "logs").glob("*.log"):
             redactor.clean_text(path)
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     state = "offline" if offline else "uploaded" if complete and not missing else "incomplete"
     if state == "incomplete":
         abandoned.set()
-    _write_record(folder, place, record | {"state": state, "ended": ending.tag, "exit_code": ending.exit_code})
+    _write_record(folder, place, tracking.noted | {"state": state, "ended": ending.tag, "exit_code": ending.exit_code})
     if offline:
         log.warning("W&B: recorded offline; to upload: wandb sync %s (make sync: all runs, artifacts checked)",
                     relative(place))  # fmt: skip

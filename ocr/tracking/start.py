@@ -26,6 +26,7 @@ from ocr.tracking.secrets import Redactor
 log = logging.getLogger(__name__)
 
 RECORD = "wandb_run.json"  # which W&B run a folder belongs to, and what became of it
+NEEDED = {"id", "project", "entity", "group", "mode", "folder", "state"}
 LONGEST_TAG = 64
 
 
@@ -122,16 +123,34 @@ def resumed_arguments(config: DictConfig, settings: LoggerConfig, mode: str) -> 
     checkpoint = config.get("resume")
     if not settings.resume or not isinstance(checkpoint, str):
         return {}
-    path = Path(checkpoint).expanduser().parent.parent / RECORD
-    if not path.is_file():
+    folder = Path(checkpoint).expanduser().parent.parent
+    earlier = read_record(folder / RECORD, *sorted(folder.glob(f"wandb/*run-*/{RECORD}")))
+    if not earlier:
         return {}
-    earlier = json.loads(path.read_text(encoding="utf-8"))
     if earlier["project"] != settings.project_name or (settings.entity and earlier["entity"] != settings.entity):
         return {}
-    if mode == "online" and earlier["mode"] == "offline" and not _synced(path.parent / earlier["folder"]):
+    if mode == "online" and earlier["mode"] == "offline" and not _synced(folder / earlier["folder"]):
         log.warning("W&B: the stopped run is not synced yet, so this one is recorded as a run of its own")
         return {}
     return {"id": earlier["id"], "resume": "allow", "group": earlier["group"]}
+
+
+def read_record(*copies: Path) -> dict[str, Any]:
+    """What ``wandb_run.json`` says, from the first sound one of its copies; empty where there is none.
+
+    Each copy that is no record is named in a warning.
+    """
+    for path in copies:
+        if not path.is_file():
+            continue
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            record = first_line(error)
+        if isinstance(record, dict) and record.keys() >= NEEDED:
+            return record
+        log.warning("%s is damaged and not heeded (%s)", path, record if isinstance(record, str) else "no record")
+    return {}
 
 
 def _synced(folder: Path) -> bool:

@@ -14,10 +14,11 @@ from typing import Any
 
 import wandb
 
-from ocr.errors import first_line
+from ocr.errors import UserError, first_line
 from ocr.tracking.artifacts import STAGED, StagedArtifact, read_staged, write_staged
 from ocr.tracking.record import relative
-from ocr.tracking.start import RECORD
+from ocr.tracking.start import RECORD, read_record
+from ocr.utils.files import copy_atomic, write_atomic
 
 
 @dataclass
@@ -52,7 +53,10 @@ class LocalRun:
         if self.record.get("state") == "uploaded":
             return True
         marked = any(self.folder.glob("*.wandb.synced"))
-        return marked and all(entry.uploaded for entry in read_staged(self.folder))
+        try:
+            return marked and all(entry.uploaded for entry in read_staged(self.folder))
+        except UserError:  # nobody knows what of it the server has
+            return False
 
     def freed(self) -> int:
         """Bytes that deleting it frees; files that lie elsewhere as well free none."""
@@ -84,10 +88,14 @@ def find_runs(places: Iterable[Path]) -> list[LocalRun]:
     for place in places:
         for log in _logs(place):
             folder = log.parent.resolve()
-            path = folder / RECORD
-            record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-            found[folder] = LocalRun(folder, record)
+            found[folder] = LocalRun(folder, _record_of(folder))
     return sorted(found.values(), key=lambda run: run.folder.name.removeprefix("offline-"))
+
+
+def _record_of(folder: Path) -> dict[str, Any]:
+    """The record in a W&B folder, or its copy in the run folder when that is about the same W&B run."""
+    record = read_record(folder / RECORD, folder.parent.parent / RECORD)
+    return record if folder.name.endswith(f"-{record.get('id')}") else {}
 
 
 def _logs(place: Path) -> Iterator[Path]:
@@ -123,7 +131,11 @@ def sync_run(run: LocalRun, seconds: float = 3600) -> SyncReport:
         seconds: to wait at most.
     """
     report = SyncReport(run)
-    staged = read_staged(run.folder)
+    try:
+        staged = read_staged(run.folder)
+    except UserError as error:
+        report.problems.append(str(error))
+        return report
     _find_files(run, staged, report)
     if report.problems:
         return report
@@ -147,7 +159,7 @@ def sync_run(run: LocalRun, seconds: float = 3600) -> SyncReport:
             marker.unlink()
     elif run.record:
         run.record["state"] = "uploaded"
-        (run.folder / RECORD).write_text(json.dumps(run.record, indent=1) + "\n", encoding="utf-8")
+        write_atomic(run.folder / RECORD, json.dumps(run.record, indent=1) + "\n")
     return report
 
 
@@ -161,7 +173,7 @@ def _find_files(run: LocalRun, staged: list[StagedArtifact], report: SyncReport)
             target = folder / place
             spare = run.folder.parent.parent / "checkpoints" / name
             if not target.is_file() and spare.is_file():
-                shutil.copyfile(spare, target)
+                copy_atomic(spare, target)
             if not target.is_file():
                 report.problems.append(f"the file {target} of the artifact {entry.collection} is lost")
         if not report.problems:

@@ -13,8 +13,9 @@ import hydra
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.loggers import CSVLogger, Logger
-from omegaconf import DictConfig, OmegaConf
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import CheckpointIO
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError, first_line, load_error
@@ -27,6 +28,8 @@ from ocr.pipeline import Pipeline
 from ocr.tracking.download import local_checkpoint
 from ocr.tracking.run import Tracking
 from ocr.tracking.start import job_facts
+from ocr.training.checkpoints import WholeCheckpoints
+from ocr.training.csv_log import CsvLog
 from ocr.training.module import DetectionModule
 from ocr.utils.machine import cpu_has_bf16
 from ocr.utils.memory import keep_freed_memory
@@ -251,7 +254,7 @@ def build_callbacks(config: DictConfig) -> list[L.Callback]:
 
 def build_loggers(config: DictConfig, tracking: Tracking | None) -> list[Logger]:
     """Metrics go to ``csv/metrics.csv`` in the run folder and to W&B, if that is on."""
-    csv = CSVLogger(config.paths.run_dir, name="", version="csv")
+    csv = CsvLog(config.paths.run_dir, name="", version="csv")
     return [csv] if tracking is None else [csv, tracking.logger]
 
 
@@ -268,6 +271,7 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback], loggers: list
         UserError: the settings do not go together or the device is not there.
     """
     settings = {"precision": precision(config.trainer.precision, config.trainer.accelerator)}
+    settings["plugins"] = _plugins(config.trainer.get("plugins"))
     try:
         return hydra.utils.instantiate(config.trainer, callbacks=callbacks, logger=loggers, **settings)
     except hydra.errors.InstantiationException as error:
@@ -275,6 +279,15 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback], loggers: list
         if type(reason).__name__ == "MisconfigurationException":
             raise UserError(f"trainer: {reason}") from error
         raise
+
+
+def _plugins(node: Any) -> list[Any]:
+    """The plugins of ``trainer.plugins``, and ours that writes checkpoints unless one of them does."""
+    made = hydra.utils.instantiate(node) or []
+    plugins = [made] if not isinstance(made, (list, ListConfig)) else list(made)
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(WholeCheckpoints())
+    return plugins
 
 
 def precision(wanted: str | int, accelerator: str) -> str | int:

@@ -1,4 +1,4 @@
-"""What happens to checkpoints beside being saved: carried over, cleaned, uploaded."""
+"""How checkpoints are written, and what else happens to them: carried over, cleaned, uploaded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,24 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import Redactor
+from ocr.utils.files import save_tensors
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and renames it, so that the one before stays until the new one is whole.
+
+    Lightning's own way writes to ``TMPDIR`` and moves, which on another file system is a copy that a kill cuts.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        if "://" in str(path):  # s3://..., where a file appears when it is whole
+            super().save_checkpoint(checkpoint, path, storage_options)
+        else:
+            save_tensors(checkpoint, path)
 
 
 class CarryBest(L.Callback):

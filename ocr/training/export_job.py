@@ -25,6 +25,7 @@ from ocr.training.data_record import KEY, read_record
 from ocr.training.module import DetectionModule
 from ocr.training.results import print_results
 from ocr.types import Detections, Truth
+from ocr.utils.files import copy_atomic, write_atomic
 
 log = logging.getLogger(__name__)
 SAME_IOU = 0.98  # polygons that overlap this much are the same
@@ -83,10 +84,9 @@ def export(config: DictConfig, checkpoint: Path) -> Path:
                     f"images, more than max_loss={config.max_loss:g}"
                 )
         facts["hmean of the file"] = found.hmean
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(file.read_bytes())
+        copy_atomic(file, output)
     settings = output.with_suffix(".rapidocr.yaml")
-    settings.write_text(rapidocr_settings(wants, output, kernel_sides(module, images)), encoding="utf-8")
+    write_atomic(settings, rapidocr_settings(wants, output, kernel_sides(module, images)))
     facts["size"] = f"{output.stat().st_size / 1e6:.1f} MB"
     print_results("export", facts, {"file": output, "settings for RapidOCR": settings})
     return output

@@ -25,6 +25,7 @@ from ocr.training.module import DetectionModule
 from ocr.training.plots import plot_breakdown
 from ocr.training.predictions import PredictionWriter
 from ocr.training.results import Headline, print_results, scalars, write_metrics
+from ocr.utils.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,7 @@ def record(
     folder = Path(config.paths.run_dir)
     reports = {split: report.to_dict() for split, report in data.reports.items() if report.counts}
     if reports:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "data_report.json").write_text(json.dumps(reports, indent=2, ensure_ascii=False), encoding="utf-8")
+        write_atomic(folder / "data_report.json", json.dumps(reports, indent=2, ensure_ascii=False))
     counts, fingerprint = data.counts(), data.fingerprint()
     parameters = sum(p.numel() for p in module.network.parameters())
     if tracking is not None:
@@ -100,8 +100,7 @@ def finish(
 
 def save_tables(tables: Mapping[str, Any], folder: Path, stage: str) -> None:
     """``<stage>_breakdown.json`` and ``.png``: the curve and the scores by size and shape; the picture also to W&B."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{stage}_breakdown.json").write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
+    write_atomic(folder / f"{stage}_breakdown.json", json.dumps(tables, indent=1) + "\n")
     picture = plot_breakdown(tables, folder / f"{stage}_breakdown.png", f"{stage}, IoU 0.5")
     if wandb.run is not None:
         wandb.run.log({f"{stage}/breakdown": wandb.Image(str(picture))})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocr.training.tuning import Tuned, surface
+from ocr.utils.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,9 +25,9 @@ def _figure(columns: int, rows: int = 1) -> tuple[Figure, Any]:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    return write_atomic(path, picture.getbuffer())
 
 
 def plot_breakdown(tables: Mapping[str, Sequence[Mapping[str, float]]], path: Path, title: str) -> Path:

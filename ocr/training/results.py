@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ocr.utils.files import write_atomic
+
 STAGES = ("train", "val", "tune", "test", "seen")
 
 
@@ -38,12 +40,9 @@ def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any], **facts: Any) -> Path:
     """``metrics.json``: the metrics under their logged keys, then the facts; what is not finite becomes null."""
-    path = folder / "metrics.json"
-    folder.mkdir(parents=True, exist_ok=True)
     content = {**metrics, **facts}
     content = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return path
+    return write_atomic(folder / "metrics.json", json.dumps(content, indent=2) + "\n")
 
 
 def print_results(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import time
@@ -27,6 +28,7 @@ from ocr.training.plots import plot_surface
 from ocr.training.results import Headline
 from ocr.training.tuning import FIGURES, Grid, Tuned
 from ocr.training.tuning import tune as tune_module
+from ocr.utils.files import save_tensors, write_atomic
 
 log = logging.getLogger(__name__)
 ROWS = 200  # of the table in W&B; the file on disk has all
@@ -70,12 +72,12 @@ def choose_pipeline(
 ) -> Tuned:
     """Tune on a split, write ``tuning.csv``, ``tuning.json`` and ``tuning.png``, and log them to W&B."""
     tuned = tune_module(module, data.sources[split], grid, device, data.num_workers)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "tuning.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(tuned.table[0]))
-        writer.writeheader()
-        writer.writerows(tuned.table)
-    (folder / "tuning.json").write_text(json.dumps(tuned.facts(), indent=2) + "\n", encoding="utf-8")
+    rows = io.StringIO(newline="")
+    writer = csv.DictWriter(rows, list(tuned.table[0]))
+    writer.writeheader()
+    writer.writerows(tuned.table)
+    write_atomic(folder / "tuning.csv", rows.getvalue())
+    write_atomic(folder / "tuning.json", json.dumps(tuned.facts(), indent=2) + "\n")
     picture = plot_surface(tuned, folder / "tuning.png")
     if wandb.run is not None:
         columns = list(tuned.table[0])
@@ -127,10 +129,7 @@ def write_tuned(
     content["views"] = module.views.changed()
     if data_record is not None:
         content[KEY] = data_record.to_checkpoint()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    torch.save(content, part)
-    part.replace(target)
+    save_tensors(content, target)
     return pipeline
 
 

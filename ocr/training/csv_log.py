@@ -1,0 +1,58 @@
+"""``csv/metrics.csv``: the metrics of a run as a table that is whole at every moment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+
+from ocr.errors import UserError
+from ocr.utils.files import write_atomic
+
+log = logging.getLogger(__name__)
+
+
+class _Rows(ExperimentWriter):
+    """Lightning's writer truncates the file for each new column: a kill or a full disk then takes all rows."""
+
+    def save(self) -> None:
+        if not self.metrics:
+            return
+        path = Path(self.metrics_file_path)
+        rows: list[dict[str, object]] = []
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        rows += self.metrics
+        self.metrics_keys = sorted({key for row in rows for key in row})
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.metrics_keys)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(path, text.getvalue())
+        self.metrics = []
+
+
+class CsvLog(CSVLogger):
+    """Lightning's logger with a table that is replaced as a whole."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        if self._experiment is None:
+            self._experiment = _Rows(self.log_dir)
+        return self._experiment
+
+    def finalize(self, status: str) -> None:
+        """Write the last rows; when the job has failed already, its own error goes on if they cannot be written."""
+        try:
+            super().finalize(status)
+        except UserError as error:
+            if status == "success":
+                raise
+            log.warning("the last rows of metrics.csv are lost: %s", error)

@@ -1,0 +1,83 @@
+"""Files that are whole or not there: written beside their target, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ocr.errors import NO_SPACE, disk_full
+
+PART = ".part"  # end of the name of a file that is being written
+
+
+def write_atomic(path: str | Path, content: str | bytes | memoryview) -> Path:
+    """Write a file, text in UTF-8; its folder is made. What was there before stays until the new content is on disk.
+
+    A kill or a power cut leaves the old or the new content under this name, never a part of it.
+
+    Raises:
+        UserError: the disk is full; the old file is untouched, and nothing is left of the new one.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with replacing(path, len(data)) as file:
+        file.write(data)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path, size: int | None = None) -> Iterator[BinaryIO]:
+    """A file to write to that becomes ``path`` when the block ends without an exception.
+
+    Args:
+        path: of the file; its folder is made.
+        size: bytes that will be written, for the message on a full disk.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + PART)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        flush_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise disk_full(path.parent, path.name, size) from error
+        raise
+
+
+def copy_atomic(source: Path, target: Path) -> None:
+    """Copy a file as :func:`write_atomic` writes one."""
+    with source.open("rb") as content, replacing(target, source.stat().st_size) as file:
+        shutil.copyfileobj(content, file, 1 << 20)
+
+
+def save_tensors(content: Mapping[str, Any], path: str | Path) -> None:
+    """``torch.save`` as :func:`write_atomic` writes; packed in memory first, since its writer aborts on a full disk."""
+    import torch
+
+    packed = io.BytesIO()
+    torch.save(content, packed)
+    write_atomic(path, packed.getbuffer())
+
+
+def flush_folder(folder: Path) -> None:
+    """Have the system write a folder's list of names to disk, where it can."""
+    with contextlib.suppress(OSError):  # Windows opens no folders; some network file systems do not flush them
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
