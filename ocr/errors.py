@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf.errors import OmegaConfBaseException
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+SCARCE = 100e6  # bytes; a disk with more than that is not the full one
 
 
 class UserError(Exception):
@@ -20,6 +21,10 @@ class UserError(Exception):
     The message names the file or setting and the fix. Runners print it as one line and exit with code 2;
     every other exception keeps its traceback and exits with code 1.
     """
+
+
+class DiskFull(UserError):
+    """A disk has no room for a file."""
 
 
 def first_line(error: BaseException) -> str:
@@ -38,7 +43,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
 
 
-def disk_full(folder: str | Path, name: str = "", needed: int | None = None) -> UserError:
+def disk_full(folder: str | Path, name: str = "", needed: int | None = None) -> DiskFull:
     """The error of a file that a full disk did not take.
 
     Args:
@@ -46,11 +51,14 @@ def disk_full(folder: str | Path, name: str = "", needed: int | None = None) -> 
         name: of the file; empty where it is not known.
         needed: its size in bytes.
     """
-    what = f"{name} needs {needed / 1e6:.1f} MB, " if needed is not None else ""
-    return UserError(
-        f"no space left in {folder}: {what}{_free(folder) / 1e6:.1f} MB are free; make room, or name a folder on"
-        " another disk"
+    what = f"{name} needs {_size(needed)}, " if needed is not None else ""
+    return DiskFull(
+        f"no space left in {folder}: {what}{_size(_free(folder))} are free; make room, or name a folder on another disk"
     )
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e6:.1f} MB" if number >= 1e5 else f"{number / 1e3:.1f} kB"
 
 
 def _free(folder: str | Path) -> int:
@@ -61,10 +69,11 @@ def _free(folder: str | Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _full_place(error: OSError) -> Path:
-    """Where there is no space: the folder of the error's file, else the fullest one that a job writes to."""
-    if error.filename:
-        return Path(os.fsdecode(error.filename)).parent
+def _disk_full_somewhere(error: OSError) -> DiskFull:
+    """The error of a write that does not know its file: the fullest place that a job writes to is named."""
+    file = error.filename2 or error.filename
+    if isinstance(file, (str, bytes)):
+        return disk_full(Path(os.fsdecode(file)).parent)
     from hydra.core.hydra_config import HydraConfig
 
     places = [Path.cwd()]
@@ -72,7 +81,10 @@ def _full_place(error: OSError) -> Path:
         places.append(Path(HydraConfig.get().runtime.output_dir))
     with contextlib.suppress(OSError):
         places.append(Path(tempfile.gettempdir()))
-    return min(places, key=_free)
+    fullest = min(places, key=_free)
+    if _free(fullest) < SCARCE:
+        return disk_full(fullest)
+    return DiskFull("no space left where the run folder (paths.output) or TMPDIR lies: make room, or name another disk")
 
 
 def user_error(error: BaseException | None) -> UserError | None:
@@ -89,7 +101,7 @@ def user_error(error: BaseException | None) -> UserError | None:
         if isinstance(cause, TypeError) and "argument" in str(cause) and "__init__()" in str(cause):
             return UserError(f"{first_line(error)}: {cause}")
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
-            return disk_full(_full_place(cause))
+            return _disk_full_somewhere(cause)
         if isinstance(cause, RuntimeError) and str(cause).startswith("DataLoader worker (pid"):
             return UserError(
                 f"{first_line(cause)} By the system, for want of memory? Fewer data.num_workers or a smaller"

@@ -78,6 +78,11 @@ def _run(main: Callable[[], Any]) -> None:
         if ending.tag in ("interrupted", "terminated"):
             print(ending.reason, file=sys.stderr)
         sys.exit(ending.exit_code)
+    except Exception as error:
+        found = user_error(error)  # a disk that is full before the job begins
+        if found is None:
+            raise
+        _fail(str(found))
 
 
 def register_resolvers() -> None:
@@ -109,6 +114,7 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         hydra = HydraConfig.get()
         redactor = redactor_for(config)
         redactor.guard_logging()
+        logging.raiseExceptions = False  # else each line that a full disk does not take is a traceback on the screen
         _clean_settings(redactor, Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN)
         try:
             for key in sorted(OmegaConf.missing_keys(config)):

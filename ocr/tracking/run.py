@@ -17,7 +17,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 
-from ocr.errors import UserError, first_line
+from ocr.errors import DiskFull, first_line, user_error
 from ocr.tracking.artifacts import Artifacts
 from ocr.tracking.ending import TAGS, Ending, abandoned, ending_of, signals_raise
 from ocr.tracking.naming import generate_run_name
@@ -104,7 +104,7 @@ def tracked_run(
             error = caught
             raise
         finally:
-            _close(tracking, ending_of(error), Path(config.paths.run_dir))
+            _close(tracking, ending_of(error), Path(config.paths.run_dir), full=isinstance(user_error(error), DiskFull))
 
 
 def _start(config: DictConfig, settings: LoggerConfig, job_type: str, origin: Mapping[str, Any]) -> Tracking:
@@ -172,7 +172,7 @@ def _write_record(folder: Path, place: Path, facts: Mapping[str, Any]) -> None:
     for target in (folder, place):
         try:
             write_atomic(target / RECORD, content)
-        except UserError as error:  # a full disk
+        except DiskFull as error:
             if (target / RECORD).is_file():
                 _overwrite(target / RECORD, content.encode())
             else:
@@ -185,8 +185,8 @@ def _overwrite(path: Path, content: bytes) -> None:
         file.write(content.ljust(path.stat().st_size))
 
 
-def _close(tracking: Tracking, ending: Ending, folder: Path) -> None:
-    """Finish the run, and say where it is."""
+def _close(tracking: Tracking, ending: Ending, folder: Path, full: bool) -> None:
+    """Finish the run, and say where it is; ``full``: the job has ended because of a full disk, and says so itself."""
     run, settings, redactor = tracking.run, tracking.settings, tracking.redactor
     place, offline = Path(run.dir).parent, run.offline
     url = None if offline else run.url
@@ -201,13 +201,18 @@ def _close(tracking: Tracking, ending: Ending, folder: Path) -> None:
         run.summary["ended/exit_code"] = ending.exit_code
         run.tags = (*[t for t in run.tags or () if t not in TAGS], ending.tag)
 
+    def close_artifacts() -> None:
+        missing.extend(tracking.artifacts.close(settings.finish_timeout / 2))
+
     try:
-        for action in [*tracking._at_end, write_ending]:
+        for action in [*tracking._at_end, write_ending, close_artifacts]:
             try:
                 action()
             except Exception as error:  # a fault in recording must neither hide the job's own nor leave the run open
-                log.warning("W&B: %s", redactor.text(first_line(error)), exc_info=True)
-        missing = tracking.artifacts.close(settings.finish_timeout / 2)
+                fixable = user_error(error)
+                if not full or not isinstance(fixable, DiskFull):
+                    log.warning("W&B: %s", redactor.text(first_line(fixable or error)), exc_info=fixable is None)
+                full = full or isinstance(fixable, DiskFull)
         run.finish(exit_code=ending.exit_code)
         complete = True
     except TimeoutError:
@@ -225,8 +230,8 @@ def _close(tracking: Tracking, ending: Ending, folder: Path) -> None:
         abandoned.set()
     _write_record(folder, place, tracking.noted | {"state": state, "ended": ending.tag, "exit_code": ending.exit_code})
     if offline:
-        log.warning("W&B: recorded offline; to upload: wandb sync %s (make sync: all runs, artifacts checked)",
-                    relative(place))  # fmt: skip
+        log.warning("W&B: recorded offline%s; to upload: wandb sync %s (make sync: all runs, artifacts checked)",
+                    ", as far as the disk had room" if full else "", relative(place))  # fmt: skip
     elif state == "incomplete":
         left = f" (make sync: also {', '.join(missing)})" if missing else ""
         log.warning("W&B: to upload the rest: wandb sync --include-online %s%s", relative(place), left)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import sys
 from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
-from ocr.errors import UserError
+from ocr.errors import DiskFull, user_error
 from ocr.utils.files import write_atomic
 
 log = logging.getLogger(__name__)
@@ -50,9 +51,11 @@ class CsvLog(CSVLogger):
 
     def finalize(self, status: str) -> None:
         """Write the last rows; when the job has failed already, its own error goes on if they cannot be written."""
+        ended_by = user_error(sys.exc_info()[1])
         try:
             super().finalize(status)
-        except UserError as error:
+        except DiskFull as error:
             if status == "success":
                 raise
-            log.warning("the last rows of metrics.csv are lost: %s", error)
+            if not isinstance(ended_by, DiskFull):
+                log.warning("the last rows of metrics.csv are lost: %s", error)
