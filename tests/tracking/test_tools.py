@@ -73,7 +73,8 @@ def record(folder: Path, name: str, state: str, size: int = 1000) -> Path:
     place = folder / f"runs/x/{name}/wandb/run-20260101_000000-{name}"
     (place / "staged").mkdir(parents=True)
     (place / f"run-{name}.wandb").write_bytes(b"w" * size)
-    (place / "wandb_run.json").write_text(json.dumps({"id": name, "state": state, "pid": os.getpid()}))
+    facts = {"id": name, "project": "p", "entity": None, "group": "g", "mode": "offline", "folder": ".", "state": state}
+    (place / "wandb_run.json").write_text(json.dumps(facts | {"pid": os.getpid()}))
     return place
 
 
