@@ -8,8 +8,8 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(EXTRAS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train finetune test test-fast sweep evaluate predict data doctor sync clean-runs dashboard bench lint \
-	format clean
+.PHONY: help setup train finetune test test-fast sweep evaluate predict data doctor sync clean-runs dashboard bench soak \
+	lint format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ dashboard: $(READY)  ## make the project's W&B workspace
 
 bench: $(READY)  ## where the time goes, each part beside its goal: make bench ARGS="bench=sample data=..."
 	$(PY) runners/benchmark.py $(ARGS)
+
+soak: $(READY)  ## train for 2,000 steps while faults are injected (some 10 minutes on 2 cores); writes soak.json
+	$(PY) -m tests.soak $(ARGS)
 
 test: $(READY)  ## run all tests
 	$(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)

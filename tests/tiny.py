@@ -65,14 +65,16 @@ def run(runner: str, *arguments: str, cwd: Path, **env: str) -> subprocess.Compl
 
 
 @contextlib.contextmanager
-def started(runner: str, *arguments: str, cwd: Path, **env: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    runner: str, *arguments: str, cwd: Path, stderr: Any = subprocess.PIPE, **env: str
+) -> Iterator[subprocess.Popen[str]]:
     """A runner in a process group of its own, as a terminal starts it; what is left of it at the end is killed.
 
     It heeds SIGINT, even where the tests were started in the background by a shell that had them ignore it.
     """
     command = [sys.executable, str(ROOT / "runners" / f"{runner}.py"), *arguments]
     process = subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), env={**os.environ, **env, "COLUMNS": "200"},
     )  # fmt: skip
     try:
@@ -81,6 +83,13 @@ def started(runner: str, *arguments: str, cwd: Path, **env: str) -> Iterator[sub
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def loader_workers(process: subprocess.Popen[str]) -> list[int]:
+    """Process ids of a training's loader workers: what it has forked, which has its command line; on Linux."""
+    mine = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_bytes() == mine]
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:

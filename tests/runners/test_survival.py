@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from ocr.data.dataset import EpochSampler
 from ocr.data.write_icdar import write_icdar
 from tests.disks import fill, other_file_system, small_disk
-from tests.tiny import OFF, TINY, inspect, run, run_folder, started, wait_for
+from tests.tiny import OFF, TINY, inspect, loader_workers, run, run_folder, started, wait_for
 
 pytestmark = pytest.mark.slow
 LONG = [*TINY, "trainer.max_epochs=10000", "trainer.precision=32-true"]
@@ -133,18 +132,11 @@ def test_a_diverged_run_keeps_its_sound_checkpoint_and_names_the_images(tmp_path
     assert [name[-10:] for name in first[1].split(", ")] == [f"{index:06d}.jpg" for index, _ in sampler]
 
 
-def workers(process: subprocess.Popen[str]) -> list[int]:
-    """Loader workers of a training: what it has forked, which has its command line."""
-    mine = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_bytes() == mine]
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the workers are found in /proc")
 def test_a_killed_loader_worker_ends_a_run_in_one_line_and_resume_goes_on(tmp_path: Path):
     with started("train", *LONG, OFF, "data.num_workers=1", cwd=tmp_path) as process:
         [last] = wait_for(lambda: list(tmp_path.glob("runs/*/*/checkpoints/last.ckpt")))
-        os.kill(wait_for(lambda: workers(process))[0], signal.SIGKILL)
+        os.kill(wait_for(lambda: loader_workers(process))[0], signal.SIGKILL)
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 2, stderr
     line = only_error(stderr)
