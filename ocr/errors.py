@@ -104,7 +104,7 @@ def user_error(error: BaseException | None) -> UserError | None:
             return _disk_full_somewhere(cause)
         if isinstance(cause, RuntimeError) and str(cause).startswith("DataLoader worker (pid"):
             return UserError(
-                f"{first_line(cause)} By the system, for want of memory? Fewer data.num_workers or a smaller"
+                f"{first_line(cause).rstrip(' .')}: for want of memory? Fewer data.num_workers or a smaller"
                 " data.batch_size need less; resume=<run folder> goes on from the last checkpoint"
             )
         cause = cause.__cause__

@@ -17,6 +17,7 @@ from typing import Any
 
 from ocr.data.index import SampleIndex
 from ocr.data.report import Report
+from ocr.utils.files import flush_files
 from ocr.utils.memory import give_back_freed_memory
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ def _stored(folder: Path, index: SampleIndex, report: Report) -> SampleIndex:
             part.mkdir()
             index.save(part)
             (part / REPORT).write_text(json.dumps(report.to_dict()), encoding="utf-8")
+            flush_files(part)
             if folder.exists():
                 folder.rename(old)  # a damaged one; who has it mapped keeps it
             part.rename(folder)

@@ -73,6 +73,14 @@ def save_tensors(content: Mapping[str, Any], path: str | Path) -> None:
     write_atomic(path, packed.getbuffer())
 
 
+def flush_files(folder: Path) -> None:
+    """Have the system write all files of a folder to disk, before the folder is renamed to where it is looked for."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    flush_folder(folder)
+
+
 def flush_folder(folder: Path) -> None:
     """Have the system write a folder's list of names to disk, where it can."""
     with contextlib.suppress(OSError):  # Windows opens no folders; some network file systems do not flush them
