@@ -38,7 +38,8 @@ class DBHead(nn.Module):
         super().__init__()
         self.probability = MapHead(in_channels, channels)
         self.threshold = MapHead(in_channels, channels)
-        nn.init.constant_(self.probability[-1].bias, float(torch.logit(torch.tensor(prior))))
+        logit = torch.logit(torch.tensor(prior, device="cpu"))  # a number even where the rest is built on "meta"
+        nn.init.constant_(self.probability[-1].bias, float(logit))
 
     def forward(self, x: torch.Tensor) -> Maps:
         return Maps(self.probability(x), self.threshold(x) if self.training else None)

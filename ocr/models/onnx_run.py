@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,27 @@ import torch
 from torch import nn
 
 from ocr.errors import UserError, first_line
+from ocr.models.checkpoint_file import PROBE
 from ocr.models.maps import Maps
 
 PIPELINE_KEY = "pipeline"  # of the file's metadata: JSON of Pipeline.to_dict
+
+
+def stored_pipeline(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any] | None:
+    """The pipeline in a file's metadata, as plain types; None in files of others.
+
+    Raises:
+        UserError: it is not JSON, or no settings.
+    """
+    if not (text := metadata.get(PIPELINE_KEY)):
+        return None
+    try:
+        pipeline = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: the pipeline in its metadata is not JSON: {error}") from error
+    if not isinstance(pipeline, dict):
+        raise UserError(f"{path}: the pipeline in its metadata is a {type(pipeline).__name__} instead of settings")
+    return pipeline
 
 
 class OnnxDetector(nn.Module):
@@ -27,7 +46,8 @@ class OnnxDetector(nn.Module):
         metadata: the file's own, text by name.
 
     Raises:
-        UserError: onnxruntime is missing or cannot read the file.
+        UserError: onnxruntime is missing, cannot read the file, or finds no detector in it: it is run once, on a grey
+            image.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
@@ -48,13 +68,34 @@ class OnnxDetector(nn.Module):
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise UserError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs instead of one each")
+        self._path = path
         self._input, self._type = inputs[0].name, np.float16 if "float16" in inputs[0].type else np.float32
         self.metadata: dict[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
+        if fault := self._fault(list(inputs[0].shape), inputs[0].type):
+            raise UserError(f"{path} is no DB-type text detector: {fault}")
+
+    def _fault(self, shape: list[int | str | None], kind: str) -> str | None:
+        """What is wrong with the input, or with the output for a grey image, in a few words."""
+        known = [side if isinstance(side, int) and side > 0 else None for side in shape]
+        if kind not in ("tensor(float)", "tensor(float16)") or len(known) != 4 or known[1] not in (3, None):
+            return f"its input is {kind} of shape {shape} instead of float images (batch, 3, height, width)"
+        batch, height, width = known[0] or 1, known[2] or PROBE, known[3] or PROBE
+        try:
+            [found] = self.session.run(None, {self._input: np.zeros((batch, 3, height, width), self._type)})
+        except Exception as error:  # onnxruntime's own kinds
+            return f"an image of 3 x {height} x {width} cannot be put through it ({first_line(error)})"
+        wanted = (batch, 1, height, width)
+        if getattr(found, "shape", None) != wanted:
+            return f"its output has the shape {getattr(found, 'shape', None)} instead of {wanted}, one map per image"
+        if not np.isfinite(found).all():
+            return "its output is not finite even for a grey image: the weights are damaged or had diverged"
+        if found.min() < 0 or found.max() > 1:
+            return f"its output reaches from {found.min():.3g} to {found.max():.3g}, which are no probabilities"
+        return None
 
     def pipeline(self) -> dict[str, Any] | None:
         """The pipeline that the file carries, as plain types; None in files of others."""
-        text = self.metadata.get(PIPELINE_KEY)
-        return json.loads(text) if text else None
+        return stored_pipeline(self.metadata, self._path)
 
     def probabilities(self, x: torch.Tensor) -> torch.Tensor:
         """float (B, 3, H, W) to float32 (B, 1, H, W) in 0..1, as the file gives them."""

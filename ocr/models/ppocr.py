@@ -7,16 +7,17 @@ conversion by RapidOCR, both Apache-2.0; see NOTICE.
 from __future__ import annotations
 
 import importlib.util
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from ocr.errors import UserError, load_error
+from ocr.errors import UserError, first_line
+from ocr.models.checkpoint_file import check_finite, check_fit, check_map, read_checkpoint
 from ocr.models.graph import GraphDetector
 from ocr.models.onnx_nodes import read_metadata, read_onnx
-from ocr.models.onnx_run import PIPELINE_KEY
+from ocr.models.onnx_run import stored_pipeline
 
 
 class Packaged(NamedTuple):
@@ -67,14 +68,16 @@ def pretrained_detector(weights: str, temperature: float = 1.0) -> GraphDetector
     if path.suffix == ".ckpt":
         return _from_checkpoint(path)
     nodes, arrays = read_onnx(path)
+    state = {f"layers.{key}": torch.tensor(value) for key, value in arrays.items()}
+    check_finite(state, path)
     try:
         network = GraphDetector(nodes)
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read as a DB detector: {error}") from error
-    state = {f"layers.{key}": torch.tensor(value) for key, value in arrays.items()}
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    assert not unexpected and all(key.startswith("layers.threshold_") for key in missing), (missing, unexpected)
-    network.scale_logits(1 / temperature)
+        missing, unexpected = network.load_state_dict(state, strict=False)
+        assert not unexpected and all(key.startswith("layers.threshold_") for key in missing), (missing, unexpected)
+        network.scale_logits(1 / temperature)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be read as a DB detector: {first_line(error)}") from error
+    check_map(network, path)
     network.start_threshold_branch()
     return network
 
@@ -84,24 +87,30 @@ def carried_pipeline(weights: str) -> dict[str, Any] | None:
     path = weights_file(weights)
     if path.suffix == ".ckpt":
         return _read_checkpoint(path)["hyper_parameters"]["pipeline"]
-    text = read_metadata(path).get(PIPELINE_KEY)
-    return json.loads(text) if text else None
+    return stored_pipeline(read_metadata(path), path)
 
 
 def _from_checkpoint(path: Path) -> GraphDetector:
     checkpoint = _read_checkpoint(path)
-    network = GraphDetector(checkpoint["hyper_parameters"]["network"]["nodes"])
     prefix = "network."
-    network.load_state_dict({k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if prefix in k})
+    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    nodes = checkpoint["hyper_parameters"]["network"]["nodes"]
+    try:
+        with torch.device("meta"):
+            check_fit(GraphDetector(nodes), state, path)  # before memory is taken
+        network = GraphDetector(nodes)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise UserError(f"model.weights={path} describes no network ({first_line(error)})") from error
+    network.load_state_dict(state)
+    check_map(network, path)
     return network
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["hyper_parameters"]["network"]["nodes"]
-    except Exception as error:  # torch raises many kinds for what is not a checkpoint
-        raise UserError(
-            f"model.weights={path} is no checkpoint of a network that came from ONNX ({load_error(error)})"
-        ) from error
+    if not path.is_file():
+        raise UserError(f"model.weights={path} not found")
+    checkpoint = read_checkpoint(path)
+    network = checkpoint["hyper_parameters"]["network"]
+    if not isinstance(network, Mapping) or "nodes" not in network:
+        raise UserError(f"model.weights={path} is no checkpoint of a network that came from ONNX")
     return checkpoint

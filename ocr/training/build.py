@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,21 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 
 from ocr.data.datamodule import DetectionData
-from ocr.errors import UserError, first_line, load_error
-from ocr.models.batch_norms import with_batch_norms, without_batch_norms
+from ocr.errors import UserError, first_line
+from ocr.models.batch_norms import with_batch_norms
 from ocr.models.graph import GraphDetector
-from ocr.models.onnx_run import OnnxDetector
-from ocr.models.ppocr import PACKAGED, carried_pipeline, weights_file
-from ocr.models.views import Views
+from ocr.models.ppocr import carried_pipeline
 from ocr.pipeline import Pipeline
-from ocr.tracking.download import local_checkpoint
 from ocr.tracking.run import Tracking
-from ocr.tracking.start import job_facts
 from ocr.training.checkpoints import WholeCheckpoints
 from ocr.training.csv_log import CsvLog
+from ocr.training.loading import checkpoint_path as checkpoint_path
+from ocr.training.loading import find_model as find_model
+from ocr.training.loading import load_module, plain
+from ocr.training.loading import origin_of as origin_of
 from ocr.training.module import DetectionModule
 from ocr.utils.machine import cpu_has_bf16
 from ocr.utils.memory import keep_freed_memory
@@ -52,11 +52,6 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen parts
-
-
-def plain(node: Any) -> Any:
-    """A config node as resolved plain types."""
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def build_data(config: DictConfig, pipeline: Pipeline) -> DetectionData:
@@ -130,126 +125,20 @@ def _with_normalisation_of_weights(model: DictConfig) -> dict[str, Any]:
     return pipeline | changes
 
 
-def load_module(
-    path: str | Path, overrides: Mapping[str, Any] | None = None, foreign: Mapping[str, Any] | None = None
-) -> DetectionModule:
-    """The detector of a checkpoint or of an ONNX file; it needs nothing else.
-
-    Args:
-        path: a ``.ckpt`` that :mod:`runners.train` wrote, a run folder, of which the best one is taken, or an
-            ``.onnx`` file, which onnxruntime runs.
-        overrides: ``resize`` and ``postprocess`` of :class:`ocr.pipeline.Pipeline`, what is to change, None stays; and
-            ``views``, settings of :class:`ocr.models.views.Views`, likewise.
-        foreign: the pipeline of an ONNX file that carries none.
-
-    Raises:
-        UserError: no such file, or one that holds no detector.
-    """
-    path = checkpoint_path(path)
-    carried: dict[str, Any] = {}
-    if path.suffix == ".onnx":
-        network, pipeline, state = _read_onnx_file(path, foreign)
-    else:
-        network, pipeline, state, carried = _read_checkpoint(path)
-    if foreign and pipeline is not foreign:
-        _warn_of_what_changes_nothing(path)
-    for part in ("resize", "postprocess"):
-        changes = dict((overrides or {}).get(part) or {})
-        pipeline = {**pipeline, part: {**pipeline[part], **{k: v for k, v in changes.items() if v is not None}}}
-    try:
-        module = DetectionModule(network, pipeline)
-        module.views = Views.of(carried, plain((overrides or {}).get("views")))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    if state is not None:
-        module.load_state_dict(state)
-    if isinstance(module.network, GraphDetector):
-        module.take(without_batch_norms(module.network))
-    return module.eval()
-
-
-def _warn_of_what_changes_nothing(path: Path) -> None:
-    if ignored := [change for change in job_facts().overrides if change.lstrip("+").startswith("pipeline")]:
-        what = ", ".join(ignored)
-        log.warning("%s has a pipeline of its own: %s changes nothing, resize.* and postprocess.* would", path, what)
-
-
-def _read_onnx_file(path: Path, foreign: Mapping[str, Any] | None) -> tuple[dict[str, Any], Mapping[str, Any], None]:
-    pipeline = OnnxDetector(path).pipeline() or foreign
-    if not pipeline:
-        raise UserError(f"{path} carries no pipeline (resize, mean, thresholds): it was not exported by this project")
-    return {"_target_": "ocr.models.onnx_run.OnnxDetector", "path": str(path)}, pipeline, None
-
-
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
-    """Network, pipeline, weights and the views that the pipeline was tuned for."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for what is not a checkpoint
-        raise UserError(f"{path} is no checkpoint of this project: {load_error(error)}") from error
-    parameters = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
-    if not {"network", "pipeline"} <= set(parameters):
-        raise UserError(f"{path} is no checkpoint of this project: it has no network and pipeline")
-    network = parameters["network"]
-    _check_targets(network, path)
-    if "backbone" in network:
-        network["backbone"]["pretrained"] = False  # the weights are here
-    return network, parameters["pipeline"], checkpoint["state_dict"], checkpoint.get("views") or {}
-
-
-def find_model(config: DictConfig) -> Path:
-    """The file that ``ckpt_path`` means: a file, a run folder, ``wandb:<artifact>`` or the name of stock weights.
-
-    Raises:
-        UserError: there is none.
-    """
-    if str(config.ckpt_path) in PACKAGED:
-        return weights_file(str(config.ckpt_path))
-    place = Path(config.paths.output, "artifacts")
-    logger = config.get("logger") or {}
-    project, entity = logger.get("project_name", ""), logger.get("entity")
-    return checkpoint_path(local_checkpoint(str(config.ckpt_path), place, project, entity))
-
-
-def origin_of(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says about the W&B run that made it; empty when it says nothing."""
-    if checkpoint.suffix == ".onnx":
-        return {}
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # what is wrong with it is said by load_module
-        return {}
-    return dict(content.get("tracking") or {}) if isinstance(content, dict) else {}
-
-
-def _check_targets(node: Any, path: Path) -> None:
-    """A checkpoint names classes to build; one that names others than ours could run anything."""
-    if isinstance(node, Mapping):
-        target = node.get("_target_", "ocr.")
-        if not str(target).startswith("ocr."):
-            raise UserError(f"{path} wants to build {target!r}, which is not part of this project: it is not loaded")
-        for value in node.values():
-            _check_targets(value, path)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _check_targets(value, path)
-
-
-def checkpoint_path(path: str | Path) -> Path:
-    """A checkpoint file from its path or its run folder."""
-    path = Path(path).expanduser()
-    for candidate in (path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt"):
-        if path.is_dir() and candidate.is_file():
-            return candidate
-    if not path.is_file():
-        raise UserError(f"checkpoint not found: {path}" + (" has no checkpoints/best.ckpt" if path.is_dir() else ""))
-    return path
-
-
 def build_callbacks(config: DictConfig) -> list[L.Callback]:
-    """The callbacks of ``config.callbacks``; an entry set to null is switched off."""
-    nodes = (config.callbacks or {}).values()
-    return [hydra.utils.instantiate(node) for node in nodes if node is not None]
+    """The callbacks of ``config.callbacks``; an entry set to null is switched off.
+
+    Raises:
+        UserError: an entry makes something that is no callback.
+    """
+    built = {}
+    for name, node in (config.callbacks or {}).items():
+        if node is not None:
+            built[name] = hydra.utils.instantiate(node)
+            if not isinstance(built[name], L.Callback):
+                made = type(built[name]).__name__
+                raise UserError(f"callbacks.{name} makes a {made}, which is no callback of Lightning (Callback)")
+    return [*built.values()]
 
 
 def build_loggers(config: DictConfig, tracking: Tracking | None) -> list[Logger]:

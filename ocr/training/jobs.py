@@ -35,11 +35,13 @@ from ocr.training.callbacks import BestScores
 from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, CleanCheckpoints
 from ocr.training.data_record import DataRecord, KeepDataRecord, Standing, leave_out_seen, read_record
 from ocr.training.finish import evaluate, finish, record
+from ocr.training.loading import plain
 from ocr.training.module import DetectionModule
 from ocr.training.predictions import PredictionWriter
 from ocr.training.progress import Progress
 from ocr.training.results import Headline, scalars
 from ocr.training.resume import find_checkpoint
+from ocr.training.trust import targets_in
 from ocr.training.tune_job import choose_pipeline, tuning_metrics, write_tuned
 
 log = logging.getLogger(__name__)
@@ -118,7 +120,7 @@ def _measure(
         metrics |= _tune_best(config, Path(best), data, trainer)
         headline = Headline("tune/held_out_hmean", "val", f"by cross-validation over the thresholds; {_NO_TEST}")
     if best is not None and (tuned or config.test):
-        module = load_module(best)
+        module = _load_best(config, best)
     if tuned or (config.test and tested is None):
         validation = Standing("val", len(data.identities("val")))
         metrics |= evaluate(trainer, module, data, validation, writer if tested is None else None)
@@ -140,11 +142,16 @@ def _data_record(config: DictConfig, data: DetectionData, resumed: Path | None) 
     return data_record
 
 
+def _load_best(config: DictConfig, best: str | Path) -> DetectionModule:
+    """The checkpoint that this run has written, whose classes this command names."""
+    return load_module(best, {"trusted_targets": [*targets_in(plain(config.model.network))]})
+
+
 def _tune_best(config: DictConfig, best: Path, data: DetectionData, trainer: L.Trainer) -> dict[str, float]:
     """The best checkpoint gets the pipeline that suits it; the first rank does it, the others wait."""
     metrics: dict[str, float] = {}
     if trainer.is_global_zero:
-        module = load_module(best)
+        module = _load_best(config, best)
         grid = hydra.utils.instantiate(config.tuning, _convert_="all")
         device = trainer.strategy.root_device
         tuned = choose_pipeline(module, data, "val", grid, Path(config.paths.run_dir), device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import types
 import typing
@@ -14,7 +15,7 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from ocr.errors import UserError, first_line
+from ocr.errors import UserError, one_line
 from ocr.pipeline import Pipeline
 from ocr.tracking.record import plain_config
 from ocr.tracking.schema import check_logger, unknown_setting
@@ -36,6 +37,7 @@ _OWN: dict[str, tuple[Any, float, float]] = {
     "steps": (int, 1, math.inf),
     "budget": (float, 0, math.inf),
 }
+_CALLBACK = "it needs the _target_ of a lightning.pytorch.Callback, or null"
 _SIMPLE = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -52,6 +54,7 @@ def validate(config: DictConfig) -> None:
             check()
         except UserError as error:
             problems.append(str(error))
+    problems += _check_callbacks(plain.get("callbacks") or {})
     for path, node in _targets(plain):
         problems += _check_signature(path, node)
     if problems:
@@ -66,6 +69,9 @@ def _check_own(plain: Mapping[str, Any]) -> None:
         elif key in plain and not least <= plain[key] <= most:
             limits = f"at least {least}" if most == math.inf else f"in {least}..{most}"
             problems.append(f"{key} must be {limits}, got {plain[key]!r}")
+    trusted = plain.get("trusted_targets", [])
+    if not isinstance(trusted, list) or not all(isinstance(name, str) for name in trusted):
+        problems.append(f"trusted_targets must be a list of names, e.g. [package.Class], got {trusted!r}")
     name = PurePath(plain.get("name", "run"))  # of a folder of runs
     if not name.parts or name.is_absolute() or ".." in name.parts:
         problems.append(f"name must be the name of a folder within paths.output, got {plain['name']!r}")
@@ -91,6 +97,45 @@ def _check_dataclasses(plain: Mapping[str, Any]) -> None:
         OptimizerConfig(**plain["optimizer"])
 
 
+def _check_callbacks(callbacks: Any) -> list[str]:
+    """Entries that name nothing to make; what is made is looked at by :func:`_check_signature`."""
+    if not isinstance(callbacks, Mapping):
+        return [f"callbacks must be settings by name, got {callbacks!r}"]
+    nodes = {f"callbacks.{name}": node for name, node in callbacks.items() if node is not None}
+    return [
+        f"{path} is no callback, got {node!r}: {_CALLBACK}"
+        for path, node in nodes.items()
+        if not isinstance(node, Mapping) or "_target_" not in node or node.get("_partial_")
+    ]
+
+
+def _makes_callbacks(target: Any) -> bool:
+    """Whether it may: only calling a function tells."""
+    from lightning.pytorch import Callback
+
+    return issubclass(target, Callback) if inspect.isclass(target) else True
+
+
+def _locate(target: Any) -> Any:
+    """What a ``_target_`` names, without Hydra's own lines in the log.
+
+    Raises:
+        UserError: nothing that can be called.
+    """
+    hydra_log = logging.getLogger("hydra.utils")
+    level = hydra_log.level
+    try:
+        hydra_log.setLevel(logging.CRITICAL)
+        found = get_object(str(target))
+    except Exception as error:  # Hydra wraps whatever the import raises
+        raise UserError(one_line(error)) from error
+    finally:
+        hydra_log.setLevel(level)
+    if not callable(found):
+        raise UserError(f"{target} is a {type(found).__name__}, which cannot be called")
+    return found
+
+
 def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(node, Mapping):
         if "_target_" in node:
@@ -104,11 +149,16 @@ def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]
 
 def _check_signature(path: str, node: Mapping[str, Any]) -> list[str]:
     try:
-        target = get_object(node["_target_"])
-    except Exception as error:  # Hydra wraps whatever the import raises
-        return [f"{path}._target_: {first_line(error)}"]
+        target = _locate(node["_target_"])
+    except UserError as error:
+        return [f"{path}._target_: {error}"]
+    if path.count(".") == 1 and path.startswith("callbacks.") and not _makes_callbacks(target):
+        return [f"{path} is no callback but a {node['_target_']}: {_CALLBACK}"]
     function = target.__init__ if inspect.isclass(target) else target
-    parameters = inspect.signature(target).parameters
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # some that are written in C have none
+        return []
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     try:
         hints = typing.get_type_hints(function)

@@ -14,7 +14,7 @@ from ocr.data.synthetic import SyntheticReceipts
 from ocr.errors import UserError
 from ocr.models.views import Views
 from ocr.tracking.start import JobFacts
-from ocr.training import build
+from ocr.training import build, loading
 from ocr.training.build import build_data, build_module, load_module
 from ocr.training.ema import warmed_up_ema
 from ocr.training.module import DetectionModule
@@ -118,7 +118,7 @@ def test_a_pipeline_that_a_checkpoint_does_not_need_is_said_to_change_nothing(
     path, foreign = tmp_path / "a.ckpt", module.pipeline.to_dict()
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
     for changes, told in ((["seed=1"], 0), (["seed=1", "pipeline.postprocess.thresh=0.2"], 1)):
-        monkeypatch.setattr(build, "job_facts", lambda changes=changes: JobFacts(changes))
+        monkeypatch.setattr(loading, "job_facts", lambda changes=changes: JobFacts(changes))
         load_module(path, {"postprocess": {"thresh": 0.1}}, foreign)
         assert len(caplog.records) == told
     assert "pipeline.postprocess.thresh=0.2 changes nothing, resize.* and postprocess.* would" in caplog.text

@@ -1,0 +1,171 @@
+"""From a checkpoint or an ONNX file to a detector."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ocr.errors import UserError, first_line, user_error
+from ocr.models.batch_norms import without_batch_norms
+from ocr.models.checkpoint_file import check_fit, check_map, read_checkpoint
+from ocr.models.graph import GraphDetector
+from ocr.models.onnx_run import OnnxDetector
+from ocr.models.ppocr import PACKAGED, weights_file
+from ocr.models.views import Views
+from ocr.tracking.download import local_checkpoint
+from ocr.tracking.start import job_facts
+from ocr.training.module import DetectionModule
+from ocr.training.trust import check_stored_network
+
+log = logging.getLogger(__name__)
+
+
+def plain(node: Any) -> Any:
+    """A config node as resolved plain types."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def load_module(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, foreign: Mapping[str, Any] | None = None
+) -> DetectionModule:
+    """The detector of a checkpoint or of an ONNX file; it needs nothing else.
+
+    Args:
+        path: a ``.ckpt`` that :mod:`runners.train` wrote, a run folder, of which the best one is taken, or an
+            ``.onnx`` file, which onnxruntime runs.
+        overrides: ``resize`` and ``postprocess`` of :class:`ocr.pipeline.Pipeline`, what is to change, None stays;
+            ``views``, settings of :class:`ocr.models.views.Views`, likewise; and ``trusted_targets``, names of classes
+            that a checkpoint may build beside those of :func:`ocr.training.trust.network_classes`.
+        foreign: the pipeline of an ONNX file that carries none.
+
+    Raises:
+        UserError: no such file, one that holds no detector, one that is damaged, or one that would run other code.
+    """
+    path = checkpoint_path(path)
+    overrides = overrides or {}
+    carried: dict[str, Any] = {}
+    state: Mapping[str, torch.Tensor] | None = None
+    if path.suffix == ".onnx":
+        network, pipeline = _read_onnx_file(path, foreign)
+    else:
+        network, pipeline, state, carried = _read_checkpoint(path, list(overrides.get("trusted_targets") or ()))
+    if foreign and pipeline is not foreign:
+        _warn_of_what_changes_nothing(path)
+    try:
+        for part in ("resize", "postprocess"):
+            changes = dict(overrides.get(part) or {})
+            pipeline = {**pipeline, part: {**pipeline[part], **{k: v for k, v in changes.items() if v is not None}}}
+        module = DetectionModule(network, pipeline)
+        module.views = Views.of(carried, plain(overrides.get("views")))
+    except Exception as error:  # settings in a file may be wrong in as many ways as there are constructors
+        raise UserError(f"{path}: {_reason(error)}") from error
+    if state is not None:
+        check_fit(module, state, path)
+        module.load_state_dict(state)
+    if isinstance(module.network, GraphDetector):
+        check_map(module.network, path)
+        module.take(without_batch_norms(module.network))
+    return module.eval()
+
+
+def _reason(error: Exception) -> str:
+    """What a user can make of an exception that came out of a constructor."""
+    if (found := user_error(error)) is not None:
+        return str(found)
+    while error.__cause__ is not None:
+        error = error.__cause__  # type: ignore[assignment]
+    return f"what it says of its network or pipeline is wrong ({type(error).__name__}: {first_line(error)})"
+
+
+def _warn_of_what_changes_nothing(path: Path) -> None:
+    if ignored := [change for change in job_facts().overrides if change.lstrip("+").startswith("pipeline")]:
+        what = ", ".join(ignored)
+        log.warning("%s has a pipeline of its own: %s changes nothing, resize.* and postprocess.* would", path, what)
+
+
+def _read_onnx_file(path: Path, foreign: Mapping[str, Any] | None) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    pipeline = OnnxDetector(path).pipeline() or foreign
+    if not pipeline:
+        raise UserError(f"{path} carries no pipeline (resize, mean, thresholds): it was not exported by this project")
+    return {"_target_": "ocr.models.onnx_run.OnnxDetector", "path": str(path)}, pipeline
+
+
+def _read_checkpoint(
+    path: Path, trusted: Collection[str]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
+    """Network, pipeline, weights and the views that the pipeline was tuned for."""
+    checkpoint = read_checkpoint(path)
+    parameters = checkpoint["hyper_parameters"]
+    check_stored_network(parameters["network"], path, trusted)
+    network = _without_other_weights(parameters["network"])
+    if not isinstance(network, dict):
+        raise UserError(f"{path} is no checkpoint of this project: it does not describe its network")
+    _check_size(network, checkpoint["state_dict"], path)
+    return network, parameters["pipeline"], checkpoint["state_dict"], checkpoint.get("views") or {}
+
+
+def _without_other_weights(node: Any) -> Any:
+    """A description whose backbones neither download nor read weights: the checkpoint has them all."""
+    if isinstance(node, (list, tuple)):
+        return [_without_other_weights(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        key: False if key == "pretrained" else _without_other_weights(value)
+        for key, value in node.items()
+        if key != "checkpoint_path"  # of timm.create_model
+    }
+
+
+def _check_size(network: Mapping[str, Any], state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Compare names and shapes before memory is taken for them: a layer of any size can be described."""
+    try:
+        with torch.device("meta"):
+            empty = hydra.utils.instantiate(network, _convert_="all")
+    except Exception:  # a class that computes with its weights when it is made; what else is wrong comes up again
+        log.debug("%s: not built without memory", path, exc_info=True)
+        return
+    if isinstance(empty, torch.nn.Module):
+        check_fit(empty, state, path, "network.")
+
+
+def find_model(config: DictConfig) -> Path:
+    """The file that ``ckpt_path`` means: a file, a run folder, ``wandb:<artifact>`` or the name of stock weights.
+
+    Raises:
+        UserError: there is none.
+    """
+    if str(config.ckpt_path) in PACKAGED:
+        return weights_file(str(config.ckpt_path))
+    place = Path(config.paths.output, "artifacts")
+    logger = config.get("logger") or {}
+    project, entity = logger.get("project_name", ""), logger.get("entity")
+    return checkpoint_path(local_checkpoint(str(config.ckpt_path), place, project, entity))
+
+
+def origin_of(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says about the W&B run that made it; empty when it says nothing."""
+    if checkpoint.suffix == ".onnx":
+        return {}
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return dict(content.get("tracking") or {})
+    except Exception:  # what is wrong with it is said by load_module
+        return {}
+
+
+def checkpoint_path(path: str | Path) -> Path:
+    """A checkpoint file from its path or its run folder."""
+    path = Path(path).expanduser()
+    for candidate in (path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt"):
+        if path.is_dir() and candidate.is_file():
+            return candidate
+    if not path.is_file():
+        raise UserError(f"checkpoint not found: {path}" + (" has no checkpoints/best.ckpt" if path.is_dir() else ""))
+    return path

@@ -1,0 +1,111 @@
+"""Which classes a file may name: what a checkpoint or a stopped run's settings build runs as code.
+
+Hydra finds ``_target_`` by walking attributes, so the name of a module of ours reaches whatever that module imports
+(``ocr.training.build.torch.hub.load``). A name is therefore compared whole, with lists that are computed here.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ocr.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+NETWORK_MODULES = ("ocr.models.backbone", "ocr.models.neck", "ocr.models.detector", "ocr.models.graph")
+TARGET = "_target_"
+DEEPEST = 40
+PLAIN = (str, int, float, bool, type(None))
+
+
+@functools.cache
+def network_classes() -> frozenset[str]:
+    """Names of the ``nn.Module`` subclasses that are defined in the modules of backbones, necks, heads and detectors.
+
+    >>> sorted(name.rpartition(".")[2] for name in network_classes() if "detector" in name)
+    ['DBDetector', 'DBHead', 'MapHead']
+    """
+    from torch import nn
+
+    found = set()
+    for name in NETWORK_MODULES:
+        for attribute, value in vars(importlib.import_module(name)).items():
+            if inspect.isclass(value) and issubclass(value, nn.Module):
+                target = f"{name}.{attribute}"
+                if f"{value.__module__}.{value.__qualname__}" == target:
+                    found.add(target)
+    return frozenset(found)
+
+
+@functools.cache
+def config_targets() -> frozenset[str]:
+    """Every ``_target_`` that stands in ``configs/``."""
+    found: set[str] = set()
+    for path in sorted(CONFIGS.rglob("*.yaml")):
+        found |= {t for t in targets_in(OmegaConf.to_container(OmegaConf.load(path))) if isinstance(t, str)}
+    return frozenset(found)
+
+
+def targets_in(node: Any) -> Iterator[Any]:
+    """The values of all keys ``_target_`` in nested plain data, whatever they are."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == TARGET:
+                yield value
+            yield from targets_in(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from targets_in(value)
+
+
+def check_targets(node: Any, allowed: Collection[str], source: str) -> None:
+    """Refuse nested plain data that would build something else than what is allowed.
+
+    Args:
+        node: the data; nodes below others, in lists and under ``_args_`` are looked at, too.
+        allowed: names of classes and functions.
+        source: where the data comes from, the beginning of the message.
+
+    Raises:
+        UserError: a ``_target_`` is not allowed.
+    """
+    for target in targets_in(node):
+        if not isinstance(target, str) or target not in allowed:
+            shown = str(target)[:80]
+            raise UserError(
+                f"{source} wants to run {shown!r}, which is nothing that a file may name: it was not run (if you trust "
+                f"it: trusted_targets=[{shown}])"
+            )
+
+
+def check_stored_network(node: Any, path: Path, trusted: Collection[str] = ()) -> None:
+    """Refuse a checkpoint's description of its network unless building it can do nothing else.
+
+    Raises:
+        UserError: it names a class that is neither in :func:`network_classes` nor in ``trusted``, has a ``${...}``,
+            which may read the environment or make a node, or something that is not plain.
+    """
+    _check_plain(node, path)
+    check_targets(node, network_classes() | set(trusted), str(path))
+
+
+def _check_plain(node: Any, path: Path, depth: int = 0) -> None:
+    if depth > DEEPEST:  # it may contain itself
+        raise UserError(f"{path}: its network is nested more than {DEEPEST} deep: not loaded")
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            _check_plain(key, path, depth + 1)
+            _check_plain(value, path, depth + 1)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _check_plain(value, path, depth + 1)
+    elif type(node) not in PLAIN:
+        raise UserError(f"{path}: its network holds a {type(node).__name__}, which is no plain value: not loaded")
+    elif isinstance(node, str) and "${" in node:
+        raise UserError(f"{path}: its network holds {node[:80]!r}, to be looked up on this machine: not loaded")
