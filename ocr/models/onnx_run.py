@@ -81,7 +81,7 @@ class OnnxDetector(nn.Module):
             return f"its input is {kind} of shape {shape} instead of float images (batch, 3, height, width)"
         batch, height, width = known[0] or 1, known[2] or PROBE, known[3] or PROBE
         try:
-            [found] = self.session.run(None, {self._input: np.zeros((batch, 3, height, width), self._type)})
+            [found] = self.session.run(None, {self._input: np.ones((batch, 3, height, width), self._type)})
         except Exception as error:  # onnxruntime's own kinds
             return f"an image of 3 x {height} x {width} cannot be put through it ({first_line(error)})"
         wanted = (batch, 1, height, width)
