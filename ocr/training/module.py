@@ -17,7 +17,7 @@ from ocr.models.onnx_run import OnnxDetector
 from ocr.models.postprocess import detect
 from ocr.models.views import Views
 from ocr.pipeline import Pipeline
-from ocr.training.schedule import OptimizerConfig, freeze_parts, make_optimizer, make_scheduler
+from ocr.training.schedule import OptimizerConfig, ResumableSchedule, freeze_parts, make_optimizer
 from ocr.types import Detections
 
 
@@ -174,5 +174,5 @@ class DetectionModule(L.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = make_optimizer(self.network, self.optimizer_config)
         steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = make_scheduler(optimizer, self.optimizer_config, steps)
+        scheduler = ResumableSchedule(optimizer, self.optimizer_config, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

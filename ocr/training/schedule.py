@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from ocr.errors import UserError
 from ocr.training.lamb import FilterLamb, filter_axes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class OptimizerConfig:
         final_share: the rate ends at this share of the peak.
         lr_shares: factors on the rate for parts of the network, by name: those of its ``parts()``. A part with 0 is
             frozen, see :func:`freeze_parts`.
+        resume_schedule: of a resumed run, ``continue`` or ``replan``, see :class:`ResumableSchedule`.
     """
 
     kind: str
@@ -40,6 +45,7 @@ class OptimizerConfig:
     power: float
     final_share: float
     lr_shares: Mapping[str, float]
+    resume_schedule: str
 
     def __post_init__(self) -> None:
         if self.kind not in ("adamw", "lamb"):
@@ -48,6 +54,8 @@ class OptimizerConfig:
             raise UserError(f"optimizer.lr must be positive, got {self.lr}")
         if self.schedule not in ("cosine", "poly"):
             raise UserError(f"optimizer.schedule must be cosine or poly, got {self.schedule!r}")
+        if self.resume_schedule not in ("continue", "replan"):
+            raise UserError(f"optimizer.resume_schedule must be continue or replan, got {self.resume_schedule!r}")
         for name in ("warmup_share", "final_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"optimizer.{name} must lie in 0..1, got {getattr(self, name)}")
@@ -101,18 +109,109 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas)
 
 
-def learning_rate_share(step: int, total: int, config: OptimizerConfig) -> float:
-    """Factor on the peak rate at a step, 0 <= step <= total."""
-    warmup = max(1, round(total * config.warmup_share))
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    decay = 0.5 * (1 + math.cos(math.pi * progress)) if config.schedule == "cosine" else (1 - progress) ** config.power
-    return config.final_share + (1 - config.final_share) * decay
+@dataclass
+class Schedule:
+    """Factor on the peak rate at a step: linear warm-up, then decay from a step on.
+
+    Its attributes are plain and go into the checkpoint.
+
+    Attributes:
+        warmup: steps in which the rate rises from 0 to 1.
+        start: step that the decay begins at, ``warmup`` unless the schedule was continued.
+        rate: factor at ``start``.
+        total: step that the decay ends at.
+        kind, power, final: of the decay, see :class:`OptimizerConfig`.
+    """
+
+    warmup: int
+    start: int
+    rate: float
+    total: int
+    kind: str
+    power: float
+    final: float
+
+    @classmethod
+    def planned(cls, total: int, config: OptimizerConfig) -> Schedule:
+        """The schedule of a fresh run of ``total`` steps."""
+        warmup = max(1, round(total * config.warmup_share))
+        return cls(warmup, warmup, 1.0, total, config.schedule, config.power, config.final_share)
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        progress = min(1.0, max(0.0, (step - self.start) / max(1, self.total - self.start)))
+        cosine = self.kind == "cosine"
+        decay = 0.5 * (1 + math.cos(math.pi * progress)) if cosine else (1 - progress) ** self.power
+        return self.final + (self.rate - self.final) * decay
+
+    def continued(self, step: int, new: Schedule) -> Schedule:
+        """This schedule up to ``step``, and from the rate that it has there the decay of ``new`` to the end of that."""
+        if (self.total, self.kind, self.power, self.final) == (new.total, new.kind, new.power, new.final):
+            return self
+        start = max(step, self.warmup)
+        return replace(new, warmup=self.warmup, start=start, rate=self(start))
 
 
-def make_scheduler(
-    optimizer: torch.optim.Optimizer, config: OptimizerConfig, total: int
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """The schedule over ``total`` optimizer steps."""
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, total, config))
+class ResumableSchedule(torch.optim.lr_scheduler.LambdaLR):
+    """:class:`Schedule` on an optimizer, with a rule for a resumed run that trains longer or shorter than planned.
+
+    ``continue`` goes on from the rate that the stopped run had, and lets it decay over the steps that are left; with
+    the same end it is the stopped run's schedule, step for step. ``replan`` takes the schedule that a fresh run of the
+    new length would have, at the step that was reached: twice the epochs of a finished run begin at half the peak with
+    a cosine. What has decayed to 0 cannot be continued, for nothing would be learned: the choice is the user's.
+
+    Raises:
+        UserError: on loading, see :func:`check_rate`.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, config: OptimizerConfig, total: int) -> None:
+        self._rule = config.resume_schedule
+        super().__init__(optimizer, Schedule.planned(total, config))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in super().state_dict().items() if key != "_rule"}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        planned, peaks = self.lr_lambdas[0], self.base_lrs
+        assert isinstance(planned, Schedule)
+        check_rate(state_dict, self._rule, planned.final)
+        stored = state_dict["lr_lambdas"][0]
+        plain = {key: value for key, value in state_dict.items() if key != "lr_lambdas"}
+        super().load_state_dict({**plain, "lr_lambdas": [None] * len(self.lr_lambdas)})
+        if self._rule == "continue" and stored is not None:
+            schedule = Schedule(**stored).continued(self.last_epoch, planned)
+            changed = peaks != self.base_lrs
+        else:  # before schedules were stored, replanning was all there was
+            schedule, self.base_lrs, changed = planned, peaks, False
+        self.lr_lambdas = [schedule] * len(self.lr_lambdas)
+        self._last_lr = self.get_rates()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr):
+            group["lr"] = rate
+        log.info(
+            "learning rate: goes on with %.3g after step %d, to step %d (optimizer.resume_schedule=%s)%s",
+            max(self._last_lr), self.last_epoch, schedule.total, self._rule,
+            "; the new optimizer.lr would need replan" if changed else "",
+        )  # fmt: skip
+
+    def get_rates(self) -> list[float]:
+        """The rate of each parameter group at the step that was reached."""
+        return [peak * schedule(self.last_epoch) for peak, schedule in zip(self.base_lrs, self.lr_lambdas)]
+
+
+def check_rate(state: Mapping[str, Any], rule: str, final: float) -> None:
+    """Refuse to continue a schedule at a rate of 0 that it would keep.
+
+    Args:
+        state: of the stopped run's :class:`ResumableSchedule`.
+        rule: ``optimizer.resume_schedule``.
+        final: ``optimizer.final_share`` of the resumed run.
+
+    Raises:
+        UserError: the rate is 0 and stays so.
+    """
+    if rule == "continue" and final == 0 and state.get("_last_lr") and not any(state["_last_lr"]):
+        raise UserError(
+            "the learning rate of the stopped run has come down to 0, so nothing more would be learned: "
+            "optimizer.resume_schedule=replan takes that of a run of the new length (it jumps up)"
+        )

@@ -10,15 +10,15 @@ from torch import nn
 from ocr.errors import UserError
 from ocr.training.ema import warmed_up_ema
 from ocr.training.resume import find_checkpoint, with_earlier_overrides
-from ocr.training.schedule import OptimizerConfig, freeze_parts, learning_rate_share, make_optimizer
+from ocr.training.schedule import OptimizerConfig, ResumableSchedule, Schedule, freeze_parts, make_optimizer
 
-CONFIG = OptimizerConfig("adamw", 1e-3, 1e-4, (0.9, 0.999), "cosine", 0.1, 0.9, 0.01, {})
+CONFIG = OptimizerConfig("adamw", 1e-3, 1e-4, (0.9, 0.999), "cosine", 0.1, 0.9, 0.01, {}, "continue")
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "poly"])
 def test_rate_rises_then_falls_to_its_end(schedule: str):
     config = replace(CONFIG, schedule=schedule)
-    shares = [learning_rate_share(step, 200, config) for step in range(201)]
+    shares = [Schedule.planned(200, config)(step) for step in range(201)]
     assert shares[0] == pytest.approx(1 / 20) and shares[19] == 1.0
     assert shares[:20] == sorted(shares[:20]) and shares[20:] == sorted(shares[20:], reverse=True)
     assert shares[-1] == pytest.approx(0.01)
@@ -116,8 +116,10 @@ def test_parts_of_a_network_have_rates_of_their_own():
 
 
 @pytest.mark.parametrize(
-    "change", [{"lr": 0}, {"schedule": "steps"}, {"warmup_share": 2}, {"kind": "sgd"}, {"lr_shares": {"a": -1}}]
-)
+    "change",
+    [{"lr": 0}, {"schedule": "steps"}, {"warmup_share": 2}, {"resume_schedule": "warm"}, {"kind": "sgd"},
+     {"lr_shares": {"a": -1}}],
+)  # fmt: skip
 def test_wrong_settings(change: dict):
     with pytest.raises(UserError):
         replace(CONFIG, **change)
@@ -145,3 +147,79 @@ def test_resumed_command_line_repeats_the_stopped_runs_overrides(tmp_path):
     assert with_earlier_overrides(["resume=null"]) == ["resume=null"]
     with pytest.raises(UserError, match="no checkpoints"):
         find_checkpoint(True, tmp_path / "nowhere")
+
+
+class Run:
+    """A scheduled optimizer as Lightning drives it."""
+
+    def __init__(self, total: int, **change) -> None:
+        self.config = replace(CONFIG, final_share=0.0, **change)
+        self.optimizer = make_optimizer(nn.Linear(2, 2), self.config)
+        self.schedule = ResumableSchedule(self.optimizer, self.config, total)
+
+    def steps(self, count: int) -> list[float]:
+        """The rate of each of the next steps."""
+        rates = []
+        for _ in range(count):
+            rates.append(self.optimizer.param_groups[0]["lr"])
+            self.optimizer.step()
+            self.schedule.step()
+        return rates
+
+    def resumed(self, total: int, **change) -> Run:
+        other = Run(total, **change)
+        other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
+        other.schedule.load_state_dict(copy.deepcopy(self.schedule.state_dict()))
+        return other
+
+
+def test_a_run_that_is_resumed_with_its_own_length_has_the_rates_of_one_that_never_stopped():
+    whole = Run(100).steps(100)
+    for stop in (3, 40, 99):
+        run = Run(100)
+        assert run.steps(stop) + run.resumed(100).steps(100 - stop) == whole
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly"])
+@pytest.mark.parametrize(("stop", "total"), [(4, 60), (4, 150), (10, 60), (50, 60), (50, 150), (99, 400)])
+def test_a_raised_or_lowered_length_goes_on_without_a_jump_and_ends_at_the_final_rate(schedule, stop, total):
+    run = Run(100, schedule=schedule)
+    run.steps(stop)
+    more = run.resumed(total, schedule=schedule)
+    after = more.steps(total - stop)
+    assert after[0] == pytest.approx(run.steps(1)[0]), "the rate that was to come next"
+    if stop >= 10:  # of the warm-up
+        assert after == sorted(after, reverse=True)
+    else:
+        assert after[5] == 1e-3, "the warm-up is completed"
+    assert more.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_rate_that_has_come_down_to_nothing_is_not_continued_but_replanned(caplog):
+    run = Run(100)
+    run.steps(100)
+    with pytest.raises(UserError, match="resume_schedule=replan"):
+        run.resumed(200)
+    with caplog.at_level("INFO"):
+        more = run.resumed(200, resume_schedule="replan")
+    assert more.steps(100) == Run(200).steps(200)[100:]
+    assert "goes on with 0.000587 after step 100, to step 200" in caplog.text
+    assert run.resumed(200, resume_schedule="replan", lr=1e-4).steps(1) == [Run(200, lr=1e-4).steps(101)[100]]
+
+
+def test_a_new_peak_that_changes_nothing_is_said(caplog):
+    run = Run(100)
+    run.steps(50)
+    with caplog.at_level("INFO"):
+        assert run.resumed(100, lr=1.0).steps(50) == run.resumed(100).steps(50)
+    assert "the new optimizer.lr would need replan" in caplog.text
+
+
+def test_a_checkpoint_without_a_stored_schedule_is_replanned():
+    run = Run(100)
+    run.steps(50)
+    state = run.schedule.state_dict() | {"lr_lambdas": [None, None]}
+    other = Run(200)
+    other.optimizer.load_state_dict(run.optimizer.state_dict())
+    other.schedule.load_state_dict(state)
+    assert other.steps(1) == Run(200).steps(51)[50:]
