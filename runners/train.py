@@ -17,10 +17,11 @@ def main(config: DictConfig) -> float | None:
     """Returns the metric named by ``optimized_metric``, for sweepers."""
     from ocr.tracking.run import tracked_run
     from ocr.training.jobs import train
+    from ocr.training.resume import run_folders_held
     from ocr.training.validate import validate
 
     validate(config)
-    with tracked_run(config, "training") as tracking:
+    with run_folders_held(config), tracked_run(config, "training") as tracking:
         metrics = train(config, tracking)
     if config.optimized_metric not in metrics:
         log.warning("optimized_metric=%s was not measured, see metrics.json for what was", config.optimized_metric)

@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import Redactor
+from ocr.utils.archive import archive_fault
 from ocr.utils.files import save_tensors
 
 
@@ -33,7 +34,7 @@ class CarryBest(L.Callback):
     """A resumed run starts with the stopped run's best checkpoint as its own.
 
     Lightning forgets the best score when the folder changes, so the first validation after a resume, however bad,
-    would count as the best.
+    would count as the best. A best checkpoint that is damaged is left behind.
 
     Args:
         folder: of the stopped run's checkpoints.
@@ -49,13 +50,15 @@ class CarryBest(L.Callback):
                 continue
             name = Path(state["best_model_path"]).name
             old, new = self.folder / name, Path(callback.dirpath, name)
-            if callback.monitor is None or not name or not old.is_file():
+            if callback.monitor is None or not name or not old.is_file() or archive_fault(old):
                 state |= dict.fromkeys(("best_model_path", "kth_best_model_path", "last_model_path"), "")
                 state |= {"dirpath": callback.dirpath, "best_model_score": None, "best_k_models": {}, "kth_value": None}
                 continue
             if trainer.is_global_zero and not new.exists():
                 new.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(old, new)
+                part = new.with_suffix(".part")
+                shutil.copyfile(old, part)
+                part.replace(new)
             score = state["best_model_score"]
             state |= {"dirpath": callback.dirpath, "best_model_path": str(new), "kth_best_model_path": str(new),
                       "best_k_models": {str(new): score}, "kth_value": score}  # fmt: skip

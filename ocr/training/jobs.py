@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
+from ocr.models.checkpoint_file import check_fit, read_checkpoint
 from ocr.models.ppocr import weights_file
 from ocr.tracking.batch_images import ProblemBatches, WorstImages
 from ocr.tracking.run import Tracking
@@ -74,6 +75,7 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
     data_record = _data_record(config, data, resumed)
     callbacks.append(KeepDataRecord(data_record))
     if resumed is not None:
+        check_fit(module, read_checkpoint(resumed)["state_dict"], resumed)
         callbacks.append(CarryBest(resumed.parent))
     callbacks += tracking_callbacks(tracking, "val")
     if tracking is not None and tracking.settings.artifacts.checkpoints != "none":

@@ -15,6 +15,10 @@ from ocr.errors import UserError
 from ocr.training.lamb import FilterLamb, filter_axes
 
 log = logging.getLogger(__name__)
+SPENT = (
+    "the learning rate of the stopped run has come down to 0, so nothing more would be learned: "
+    "optimizer.resume_schedule=replan takes that of a run of the new length (it jumps up)"
+)
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ class ResumableSchedule(torch.optim.lr_scheduler.LambdaLR):
     a cosine. What has decayed to 0 cannot be continued, for nothing would be learned: the choice is the user's.
 
     Raises:
-        UserError: on loading, see :func:`check_rate`.
+        UserError: on loading, :data:`SPENT`.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: OptimizerConfig, total: int) -> None:
@@ -175,7 +179,8 @@ class ResumableSchedule(torch.optim.lr_scheduler.LambdaLR):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         planned, peaks = self.lr_lambdas[0], self.base_lrs
         assert isinstance(planned, Schedule)
-        check_rate(state_dict, self._rule, planned.final)
+        if is_spent(state_dict, self._rule, planned.final):
+            raise UserError(SPENT)
         stored = state_dict["lr_lambdas"][0]
         plain = {key: value for key, value in state_dict.items() if key != "lr_lambdas"}
         super().load_state_dict({**plain, "lr_lambdas": [None] * len(self.lr_lambdas)})
@@ -199,19 +204,12 @@ class ResumableSchedule(torch.optim.lr_scheduler.LambdaLR):
         return [peak * schedule(self.last_epoch) for peak, schedule in zip(self.base_lrs, self.lr_lambdas)]
 
 
-def check_rate(state: Mapping[str, Any], rule: str, final: float) -> None:
-    """Refuse to continue a schedule at a rate of 0 that it would keep.
+def is_spent(state: Mapping[str, Any], rule: str, final: float) -> bool:
+    """Whether a stopped run's schedule would go on with a rate of 0 to its end.
 
     Args:
-        state: of the stopped run's :class:`ResumableSchedule`.
+        state: of its :class:`ResumableSchedule`.
         rule: ``optimizer.resume_schedule``.
         final: ``optimizer.final_share`` of the resumed run.
-
-    Raises:
-        UserError: the rate is 0 and stays so.
     """
-    if rule == "continue" and final == 0 and state.get("_last_lr") and not any(state["_last_lr"]):
-        raise UserError(
-            "the learning rate of the stopped run has come down to 0, so nothing more would be learned: "
-            "optimizer.resume_schedule=replan takes that of a run of the new length (it jumps up)"
-        )
+    return rule == "continue" and final == 0 and bool(state.get("_last_lr")) and not any(state["_last_lr"])

@@ -135,10 +135,10 @@ def test_early_average_follows_the_weights_and_a_late_one_keeps_its_decay():
 def test_resumed_command_line_repeats_the_stopped_runs_overrides(tmp_path):
     run = tmp_path / "runs/exp/first"
     (run / "checkpoints").mkdir(parents=True)
-    (run / "checkpoints/last.ckpt").touch()
+    torch.save({}, run / "checkpoints/last.ckpt")
     (run / ".hydra").mkdir()
-    (run / ".hydra/overrides.yaml").write_text("- experiment=exp\n- optimizer.lr=0.1\n- +data.root=x\n")
-    wanted = ["experiment=exp", "+data.root=x", "optimizer.lr=1", f"resume='{run}/checkpoints/last.ckpt'"]
+    (run / ".hydra/overrides.yaml").write_text("- experiment=sroie_cpu\n- optimizer.lr=0.1\n- data.root=x\n")
+    wanted = ["experiment=sroie_cpu", "data.root=x", "optimizer.lr=1", f"resume='{run}/checkpoints/last.ckpt'"]
     for resume in (str(run), f"{run}/checkpoints/last.ckpt"):
         assert with_earlier_overrides([f"resume={resume}", "optimizer.lr=1"]) == wanted
     got = with_earlier_overrides(["resume=true", "name=exp", "optimizer.lr=1", f"paths.output={tmp_path}/runs"])

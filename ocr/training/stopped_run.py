@@ -1,0 +1,275 @@
+"""The settings of a stopped run, read from its folder, which may be somebody else's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ocr.errors import UserError, first_line
+from ocr.tracking.record import plain_config
+from ocr.tracking.secrets import HIDDEN
+from ocr.training.trust import CONFIGS, TARGET, check_targets, config_targets, network_classes, targets_in
+
+# what a setting of somebody else may look up: other settings, the environment, the time, Hydra's own settings
+_LOOKUPS = re.compile(r"\$\{(?:[\w.\[\]@-]+|(?:oc\.env|now|hydra):[^${}]*)\}")
+_OF_HYDRA = re.compile(r"(?:^|[@:])hydra(?:$|[./@:])")
+MODEL = ("architecture", "neck", "head")  # with the backbone's name: what the weights depend on
+
+
+@dataclass(frozen=True)
+class StoppedRun:
+    """What Hydra wrote into a run folder.
+
+    Attributes:
+        folder: of the run.
+        overrides: its command line; those that hold secrets were hidden and are not among them.
+        hidden: keys of these.
+        config: composed, with its interpolations.
+        cwd: the folder that it was started in.
+    """
+
+    folder: Path
+    overrides: list[str]
+    hidden: list[str]
+    config: dict[str, Any]
+    cwd: Path | None
+
+    @classmethod
+    def read(cls, folder: Path) -> StoppedRun | None:
+        """None where Hydra left nothing.
+
+        Raises:
+            UserError: what is there cannot be read.
+        """
+        if not (folder / ".hydra" / "overrides.yaml").is_file():
+            return None
+        overrides = _read_yaml(folder / ".hydra" / "overrides.yaml", list)
+        config = _read_yaml(folder / ".hydra" / "config.yaml", dict)
+        runtime = (_read_yaml(folder / ".hydra" / "hydra.yaml", dict).get("hydra") or {}).get("runtime") or {}
+        texts = [str(o) for o in overrides]
+        hidden = [key_of(o) for o in texts if HIDDEN in o]
+        # what an earlier resume took over is in the config
+        shown = [o for o in texts if HIDDEN not in o and not o.startswith("++data.")]
+        cwd = runtime.get("cwd")
+        return cls(folder, shown, hidden, config, Path(cwd) if isinstance(cwd, str) else None)
+
+    def overrides_before(self, mine: Sequence[str]) -> list[str]:
+        """Those that this command does not give itself.
+
+        Raises:
+            UserError: one of them could run something that the user did not name.
+        """
+        given = {key_of(o) for o in mine} | {"trusted_targets"}
+        earlier = [o for o in self.overrides if key_of(o) not in given]
+        for override in earlier:
+            self._check(override)
+        return earlier
+
+    def _check(self, override: str) -> None:
+        key, _, value = override.partition("=")
+        group = CONFIGS / key.lstrip("+~").partition("@")[0]
+        outside = group.is_dir() and (
+            ".." in PurePath(value.strip("'\"")).parts or value.strip("'\"[ ").startswith("/")
+        )
+        if _OF_HYDRA.search(key.lstrip("+~")) or outside or "${" in _LOOKUPS.sub("", override):
+            raise UserError(
+                f"resume={self.folder}: its override {override[:120]} could run anything; it is not taken over: give "
+                f"{key}=<value> on this command line"
+            )
+
+    def check_targets(self, composed: DictConfig, mine: Sequence[str]) -> None:
+        """Refuse settings that would run what neither ``configs/`` nor this project nor this command line names.
+
+        Args:
+            composed: the config of the resumed run.
+            mine: overrides of this command line.
+        """
+        allowed = config_targets() | set(_named_by(mine))
+        plain = plain_config(OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"]))
+        if not set(map(str, targets_in(plain))) <= allowed:
+            allowed |= network_classes()  # imports torch
+        check_targets(plain, allowed, f"resume={self.folder}")
+
+    def settings_to_keep(self, before: DictConfig, now: DictConfig) -> list[str]:
+        """Overrides for the data that the stopped run had, where today's defaults are others.
+
+        Args:
+            before: composed today from the stopped run's overrides alone.
+            now: the same with those of this command: what these change stays as they say.
+        """
+        before, now = (OmegaConf.to_container(config, resolve=False) for config in (before, now))
+        data = self._from_its_folder(self.config.get("data") or {})
+        for text in _texts(data):
+            if "${" in _LOOKUPS.sub("", text):
+                raise UserError(
+                    f"resume={self.folder}: its data config has {text[:80]!r}; give data=... on this command"
+                )
+        kept = _differences(data, before["data"], now["data"], "data") if data else []
+        weights = {"weights": (self.config.get("model") or {}).get("weights")}
+        if (found := self._absolute(weights["weights"])) != weights["weights"]:
+            old, new = ({"weights": (c.get("model") or {}).get("weights")} for c in (before, now))
+            kept += _differences({"weights": found}, old, new, "model")
+        return kept
+
+    def check_model(self, before: DictConfig, now: DictConfig) -> None:
+        """Refuse a command that asks for another network than the stopped run's."""
+        one, other = map(_identity, (before, now))
+        if one != other:
+            changed = ", ".join(f"{key} {one[key]} -> {other[key]}" for key in one if one[key] != other[key])
+            raise UserError(
+                f"resume={self.folder}: this command asks for another network ({changed}), which cannot take that "
+                "run's weights: leave it out, or train a new run without resume"
+            )
+
+    def _from_its_folder(self, data: Any) -> Any:
+        """The data config with relative roots as seen from anywhere."""
+        if isinstance(data, list):
+            return [self._from_its_folder(part) for part in data]
+        if not isinstance(data, dict):
+            return data
+        moved = {
+            key: self._absolute(value) if key in ("root", "mix_root") else self._from_its_folder(value)
+            for key, value in data.items()
+        }
+        if "train" in moved and moved.get("root") is None and any(_relative_files(moved)):
+            moved["root"] = self._absolute(".")
+        return moved
+
+    def _absolute(self, path: Any) -> Any:
+        if not isinstance(path, str) or self.cwd is None or "${" in path or path.startswith("~"):
+            return path
+        moved = self.cwd / path
+        return path if Path(path).is_absolute() or self.cwd == Path.cwd() or not moved.exists() else str(moved)
+
+
+def _relative_files(node: Any) -> Iterator[str]:
+    """Image folders of sources without a root of their own."""
+    if isinstance(node, dict) and isinstance(node.get("images"), str) and not node.get("root"):
+        yield node["images"]
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _relative_files(value)
+
+
+def _identity(config: DictConfig) -> dict[str, Any]:
+    model = plain_config(config.model)
+    known = {key: model.get(key) for key in MODEL} | {"backbone": (model.get("backbone") or {}).get("name")}
+    return {"model": config.hydra.runtime.choices.get("model"), **known}
+
+
+def key_of(override: str) -> str:
+    """The setting or group that an override is for.
+
+    >>> [key_of(o) for o in ("data=sroie", "+x.y='a=b'", "~callbacks.ema")]
+    ['data', 'x.y', 'callbacks.ema']
+    """
+    return override.split("=", 1)[0].lstrip("+~")
+
+
+def value_of(override: str) -> Any:
+    """The value of an override, as plain types; its text where it does not follow Hydra's grammar.
+
+    >>> [value_of(o) for o in ("resume='it\\\\'s'", "resume=it's", "resume=true", "x=[{a: 1}]")]
+    ["it's", "it's", True, [{'a': 1}]]
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+        return override.partition("=")[2] if parsed.is_sweep_override() else _unquoted(parsed.value())
+    except HydraException:
+        return override.partition("=")[2]
+
+
+def _unquoted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_unquoted(key): _unquoted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unquoted(item) for item in value]
+    return getattr(value, "text", value)  # of a QuotedString
+
+
+def text_of(value: Any) -> str:
+    """A plain value in Hydra's grammar.
+
+    >>> text_of({"root": "it's [a=b]", "share": [0.0, None, True]})
+    "{root:'it\\\\'s [a=b]',share:[0.0,null,true]}"
+    """
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{text_of(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(text_of(item) for item in value) + "]"
+    if isinstance(value, str):
+        return QuotedString(value, Quote.single).with_quotes()
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The config of a training and Hydra's own, composed without running it; what a sweep varies is left out."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    single = [o for o in overrides if not parser.parse_override(o).is_sweep_override()]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", overrides=single, return_hydra_config=True)
+
+
+def _named_by(overrides: Sequence[str]) -> Iterator[str]:
+    """The targets that a command line names."""
+    for override in overrides:
+        key, value = key_of(override), value_of(override)
+        if key == TARGET or key.endswith(f".{TARGET}"):
+            yield str(value)
+        if key == "trusted_targets" and isinstance(value, list):
+            yield from map(str, value)
+        yield from map(str, targets_in(value))
+
+
+def _differences(stored: Mapping[str, Any], before: Mapping[str, Any], now: Mapping[str, Any], path: str) -> list[str]:
+    """Overrides from ``now`` to ``stored``, where ``before`` and ``now`` are the same."""
+    found: list[str] = []
+    for key in dict.fromkeys([*stored, *now]):
+        place = f"{path}.{key}"
+        if all(isinstance(node.get(key), Mapping) for node in (stored, before, now)):
+            found += _differences(stored[key], before[key], now[key], place)
+        elif before.get(key, now) != now.get(key, now) or stored.get(key, now) == now.get(key, now):
+            continue  # this command's own, or the same
+        elif key in stored and HIDDEN not in str(stored[key]):
+            found.append(f"++{place}={text_of(stored[key])}")
+        elif isinstance(now.get(key), list):
+            found.append(f"++{place}=[]")  # a split that the stopped run did not have
+    return found
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield str(key)
+            yield from _texts(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value)
+    elif isinstance(node, str):
+        yield node
+
+
+def _read_yaml(path: Path, kind: type) -> Any:
+    if not path.is_file():
+        return kind()
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:  # YAML's and OmegaConf's own kinds
+        raise UserError(f"{path} cannot be read: {first_line(error)}") from error
+    if not isinstance(content, kind):
+        raise UserError(f"{path} is none of Hydra's: it holds a {type(content).__name__} instead of a {kind.__name__}")
+    return content
