@@ -103,9 +103,20 @@ def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
 
 def inspect(folder: Path) -> dict[str, Any]:
     """``wandb leet inspect --summary --json`` of the one W&B record below a run folder."""
+    return json.loads(_leet(folder, "--summary", "--json"))
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """Rows that ``run.log`` wrote into the one W&B record below a run folder; of pictures only the key counts."""
+    records = [json.loads(line) for line in _leet(folder, "--json").splitlines()]
+    rows = [record["history"]["item"] for record in records if "history" in record]
+    return [{key.split("._type")[0]: value for key, value in row.items()} for row in rows]
+
+
+def _leet(folder: Path, *options: str) -> str:
     [recorded] = [p for p in folder.glob("wandb/*run-*") if p.is_dir() and not p.is_symlink()]
-    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(recorded)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
+    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", *options, str(recorded)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 def run_folder(cwd: Path, name: str = "synthetic") -> Path:

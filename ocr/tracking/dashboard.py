@@ -9,6 +9,7 @@ from ocr.tracking.batch_images import TABLE
 from ocr.tracking.summary import STEP
 
 NAME = "Receipt text detection"
+LEARNING_RATES = "^lr-.*"  # lr-<optimizer>/<parameter group>: both differ between recipes
 
 
 def build_workspace(entity: str, project: str) -> Any:
@@ -32,7 +33,8 @@ def build_workspace(entity: str, project: str) -> Any:
     quality = [*lines("val/hmean", "val/precision", "val/recall")]
     quality += [panels.BarPlot(title="test/hmean", metrics=["test/hmean"])]
     quality += [panels.BarPlot(title="best val/hmean", metrics=["best/val/hmean"])]
-    loss = lines("train/loss", "train/loss_bce", "train/loss_l1", "train/loss_dice", "lr-AdamW/pg1")
+    loss = lines("train/loss", "train/loss_bce", "train/loss_l1", "train/loss_dice")
+    loss += [panels.LinePlot(title="learning rate", x=STEP, metric_regex=LEARNING_RATES)]
     worst = [
         panels.MediaBrowser(title=f"batch {idx}", media_keys=[f"problematic_batch_{idx}_images"], num_columns=3)
         for idx in range(4)

@@ -75,9 +75,21 @@ def _resolved(parent: DictConfig | ListConfig, key: Any) -> Any:
 
 
 def config_hash(config: DictConfig) -> str:
-    """Hex digest of the config without the paths of this run: equal settings have equal ones."""
-    plain = {k: v for k, v in plain_config(config).items() if k not in ("paths", "logger", "callbacks", "trainer")}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    """Hex digest of the settings: the config without ``logger`` and ``paths``, the run folder's path left out."""
+    plain = plain_config(config)
+    folder = (plain.get("paths") or {}).get("run_dir")
+    settings = {key: _without_folder(value, folder) for key, value in plain.items() if key not in ("paths", "logger")}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _without_folder(value: Any, folder: str | None) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_folder(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folder(item, folder) for item in value]
+    if folder and isinstance(value, str) and (value == folder or value.startswith(f"{folder}/")):
+        return value[len(folder) :]
+    return value
 
 
 def git_commit() -> str | None:

@@ -14,6 +14,7 @@ from ocr.tracking.naming import PLACEHOLDER, finished_name
 log = logging.getLogger(__name__)
 
 STEP = "trainer/global_step"
+HISTORY_ONLY = "problematic_batch"  # keys that begin so tell of one validation pass, not of the run
 BEST: dict[str, str] = {  # names as in docs/wandb.md; the rest keeps its last value
     "train/loss": "min",
     "train/loss_bce": "min",
@@ -37,13 +38,17 @@ def define_metrics(run: wandb.Run) -> None:
 def settle_summary(run: wandb.Run, metrics: Mapping[str, float] | None = None) -> None:
     """One form for the summary of every ended run: ``<name>`` is a number, ``best/<name>`` its best value.
 
-    While a run goes on, W&B keeps ``{"max": ..., "last": ...}`` under the name.
+    While a run goes on, W&B keeps ``{"max": ..., "last": ...}`` under the name, and the newest value of every key.
+    Those of :data:`HISTORY_ONLY` go: W&B has no ``summary="none"`` for pictures.
 
     Args:
         run: in progress.
         metrics: final values that win over the last ones.
     """
     summary = _fetch(run)
+    for key in summary:
+        if key.startswith(HISTORY_ONLY):
+            del run.summary[key]
     for name, better in BEST.items():
         kept = summary.get(name)
         if isinstance(kept, Mapping):

@@ -96,6 +96,7 @@ class CheckpointArtifacts(L.Callback):
         self.monitor, self.metadata = monitor, dict(metadata)
         self.each_best = tracking.settings.artifacts.checkpoints == "best" and tracking.artifacts.online
         self._sent: float | None = None
+        self._newest: float | None = None  # score of last.ckpt; at the end the trainer has only that of the test
         self._trainer: L.Trainer | None = None
         tracking.at_end(self._upload)
 
@@ -107,8 +108,7 @@ class CheckpointArtifacts(L.Callback):
         found: dict[str, tuple[Path, float | None]] = {}
         for callback in self._trainer.checkpoint_callbacks if self._trainer else ():
             if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
-                newest = self._trainer.callback_metrics.get(self.monitor)
-                score = callback.best_model_score if callback.monitor else newest
+                score = callback.best_model_score if callback.monitor else self._newest
                 alias = "best" if callback.monitor else "last"
                 found[alias] = Path(callback.best_model_path), None if score is None else float(score)
         return found
@@ -120,6 +120,8 @@ class CheckpointArtifacts(L.Callback):
         return self.metadata | facts | {"epochs": trainer.current_epoch, "steps": trainer.global_step}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if (newest := trainer.callback_metrics.get(self.monitor)) is not None:
+            self._newest = float(newest)
         if not self.each_best:
             return
         path, score = self._checkpoints().get("best", (None, None))

@@ -62,6 +62,23 @@ def test_whole_config_is_plain():
 
 
 @pytest.mark.parametrize(
+    "change",
+    ["trainer.max_epochs=7", "trainer.precision=32-true", "callbacks.ema.avg_fn.decay=0.5", "callbacks.ema=null",
+     "trainer=ddp_cpu"],
+)  # fmt: skip
+def test_the_hash_tells_settings_of_trainer_and_callbacks_apart(change: str):
+    assert config_hash(composed(change)) != config_hash(composed())
+
+
+@pytest.mark.parametrize("folder", ["/elsewhere/run", ".", "runs/x/y"])
+def test_the_hash_is_that_of_the_settings_wherever_the_run_lies(folder: str):
+    config = composed("+callbacks.own={_target_: x, file: '${paths.run_dir}/own.txt'}")
+    moved = composed("+callbacks.own={_target_: x, file: '${paths.run_dir}/own.txt'}", f"paths.run_dir='{folder}'")
+    assert plain_config(moved)["callbacks"]["checkpoint"]["dirpath"] == f"{folder}/checkpoints"
+    assert config_hash(moved) == config_hash(config)
+
+
+@pytest.mark.parametrize(
     "overrides, words",
     [
         (["logger.per_batch_image_logging.recall_threshold=1.5"], ["recall_threshold must be in 0..1, got 1.5"]),

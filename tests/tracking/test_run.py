@@ -16,12 +16,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ocr.tracking.credentials import load_env_variables, server_url, stored_key
+from ocr.tracking.dashboard import build_workspace
 from ocr.tracking.naming import finished_name, generate_run_name
 from ocr.tracking.run import tracked_run
 from ocr.tracking.summary import BEST, define_metrics, finalize_run
 from tests.conftest import ROOT
 from tests.standin import StandIn
-from tests.tiny import TINY, inspect, run, run_folder
+from tests.tiny import TINY, history, inspect, run, run_folder
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +104,32 @@ def test_without_a_key_it_says_what_it_did_instead(recorded):
 
 @pytest.mark.slow
 def test_poor_batches_are_logged_under_the_documented_keys(recorded):
-    content, folder, _ = recorded
-    text = json.dumps(content["summary"])
+    _, folder, _ = recorded
+    logged = history(folder)
     for key in ("images", "count", "recall", "precision", "hmean"):
-        assert f"problematic_batch_0_{key}" in text
+        assert any(f"problematic_batch_0_{key}" in row for row in logged)
     assert list(folder.glob("wandb/offline-run-*/files/media/images/problematic_batch_0_images*.jpg"))
+
+
+@pytest.mark.slow
+def test_the_summary_keeps_no_figure_of_a_single_batch(recorded):
+    content, folder, _ = recorded
+    assert {key for row in history(folder) for key in row if key.startswith("problematic_batch")}
+    assert not [key for key in content["summary"] if key.startswith("problematic_batch")]
+
+
+@pytest.mark.slow
+def test_every_panel_of_the_dashboard_shows_what_a_run_logs(recorded):
+    pytest.importorskip("wandb_workspaces", reason="make setup EXTRAS=dashboard installs it")
+    content, folder, _ = recorded
+    logged = {key for row in history(folder) for key in row} | set(content["summary"])
+    panels = [panel for section in build_workspace("team", "project").sections for panel in section.panels]
+    lines = [panel for panel in panels if type(panel).__name__ == "LinePlot"]
+    assert {metric for panel in lines for metric in panel.y or ()} <= logged
+    assert {metric for panel in panels for metric in getattr(panel, "metrics", None) or ()} <= logged
+    [rates] = [panel.metric_regex for panel in lines if panel.metric_regex]
+    found = {key for key in logged if re.fullmatch(rates, key)}
+    assert found and found == {key for key in logged if key.startswith("lr-")}
 
 
 @pytest.mark.slow

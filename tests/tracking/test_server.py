@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.standin import KEY, StandIn
+from tests.standin_records import StoredRun
 from tests.tiny import TINY, run, run_folder, started, wait_for
 
 pytestmark = pytest.mark.slow
@@ -46,13 +47,18 @@ def sync(cwd: Path, server: StandIn):
     return run("sync", cwd=cwd, **server.env())
 
 
+def assert_in_history_only(stored: StoredRun, key: str) -> None:
+    assert any(key in row for row in stored.history)
+    assert not [name for name in stored.summary if name.startswith("problematic_batch")]
+
+
 def assert_complete(server: StandIn, run_id: str, exit_code: int = 0) -> None:
     """All of a training has arrived: metrics, pictures, table, config, name, checkpoints, data."""
     stored = server.runs[run_id]
     assert losses(stored.history) == list(range(STEPS))
     assert stored.complete and stored.exit_code == exit_code
     assert {"val/hmean", "test/hmean", "best/val/hmean", "best/train/loss"} <= set(stored.summary)
-    assert "problematic_batch_0_recall" in stored.summary
+    assert_in_history_only(stored, "problematic_batch_0_recall")
     assert any(name.startswith("media/images/problematic_batch_0_images") for name in stored.files)
     assert any(name.startswith("media/table/worst_images") for name in stored.files)
     assert stored.config["model"]["backbone"]["name"] == "mobilenetv3_small_050"
@@ -61,6 +67,9 @@ def assert_complete(server: StandIn, run_id: str, exit_code: int = 0) -> None:
     made = {alias: a for a in committed if a.collection == f"model-{run_id}" for alias in a.aliases}
     assert made["last"].files.keys() == {"last.ckpt"}
     assert made["best"].files.keys() == {"best.ckpt"} and made["best"].metadata["git_commit"]
+    assert made["best"].metadata["score"] == stored.summary["best/val/hmean"]
+    newest = [row["val/hmean"] for row in stored.history if "val/hmean" in row][-1]
+    assert made["last"].metadata["score"] == newest, "of the last validation, also after a test"
     [data] = [a for a in committed if a.collection == "data-synthetic"]
     assert data.id in stored.used
     assert json.loads(data.files["dataset.json"])["fingerprint"]
@@ -86,7 +95,7 @@ def test_an_online_run_its_test_and_its_download(server: StandIn, tmp_path: Path
     assert test_run.fields["groupName"] == stored.fields["groupName"]
     assert best.id in test_run.used, "the lineage leads to the version that training made"
     assert test_run.summary["test/hmean"] == pytest.approx(stored.summary["test/hmean"])
-    assert "problematic_batch_0_recall" in test_run.summary
+    assert_in_history_only(test_run, "problematic_batch_0_recall")
     assert test_run.config["split"] == "test" and test_run.config["command"].startswith("python runners/test.py ckpt")
     assert "_test-synthetic_dbnet_mobilenetv3-small-050_hmean" in test_run.fields["displayName"]
 
