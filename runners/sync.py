@@ -10,18 +10,22 @@ import _launch  # noqa: F401  (finds the library from a plain checkout)
 
 
 def main() -> int:
-    """0 when the server has everything, 1 when something is left."""
+    """0 when the server has everything, 1 when something is left, 2 without a server or a key."""
     parser = argparse.ArgumentParser(prog="runners/sync.py", description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, help="runs, or folders with runs (default: runs, $WANDB_DIR)")
     parser.add_argument("--dry-run", action="store_true", help="only list them")
     parser.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="for each run (default: 3600)")
+    parser.add_argument("--silence", type=float, default=60, metavar="SECONDS",
+                        help="without an answer of the server, before it is given up (default: 60)")  # fmt: skip
     options = parser.parse_args()
 
-    from ocr.tracking.credentials import key_fault, load_env_variables, stored_key
+    from ocr.tracking.credentials import key_fault, load_env_variables, server_url, stored_key
 
     load_env_variables()
-    from ocr.tracking.sync import find_runs, local_places, sync_run
+    from ocr.tracking.start import forget_one_run
+    from ocr.tracking.sync import ASK_SECONDS, find_runs, local_places, server_fault, sync_run
 
+    forget_one_run()
     runs = [run for run in find_runs(options.folders or local_places()) if not run.synced]
     waiting = [run for run in runs if not run.active]
     for run in runs:
@@ -38,9 +42,15 @@ def main() -> int:
     if not key or (fault := key_fault(key)):
         print(f"error: {fault if key else 'no WANDB_API_KEY'}: set it in .env, or run: wandb login", file=sys.stderr)
         return 2
+    print(f"asking {server_url()}", flush=True)
+    if fault := server_fault():
+        print(f"error: {server_url()} does not answer within {ASK_SECONDS} s ({fault}): {len(waiting)} run(s) stay on"
+              " disk; check network, proxy and WANDB_BASE_URL, then run make sync again", file=sys.stderr)  # fmt: skip
+        return 2
     failed = 0
-    for run in waiting:
-        report = sync_run(run, options.timeout)
+    for number, run in enumerate(waiting, 1):
+        print(f"{run.shown}: sending ({number} of {len(waiting)})", flush=True)
+        report = sync_run(run, options.timeout, options.silence)
         failed += bool(report.problems)
         print(f"{run.shown}: {'; '.join(report.problems) or 'sent and confirmed'}")
         for note in report.notes:

@@ -83,6 +83,9 @@ def read_environment(folder: str | os.PathLike[str] | None = None) -> EnvReport:
     enabled = _enabled(layers)
     if enabled is not None:
         os.environ["WANDB_ENABLED"] = str(enabled).lower()
+    if not os.environ.get("WANDB_ERROR_REPORTING"):
+        # wandb's own telemetry: beside a server that stalls, every process would wait for it at its end
+        os.environ["WANDB_ERROR_REPORTING"] = "false"
     return report
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from ocr.tracking.secrets import Redactor, redactor_for
 from ocr.tracking.start import (
     RECORD,
     client_settings,
+    forget_one_run,
     group_of,
     init,
     job_facts,
@@ -54,6 +56,7 @@ class Tracking:
         redactor: hides secrets.
         origin: what a checkpoint says about the run that made it; plain types.
         noted: what ``wandb_run.json`` says so far.
+        folder: of the job.
     """
 
     run: wandb.Run
@@ -63,7 +66,9 @@ class Tracking:
     redactor: Redactor
     origin: dict[str, Any]
     noted: dict[str, Any]
+    folder: Path
     _at_end: list[Callable[[], None]] = field(default_factory=list)
+    _closing: threading.Lock = field(default_factory=threading.Lock)  # taken once, by whoever closes the run
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Add to the run's config."""
@@ -72,6 +77,20 @@ class Tracking:
     def at_end(self, action: Callable[[], None]) -> None:
         """Do this before the run is finished, however the job ends."""
         self._at_end.append(action)
+
+    def close(self, ending: Ending, full: bool = False) -> bool:
+        """Finish the run, unless that was done or is under way; whether it was done here.
+
+        ``full``: the job has ended because of a full disk, and says so itself.
+        """
+        if not self._closing.acquire(blocking=False):
+            return False
+        _close(self, ending, full)
+        return True
+
+    def close_as_failed(self, reason: str) -> bool:
+        """:meth:`close` from another thread, for a job whose main thread will not come back."""
+        return self.close(Ending(2, "failed", reason))
 
 
 @contextlib.contextmanager
@@ -104,13 +123,15 @@ def tracked_run(
             error = caught
             raise
         finally:
-            _close(tracking, ending_of(error), Path(config.paths.run_dir), full=isinstance(user_error(error), DiskFull))
+            tracking.close(ending_of(error), full=isinstance(user_error(error), DiskFull))
 
 
 def _start(config: DictConfig, settings: LoggerConfig, job_type: str, origin: Mapping[str, Any]) -> Tracking:
     redactor = redactor_for(config)
     facts = job_facts()
     folder = Path(config.paths.run_dir)
+    if facts.sweep and (named := forget_one_run()):
+        log.warning("W&B: %s ignored, as every job of a sweep is a run of its own", ", ".join(named))
     mode, reason = wanted_mode(settings)
     if reason:
         log.warning("W&B: %s; recording offline", reason)
@@ -151,7 +172,8 @@ def _start(config: DictConfig, settings: LoggerConfig, job_type: str, origin: Ma
     _write_record(folder, place, noted)
     _link_latest(place)
     artifacts = Artifacts(run, place, redactor, settings.artifacts.keep)
-    return Tracking(run, WandbLogger(experiment=run), settings, artifacts, redactor, redactor.plain(made), noted)
+    clean = redactor.plain(made)
+    return Tracking(run, WandbLogger(experiment=run), settings, artifacts, redactor, clean, noted, folder)
 
 
 def _link_latest(place: Path) -> None:
@@ -185,9 +207,9 @@ def _overwrite(path: Path, content: bytes) -> None:
         file.write(content.ljust(path.stat().st_size))
 
 
-def _close(tracking: Tracking, ending: Ending, folder: Path, full: bool) -> None:
-    """Finish the run, and say where it is; ``full``: the job has ended because of a full disk, and says so itself."""
-    run, settings, redactor = tracking.run, tracking.settings, tracking.redactor
+def _close(tracking: Tracking, ending: Ending, full: bool) -> None:
+    """Finish the run, and say where it is."""
+    run, settings, redactor, folder = tracking.run, tracking.settings, tracking.redactor, tracking.folder
     place, offline = Path(run.dir).parent, run.offline
     url = None if offline else run.url
     signal_before = _let_interrupt()

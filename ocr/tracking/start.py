@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 RECORD = "wandb_run.json"  # which W&B run a folder belongs to, and what became of it
 NEEDED = {"id", "project", "entity", "group", "mode", "folder", "state"}
 LONGEST_TAG = 64
+OF_ONE_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,15 @@ def job_facts() -> JobFacts:
     if hydra.mode != RunMode.MULTIRUN:
         return JobFacts(overrides)
     return JobFacts(overrides, Path(hydra.sweep.dir).name, int(hydra.job.num))
+
+
+def forget_one_run() -> list[str]:
+    """Remove the variables that name one W&B run from the environment, where several runs would share it.
+
+    Returns:
+        Those that were set.
+    """
+    return [name for name in OF_ONE_RUN if os.environ.pop(name, None)]
 
 
 def wanted_mode(settings: LoggerConfig) -> tuple[str, str | None]:
@@ -195,13 +205,21 @@ def init(mode: str, arguments: dict[str, Any], redactor: Redactor, timeout: floa
     except (wandb.errors.CommError, wandb.errors.UsageError) as error:
         said = redactor.text(first_line(error))
         for folder in set(place.glob("run-*")) - before:  # of the start that failed: a sync would send an empty run
+            # the server may have made the run all the same: with its id, a later sync fills it
+            arguments = {"id": run_id_of(folder), **arguments}
             shutil.rmtree(folder, ignore_errors=True)
         if mode != "online" or not said.startswith("Timed out"):
             raise UserError(_refused(said, arguments)) from error
+    wandb.teardown()  # the client still tries, and holds the id
     run = wandb.init(mode="offline", **arguments)
     log.warning("W&B: no answer within %g s (%s); recording offline; for later: wandb sync %s",
                 timeout, said, relative(Path(run.dir).parent))  # fmt: skip
     return run, "offline"
+
+
+def run_id_of(folder: Path) -> str:
+    """The id of the run that W&B's folder ``[offline-]run-<date>_<time>-<id>`` holds; an id may hold dashes."""
+    return folder.name.removeprefix("offline-").split("-", 2)[-1]
 
 
 def _refused(said: str, arguments: Mapping[str, Any]) -> str:

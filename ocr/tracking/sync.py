@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import wandb
+from wandb.sdk.artifacts.exceptions import WaitTimeoutError
 
 from ocr.errors import UserError, first_line
 from ocr.tracking.artifacts import STAGED, StagedArtifact, read_staged, write_staged
+from ocr.tracking.credentials import server_url
 from ocr.tracking.record import relative
-from ocr.tracking.start import RECORD, read_record
+from ocr.tracking.start import RECORD, read_record, run_id_of
 from ocr.utils.files import copy_atomic, write_atomic
+
+ASK_SECONDS = 5  # for an answer of the server, and between two questions
 
 
 @dataclass
@@ -35,7 +43,12 @@ class LocalRun:
 
     @property
     def id(self) -> str:
-        return self.folder.name.rsplit("-", 1)[-1]
+        return run_id_of(self.folder)
+
+    @property
+    def partly_sent(self) -> bool:
+        """It was recorded online, so that some of it may have arrived."""
+        return not self.folder.name.startswith("offline-")
 
     @property
     def shown(self) -> str:
@@ -120,7 +133,41 @@ class SyncReport:
     notes: list[str] = field(default_factory=list)
 
 
-def sync_run(run: LocalRun, seconds: float = 3600) -> SyncReport:
+def server_fault(seconds: float = ASK_SECONDS) -> str | None:
+    """Why the W&B server does not answer; None when it does, whatever it says."""
+    try:
+        urllib.request.urlopen(server_url(), timeout=seconds).close()
+    except urllib.error.HTTPError:
+        return None
+    except (OSError, http.client.HTTPException) as error:
+        return first_line(error)
+    return None
+
+
+class _Patience:
+    """How long to go on with a server that has stopped to answer.
+
+    Args:
+        silence: seconds without an answer.
+        seconds: in all.
+    """
+
+    def __init__(self, silence: float, seconds: float) -> None:
+        self.silence, self.seconds = silence, seconds
+        self._started = self._heard = time.monotonic()
+
+    def over(self) -> str | None:
+        """Ask the server; why there is no use in waiting longer, None while there is."""
+        asked = time.monotonic()
+        if server_fault() is None:
+            self._heard = asked
+        now = time.monotonic()
+        if now - self._heard > self.silence:
+            return f"the server has not answered for {now - self._heard:.0f} s"
+        return f"it did not end within {self.seconds:g} s" if now - self._started > self.seconds else None
+
+
+def sync_run(run: LocalRun, seconds: float, silence: float) -> SyncReport:
     """Send a run with ``wandb sync``, then ask the server for the run and each of its artifacts.
 
     ``wandb sync`` reports success even when an artifact was dropped, because its file has moved or it was logged while
@@ -129,6 +176,7 @@ def sync_run(run: LocalRun, seconds: float = 3600) -> SyncReport:
     Args:
         run: not active.
         seconds: to wait at most.
+        silence: seconds without an answer of the server after which it is given up.
     """
     report = SyncReport(run)
     try:
@@ -139,18 +187,14 @@ def sync_run(run: LocalRun, seconds: float = 3600) -> SyncReport:
     _find_files(run, staged, report)
     if report.problems:
         return report
-    command = [sys.executable, "-m", "wandb", "sync", "--include-online", "--include-synced", str(run.folder)]
-    clean = {**os.environ, "WANDB_PROGRAM": "runners/sync.py", "WANDB_MODE": "online"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=clean)
-    except subprocess.TimeoutExpired:
-        report.problems.append(f"wandb sync did not end within {seconds:g} s")
-        return report
-    if done.returncode:
-        report.problems.append(f"wandb sync failed: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+    if run.partly_sent:
+        report.notes.append("what had arrived before was sent again: wandb has no public way to send only the rest")
+    patience = _Patience(silence, seconds)
+    if problem := _wandb_sync(run.folder, patience):
+        report.problems.append(problem)
         return report
     try:
-        _verify(run, staged, report)
+        _verify(run, staged, report, patience)
     except Exception as error:  # the client raises many kinds for what the server does not have or say
         report.problems.append(f"the server could not confirm it: {first_line(error)}")
     write_staged(run.folder, staged) if staged else None
@@ -161,6 +205,26 @@ def sync_run(run: LocalRun, seconds: float = 3600) -> SyncReport:
         run.record["state"] = "uploaded"
         write_atomic(run.folder / RECORD, json.dumps(run.record, indent=1) + "\n")
     return report
+
+
+def _wandb_sync(folder: Path, patience: _Patience) -> str | None:
+    """Run ``wandb sync``; why it failed or was given up."""
+    command = [sys.executable, "-m", "wandb", "sync", "--include-online", "--include-synced", str(folder)]
+    clean = {**os.environ, "WANDB_PROGRAM": "runners/sync.py", "WANDB_MODE": "online"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=clean)
+    try:
+        while True:
+            try:
+                said, _ = process.communicate(timeout=ASK_SECONDS)
+            except subprocess.TimeoutExpired:
+                if problem := patience.over():
+                    return f"wandb sync was ended: {problem}"
+            else:
+                return f"wandb sync failed: {said.strip().splitlines()[-1:]}" if process.returncode else None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def _find_files(run: LocalRun, staged: list[StagedArtifact], report: SyncReport) -> None:
@@ -183,7 +247,7 @@ def _find_files(run: LocalRun, staged: list[StagedArtifact], report: SyncReport)
                 report.problems.append(f"a file of the artifact {entry.collection} has changed since it was logged")
 
 
-def _verify(run: LocalRun, staged: list[StagedArtifact], report: SyncReport) -> None:
+def _verify(run: LocalRun, staged: list[StagedArtifact], report: SyncReport, patience: _Patience) -> None:
     api = wandb.Api(timeout=30)
     entity = run.record.get("entity") or api.default_entity
     path = f"{entity}/{run.record['project']}" if run.record else None
@@ -192,29 +256,48 @@ def _verify(run: LocalRun, staged: list[StagedArtifact], report: SyncReport) -> 
     remote = api.run(f"{path}/{run.id}")
     missing = [entry for entry in staged if not entry.uploaded and not _on_server(api, path, entry)]
     if missing:
-        exit_code = run.record.get("exit_code") or 0
-        with_run = wandb.init(
-            entity=entity, project=run.record["project"], id=run.id, resume="must", mode="online",
-            dir=str(run.folder.parent.parent), reinit="finish_previous",
-            settings=wandb.Settings(
-                silent=True, console="off", x_disable_meta=True, x_disable_stats=True, disable_git=True,
-                program="runners/sync.py", host="-", save_code=False, x_save_requirements=False,
-            ),
-        )  # fmt: skip
-        again = Path(with_run.dir).parent
-        try:
-            for entry in missing:
-                entry.log_to(with_run, run.folder / STAGED).wait(timeout=600)
-                report.notes.append(f"{entry.collection}: sent from the run's folder")
-        finally:
-            with_run.finish(exit_code=exit_code)
-            shutil.rmtree(again, ignore_errors=True)
+        _send_artifacts(run, entity, missing, report, patience)
     for entry in staged:
         entry.uploaded = _on_server(api, path, entry)
         if not entry.uploaded:
             report.problems.append(f"the server has no artifact {entry.collection} with this content")
     if remote.state == "running":
         report.notes.append("the server still shows it as running")
+
+
+def _send_artifacts(
+    run: LocalRun, entity: str, missing: list[StagedArtifact], report: SyncReport, patience: _Patience
+) -> None:
+    before = set(run.folder.parent.glob("run-*"))
+    try:
+        with_run = wandb.init(
+            entity=entity, project=run.record["project"], id=run.id, resume="must", mode="online",
+            dir=str(run.folder.parent.parent), reinit="finish_previous",
+            settings=wandb.Settings(
+                silent=True, console="off", x_disable_meta=True, x_disable_stats=True, disable_git=True,
+                program="runners/sync.py", host="-", save_code=False, x_save_requirements=False,
+                init_timeout=patience.silence, finish_timeout=patience.silence, finish_timeout_raises=True,
+            ),
+        )  # fmt: skip
+        try:
+            for entry in missing:
+                _wait_for(entry.log_to(with_run, run.folder / STAGED), patience)
+                report.notes.append(f"{entry.collection}: sent from the run's folder")
+        finally:
+            with_run.finish(exit_code=run.record.get("exit_code") or 0)
+    finally:
+        for again in set(run.folder.parent.glob("run-*")) - before:  # else the next sync would find it
+            shutil.rmtree(again, ignore_errors=True)
+
+
+def _wait_for(artifact: wandb.Artifact, patience: _Patience) -> None:
+    while True:
+        try:
+            artifact.wait(timeout=ASK_SECONDS)
+            return
+        except WaitTimeoutError:
+            if problem := patience.over():
+                raise TimeoutError(problem) from None
 
 
 def _on_server(api: wandb.Api, path: str, entry: StagedArtifact) -> bool:
