@@ -18,6 +18,7 @@ from ocr.metrics.cleval import aspect_ratios
 from ocr.metrics.matching import Match, Pairs
 from ocr.metrics.scores import scores
 from ocr.types import Detections, Truth
+from ocr.utils.distributed import gather_objects
 
 HEIGHTS = (0, 8, 12, 16, 24, 32, 48, 64)  # pixels of the original image, lower bounds
 ASPECTS = (0, 0.5, 1, 2, 4, 8, 16)  # width / height, lower bounds
@@ -34,7 +35,7 @@ class Breakdown(Metric):
     full_state_update = False
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(dist_sync_fn=gather_objects)
         for name, size in (("height", len(HEIGHTS)), ("aspect", len(ASPECTS))):
             self.add_state(name, torch.zeros(3, size, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("curve", torch.zeros(2, STEPS + 1, dtype=torch.float64), dist_reduce_fx="sum")

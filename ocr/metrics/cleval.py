@@ -23,6 +23,7 @@ from torchmetrics import Metric
 from ocr.metrics.matching import Pairs, pair
 from ocr.metrics.scores import scores
 from ocr.types import Detections, Truth
+from ocr.utils.distributed import gather_objects
 
 AREA_PRECISION = 0.3
 VERTICAL = 0.5  # below this ratio of first to second side text runs along the second
@@ -191,7 +192,7 @@ class CLEval(Metric):
     higher_is_better = True
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(dist_sync_fn=gather_objects)
         self.add_state("sums", torch.zeros(5, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("images", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
 

@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from ocr.metrics.matching import Pairs, pair
 from ocr.metrics.scores import scores
 from ocr.types import Detections, Truth
+from ocr.utils.distributed import gather_objects
 
 AREA_RECALL, AREA_PRECISION = 0.8, 0.4
 SPLIT, MERGE = 0.8, 1.0  # what one-to-many and many-to-one matches count
@@ -90,7 +91,7 @@ class DetEval(Metric):
     higher_is_better = True
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(dist_sync_fn=gather_objects)
         self.add_state("sums", torch.zeros(4, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ocr.metrics.breakdown import Breakdown
 from ocr.metrics.cleval import CLEval
@@ -34,11 +33,14 @@ class BatchResult:
     image_scores: list[dict[str, float]]
 
 
-class Evaluation(nn.Module):
-    """The plain hmean at IoU 0.5, DetEval, CLEval and what lies behind the first."""
+class Evaluation:
+    """The plain hmean at IoU 0.5, DetEval, CLEval and what lies behind the first.
+
+    No ``nn.Module``, so that its float64 states stay on the CPU when the module that has it goes to a device: Apple's
+    GPUs have no float64.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
         self.plain, self.deteval, self.cleval, self.breakdown = DetectionHmean(), DetEval(), CLEval(), Breakdown()
 
     @torch.no_grad()

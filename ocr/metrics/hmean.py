@@ -11,6 +11,7 @@ from torchmetrics import Metric
 from ocr.metrics.matching import Match, match
 from ocr.metrics.scores import scores
 from ocr.types import Detections, Truth
+from ocr.utils.distributed import gather_objects
 
 
 def count(found: Match, ignore: np.ndarray) -> tuple[int, int, int]:
@@ -37,7 +38,7 @@ class DetectionHmean(Metric):
     higher_is_better = True
 
     def __init__(self, threshold: float = 0.5) -> None:
-        super().__init__()
+        super().__init__(dist_sync_fn=gather_objects)
         self.threshold = threshold
         self.add_state("counts", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
 

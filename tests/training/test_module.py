@@ -20,6 +20,7 @@ from ocr.training.ema import warmed_up_ema
 from ocr.training.module import DetectionModule
 from ocr.training.tune_job import write_tuned
 from ocr.training.tuning import choose
+from ocr.types import Detections, Truth
 from tests.conftest import ROOT
 from tests.tiny import TINY
 
@@ -227,3 +228,20 @@ def test_a_frozen_stem_of_a_graph_is_unchanged_to_the_bit():
     assert {name for name in stem if "num_batches_tracked" in name}
     assert changed(module, before) == set(before) - stem
     assert all(t[""] and not t["layers.stem_norm"] and t["layers.mix_norm"] for t in modes.training)
+
+
+def test_metrics_stay_on_the_cpu_when_the_module_goes_to_a_device_without_float64(module: DetectionModule):
+    """Apple's GPUs have no float64, in which the metrics count."""
+    square = np.array([[0, 0], [40, 0], [40, 40], [0, 40]], np.float32)
+
+    def move(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return tensor.to("meta")
+
+    module._apply(move)  # what module.to("mps") does to every parameter, buffer and state below a module
+    truths = [Truth([square, square + 50], np.zeros(2, bool))]
+    module.evaluation.update([Detections([square], np.ones(1))], truths)
+    values, _ = module.evaluation.compute()
+    assert next(module.parameters()).is_meta and module.evaluation.plain.counts.dtype == torch.float64
+    assert values["recall"] == 0.5 and all(value.device.type == "cpu" for value in values.values())
