@@ -130,3 +130,11 @@ class Broken(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         raise RuntimeError("planted")
+
+
+class StuckOnFirstRank(L.Callback):
+    """Rank 0 does not come back, as from a collective of NCCL that another rank never joins."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.is_global_zero and trainer.current_epoch == 1:
+            time.sleep(10_000)

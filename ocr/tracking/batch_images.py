@@ -15,6 +15,7 @@ import wandb
 from ocr.tracking.schema import PerBatchImages
 from ocr.tracking.secrets import Redactor
 from ocr.tracking.summary import STEP
+from ocr.utils.distributed import gather_objects
 
 # Blue, orange, magenta: 40 or more apart in CIELAB with normal, protan, deutan and tritan vision (tests measure it)
 FOUND, MISSED, FALSE = (0, 0, 200), (230, 159, 0), (220, 0, 160)
@@ -41,26 +42,30 @@ def draw_matches(image: np.ndarray, scale: np.ndarray, truth: Any, found: Any, m
     return image
 
 
+_Batch = tuple[float, int, dict[str, Any], list[tuple[Any, ...]]]  # recall, index, figures, pictures with outlines
+
+
 class ProblemBatches(L.Callback):
     """Logs batches whose recall is below a threshold, the worst first.
 
     A batch ``idx`` gives ``problematic_batch_{idx}_images``, ``_count``, ``_recall``, ``_precision`` and ``_hmean``.
     The pictures are the network's own input, which the batch still has: nothing is loaded again. What a pass spent on
-    them, and how many batches its limits left out, are ``problematic_batches/seconds`` and ``/left_out``.
+    them, and how many batches its limits left out, are ``problematic_batches/seconds`` and ``/left_out``. Of several
+    processes all have one of these, and batch ``idx`` is batch ``idx // n`` of rank ``idx % n``.
 
     Args:
-        run: takes the pictures.
+        run: takes the pictures; None on ranks above 0.
         settings: threshold and limits.
         redactor: cleans image names.
         stage: ``val`` or ``test``: whose batches.
     """
 
-    def __init__(self, run: wandb.Run, settings: PerBatchImages, redactor: Redactor, stage: str = "val") -> None:
+    def __init__(self, run: wandb.Run | None, settings: PerBatchImages, redactor: Redactor, stage: str = "val") -> None:
         self.run, self.settings, self.redactor, self.stage = run, settings, redactor, stage
         self._reset()
 
     def _reset(self) -> None:
-        self._worst: list[tuple[float, int, dict[str, Any], list[tuple[Any, ...]]]] = []
+        self._worst: list[_Batch] = []
         self._seconds, self._below = 0.0, 0
 
     def _start(self, stage: str) -> None:
@@ -91,8 +96,22 @@ class ProblemBatches(L.Callback):
         self._worst = sorted(self._worst, key=lambda entry: entry[:2])[: limits.max_batches]
         self._seconds += time.perf_counter() - started
 
+    def _gather(self) -> None:
+        """The worst batches of all ranks; only those that are logged are sent."""
+        limit = self.settings.max_batches
+        ranks = gather_objects(([batch[:2] for batch in self._worst], self._below, self._seconds))
+        if len(ranks) == 1:
+            return
+        chosen = sorted(place for places, _, _ in ranks for place in places)[:limit]
+        sent = gather_objects([_packed(batch) for batch in self._worst if batch[:2] in chosen])
+        self._worst = sorted((_unpacked(batch) for part in sent for batch in part), key=lambda batch: batch[:2])
+        self._below, self._seconds = sum(below for _, below, _ in ranks), max(seconds for _, _, seconds in ranks)
+
     def _log(self, stage: str, trainer: L.Trainer) -> None:
-        if stage != self.stage or not self._below or trainer.sanity_checking:
+        if stage != self.stage or trainer.sanity_checking:
+            return
+        self._gather()
+        if not self._below or self.run is None:
             return
         values: dict[str, Any] = {STEP: trainer.global_step}
         logged = 0
@@ -120,7 +139,7 @@ class ProblemBatches(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._look("val", outputs, batch, batch_idx, pl_module)
+        self._look("val", outputs, batch, _over_ranks(batch_idx, trainer), pl_module)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._log("val", trainer)
@@ -131,15 +150,15 @@ class ProblemBatches(L.Callback):
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._look("test", outputs, batch, batch_idx, pl_module)
+        self._look("test", outputs, batch, _over_ranks(batch_idx, trainer), pl_module)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._log("test", trainer)
 
 
 class WorstImages(L.Callback):
-    """Keeps the images of the newest validation or test pass that were read worst; :meth:`write_table` makes
-    them a table.
+    """Keeps the images of the newest validation or test pass that were read worst, on whichever rank;
+    :meth:`write_table` makes them a table.
 
     Args:
         rows: at most this many.
@@ -160,7 +179,7 @@ class WorstImages(L.Callback):
     ) -> None:
         if not outputs:
             return
-        stage = "test" if trainer.testing else "val"
+        stage, batch_idx = "test" if trainer.testing else "val", _over_ranks(batch_idx, trainer)
         for k, (name, score) in enumerate(zip(batch["names"], outputs["image_scores"])):
             rank = (-score["hmean"], -score["recall"], -batch_idx, -k)
             missed, false = score["wanted"] - score["matched"], score["detected"] - score["matched"]
@@ -170,6 +189,11 @@ class WorstImages(L.Callback):
             push(self._heap, (rank, row))
 
     on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._heap = heapq.nlargest(self.rows, (row for part in gather_objects(self._heap) for row in part))
+
+    on_test_epoch_end = on_validation_epoch_end
 
     def write_table(self, run: wandb.Run) -> None:
         """One table under the key ``worst_images``, the worst first.
@@ -185,6 +209,23 @@ class WorstImages(L.Callback):
         table = wandb.Table(columns=COLUMNS, data=rows)
         table.bind_to_run(run, TABLE, 0)
         run.log({TABLE: table.to_json(run)})
+
+
+def _over_ranks(batch_idx: int, trainer: L.Trainer) -> int:
+    """An index of its own for each batch of each rank."""
+    return batch_idx * trainer.world_size + trainer.global_rank
+
+
+def _packed(batch: _Batch) -> _Batch:
+    """With its pictures as JPEG, for the way to another rank."""
+    *rest, pictures = batch
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
+    return (*rest, [(cv2.imencode(".jpg", image[..., ::-1], quality)[1], *more) for image, *more in pictures])
+
+
+def _unpacked(batch: _Batch) -> _Batch:
+    *rest, pictures = batch
+    return (*rest, [(np.ascontiguousarray(cv2.imdecode(i, cv2.IMREAD_COLOR)[..., ::-1]), *m) for i, *m in pictures])
 
 
 def _shrunk(image: Any, size: tuple[int, int], resize: Any, longest: int) -> np.ndarray:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch.distributed
+import torch
 from torch.nn.utils import get_total_norm
 
 from ocr.data.dataset import TrainSet
 from ocr.errors import UserError
+from ocr.utils.distributed import gather_objects
 
 
 class BestScores(L.Callback):
@@ -91,11 +92,7 @@ class FiniteWeights(L.Callback):
     def _cause(self, trainer: L.Trainer) -> str:
         """The first batch whose loss was not finite, over all ranks, in words."""
         bad = next(((step, index.tolist()) for step, loss, index in self._since if not loss.isfinite()), None)
-        shards = [bad]
-        if trainer.world_size > 1:
-            shards = [None] * trainer.world_size
-            torch.distributed.all_gather_object(shards, bad)
-        found = [shard for shard in shards if shard is not None]
+        found = [shard for shard in gather_objects(bad) if shard is not None]
         if not found:
             return ""
         first = min(step for step, _ in found)

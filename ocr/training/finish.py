@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 def record(
     config: DictConfig, module: DetectionModule, data: DetectionData, trainer: L.Trainer, tracking: Tracking | None
 ) -> None:
-    """What only the built objects know, into the run's config, the log and, of unsound data, a file."""
+    """What only the built objects know, into the run's config, the log and, of unsound data, a file; on rank 0 only."""
+    if not trainer.is_global_zero:
+        return
     folder = Path(config.paths.run_dir)
     reports = {split: report.to_dict() for split, report in data.reports.items() if report.counts}
     if reports:

@@ -17,7 +17,9 @@ from ocr.data.datamodule import DetectionData
 from ocr.models.checkpoint_file import check_fit, read_checkpoint
 from ocr.models.ppocr import weights_file
 from ocr.tracking.batch_images import ProblemBatches, WorstImages
+from ocr.tracking.record import plain_config
 from ocr.tracking.run import Tracking
+from ocr.tracking.schema import check_logger
 from ocr.tracking.secrets import redactor_for
 from ocr.training.build import (
     build_callbacks,
@@ -40,6 +42,7 @@ from ocr.training.loading import plain
 from ocr.training.module import DetectionModule
 from ocr.training.predictions import PredictionWriter
 from ocr.training.progress import Progress
+from ocr.training.ranks import on_first_rank, watch_ranks
 from ocr.training.results import Headline, scalars
 from ocr.training.resume import find_checkpoint
 from ocr.training.trust import targets_in
@@ -77,12 +80,13 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
     if resumed is not None:
         check_fit(module, read_checkpoint(resumed)["state_dict"], resumed)
         callbacks.append(CarryBest(resumed.parent))
-    callbacks += tracking_callbacks(tracking, "val")
+    callbacks += tracking_callbacks(config, tracking, "val")
     if tracking is not None and tracking.settings.artifacts.checkpoints != "none":
         facts = {key: tracking.origin[key] for key in ("config_hash", "git_commit")}
         facts["data_fingerprint"] = data.fingerprint()
         callbacks.append(CheckpointArtifacts(tracking, config.optimized_metric, facts))
     trainer = build_trainer(config, callbacks, build_loggers(config, tracking))
+    watch_ranks(trainer, tracking)
     record(config, module, data, trainer, tracking)
 
     trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
@@ -151,16 +155,16 @@ def _load_best(config: DictConfig, best: str | Path) -> DetectionModule:
 
 def _tune_best(config: DictConfig, best: Path, data: DetectionData, trainer: L.Trainer) -> dict[str, float]:
     """The best checkpoint gets the pipeline that suits it; the first rank does it, the others wait."""
-    metrics: dict[str, float] = {}
-    if trainer.is_global_zero:
+
+    def choose() -> dict[str, float]:
         module = _load_best(config, best)
         grid = hydra.utils.instantiate(config.tuning, _convert_="all")
         device = trainer.strategy.root_device
         tuned = choose_pipeline(module, data, "val", grid, Path(config.paths.run_dir), device)
         write_tuned(best, module, tuned, best)
-        metrics = tuning_metrics(tuned)
-    trainer.strategy.barrier("tuned")
-    return metrics
+        return tuning_metrics(tuned)
+
+    return on_first_rank(trainer, choose) or {}
 
 
 def test(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
@@ -180,8 +184,9 @@ def test(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dic
     data_record = read_record(checkpoint)
     leave_out_seen(data, config.split, data_record)
     standing = Standing.of(config.split, data.identities(config.split), data_record)
-    callbacks = [Progress(), *tracking_callbacks(tracking, "test")]
+    callbacks = [Progress(), *tracking_callbacks(config, tracking, "test")]
     trainer = build_trainer(config, callbacks, build_loggers(config, tracking))
+    watch_ranks(trainer, tracking)
     record(config, module, data, trainer, tracking)
     if tracking is not None and tracking.settings.artifacts.checkpoints != "none":
         tracking.artifacts.use_checkpoint(checkpoint, origin_of(checkpoint))
@@ -200,14 +205,18 @@ def _best_checkpoint(callbacks: list[L.Callback]) -> str | None:
     return None
 
 
-def tracking_callbacks(tracking: Tracking | None, stage: str) -> list[L.Callback]:
-    """What shows in W&B which images are read badly."""
-    if tracking is None or not tracking.settings.per_batch_image_logging.enabled:
+def tracking_callbacks(config: DictConfig, tracking: Tracking | None, stage: str) -> list[L.Callback]:
+    """What shows in W&B which images are read badly; on all ranks, the first of which has the run."""
+    logger = check_logger(plain_config(config.logger))
+    settings = logger.per_batch_image_logging
+    if not (logger.wandb.enabled and settings.enabled):
         return []
-    settings = tracking.settings.per_batch_image_logging
-    callbacks: list[L.Callback] = [ProblemBatches(tracking.run, settings, tracking.redactor, stage)]
+    redactor = redactor_for(config)
+    run = tracking.run if tracking else None
+    callbacks: list[L.Callback] = [ProblemBatches(run, settings, redactor, stage)]
     if settings.table_rows:
-        worst = WorstImages(settings.table_rows, tracking.redactor)
-        tracking.at_end(lambda: worst.write_table(tracking.run))
+        worst = WorstImages(settings.table_rows, redactor)
+        if tracking is not None:
+            tracking.at_end(lambda: worst.write_table(tracking.run))
         callbacks.append(worst)
     return callbacks

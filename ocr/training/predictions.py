@@ -11,13 +11,14 @@ from typing import Any
 import cv2
 import lightning as L
 import numpy as np
-import torch.distributed
 
 from ocr.data.dataset import Sources
 from ocr.data.images import UndecodableImage
 from ocr.data.report import NOTES, Report
 from ocr.tracking.batch_images import FOUND
 from ocr.types import Detections
+from ocr.utils.distributed import gather_objects
+from ocr.utils.files import write_atomic
 
 log = logging.getLogger(__name__)
 STEM_BYTES = 200  # of an image's name that its overlay's has: with number and suffix that fits any file system
@@ -136,17 +137,15 @@ class PredictionWriter(L.Callback):
         path = self._file(trainer.global_rank)
         as_it_is = trainer.world_size == 1 and self._order == sorted(self._order)
         lines = [] if as_it_is else list(zip(self._order, _lines(path), strict=True))
-        shards: list[Any] = [(lines, len(self._order), self.instances, self.notes.to_dict())]
-        if trainer.world_size > 1:
-            [own], shards = shards, [None] * trainer.world_size
-            torch.distributed.all_gather_object(shards, own)
-        parts, images, instances, notes = zip(*shards)
+        own = (lines, len(self._order), self.instances, self.notes.to_dict())
+        parts, images, instances, notes = zip(*gather_objects(own))
         self.images, self.instances, self.notes = sum(images), sum(instances), Report()
         for part in notes:
             self.notes.merge(part)
         if trainer.is_global_zero:
             if not as_it_is:
-                _replace(path, "".join(line for _, line in sorted(line for part in parts for line in part)))
+                ordered = sorted(line for part in parts for line in part)
+                write_atomic(path, encode("".join(line for _, line in ordered)))
             self._say()
         trainer.strategy.barrier("predictions")
         if not trainer.is_global_zero:
@@ -166,9 +165,3 @@ class PredictionWriter(L.Callback):
 def _lines(path: Path) -> list[str]:
     with path.open(encoding="utf-8", newline="\n") as file:  # a name may hold what else ends a line
         return list(file)
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(encode(text))
-    part.replace(path)

@@ -50,7 +50,9 @@ def module(pipeline: Pipeline) -> Any:
     return SimpleNamespace(pipeline=SimpleNamespace(resize=resize))
 
 
-TRAINER: Any = SimpleNamespace(sanity_checking=False, global_step=7, testing=False, current_epoch=1)
+TRAINER: Any = SimpleNamespace(
+    sanity_checking=False, global_step=7, testing=False, current_epoch=1, world_size=1, global_rank=0
+)
 HIT, MISS, WRONG = (10, 10), (10, 40), (70, 70)
 
 
@@ -134,6 +136,7 @@ def test_the_table_has_the_worst_images_of_the_newest_pass(offline_run, module):
         for idx, (content, outputs) in enumerate([batch([[HIT]], [[HIT]]), batch([[HIT], []], [[HIT, MISS], [HIT]]),
                                                   batch([[WRONG]], [[HIT]])]):  # fmt: skip
             worst.on_validation_batch_end(TRAINER, module, outputs, content, idx)
+        worst.on_validation_epoch_end(TRAINER, module)
     worst.write_table(offline_run)
     assert logged(offline_run)["worst_images"]["nrows"] == 3
     [path] = Path(offline_run.dir).glob("media/table/worst_images*.table.json")
