@@ -145,7 +145,8 @@ class Artifacts:
 
         Equal content is one version on the server: with the file that training logged, this is a link to it.
         """
-        collection = origin.get("collection") or f"model-{safe_name(path.parent.parent.name or path.stem)}"
+        name = self.redactor.text(path.parent.parent.name or path.stem)
+        collection = origin.get("collection") or f"model-{safe_name(name)}"
         aliases = [path.stem] if origin.get("collection") and path.stem in ("best", "last") else []
         self._add(str(collection), "model", {path.name: path}, {}, aliases, {}, used=True, link=True)
 
@@ -168,9 +169,8 @@ class Artifacts:
         target = self.folder / STAGED / "dataset.json"
         clean = self.redactor.plain(facts)
         write_atomic(target, json.dumps(clean, indent=1, sort_keys=True, default=str) + "\n")
-        self._add(
-            f"data-{safe_name(name)}", "dataset", {target.name: target}, references, [], clean, used=True, link=True
-        )
+        collection = f"data-{safe_name(self.redactor.text(name))}"
+        self._add(collection, "dataset", {target.name: target}, references, [], clean, used=True, link=True)
 
     def _add(
         self, collection: str, kind: str, files: Mapping[str, Path], references: Mapping[str, dict[str, Any]],
@@ -184,7 +184,7 @@ class Artifacts:
                 path = folder / f"{len(self.staged)}_{name}"
             places[name] = path.name
         clean = self.redactor.plain(dict(metadata))
-        entry = StagedArtifact(collection, kind, aliases, clean, places, dict(references), used)
+        entry = StagedArtifact(collection, kind, aliases, clean, places, self.redactor.plain(dict(references)), used)
         with self._lock:
             self.staged.append(entry)
         self._submit(lambda: self._log(entry))

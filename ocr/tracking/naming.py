@@ -20,7 +20,7 @@ def generate_run_name(cfg: DictConfig) -> str:
     user that was set is named.
     """
     if given := _get(cfg, "logger.run_name"):
-        return _safe(str(given))[:MAX_LENGTH] + PLACEHOLDER
+        return file_safe(str(given))[:MAX_LENGTH] + PLACEHOLDER
     parts = [
         _get(cfg, "logger.user") or (None if _get(cfg, "logger.private") else _login()),
         _get(cfg, "name"),
@@ -29,7 +29,7 @@ def generate_run_name(cfg: DictConfig) -> str:
         _labelled("bs", _get(cfg, "data.batch_size") if _get(cfg, "optimizer") else None),
         _labelled("lr", _get(cfg, "optimizer.lr")),
     ]
-    name = "_".join(_safe(str(part)) for part in parts if part not in (None, ""))
+    name = "_".join(file_safe(str(part)) for part in parts if part not in (None, ""))
     return name[:MAX_LENGTH].rstrip("_") + PLACEHOLDER
 
 
@@ -48,7 +48,8 @@ def _login() -> str:
         return "user"
 
 
-def _safe(text: str) -> str:
+def file_safe(text: str) -> str:
+    """The text as part of a file name: other characters than letters, digits, ``.``, ``+`` and ``-`` become ``-``."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", text).strip("-")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import wandb
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import DiskFull, first_line, user_error
 from ocr.tracking.artifacts import Artifacts
@@ -137,19 +137,22 @@ def _start(config: DictConfig, settings: LoggerConfig, job_type: str, origin: Ma
         log.warning("W&B: %s; recording offline", reason)
     save_dir = Path(settings.save_dir)
     save_dir.mkdir(parents=True, exist_ok=True)
-    group = settings.group or group_of(config, facts, origin)
+    group = redactor.text(settings.group or group_of(config, facts, origin))
     recorded: dict[str, Any] = plain_config(config) | environment(settings.hostname and not settings.private)
-    recorded |= {"command": command_line(runner_of(job_type), facts.overrides), "config_hash": config_hash(config)}
+    overrides = redactor.plain(list(facts.overrides))  # before the shell's quotes are around them
+    recorded |= {"command": command_line(runner_of(job_type), overrides), "config_hash": config_hash(config)}
     if facts.sweep:
-        recorded["sweep"] = {"name": facts.sweep, "job": facts.number, "overrides": list(facts.overrides)}
+        recorded["sweep"] = {"name": facts.sweep, "job": facts.number, "overrides": overrides}
+    # cleaned before its parts are cut and joined, and once more as a name
+    named = OmegaConf.create(redactor.plain(plain_config(with_model(config, origin))))
     arguments: dict[str, Any] = dict(
         project=settings.project_name,
         entity=settings.entity,
-        name=redactor.text(generate_run_name(with_model(config, origin))),
+        name=redactor.text(generate_run_name(named)),
         config=redactor.plain(recorded),
         tags=tags_of(settings, facts, redactor),
         group=group,
-        job_type=settings.job_type or job_type,
+        job_type=redactor.text(settings.job_type or job_type),
         notes=redactor.text(settings.notes) if settings.notes else None,
         dir=relative(save_dir),
         reinit="finish_previous",

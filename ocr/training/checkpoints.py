@@ -11,6 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from ocr.errors import UserError
 from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import Redactor
 from ocr.utils.archive import archive_fault
@@ -67,19 +68,44 @@ class CarryBest(L.Callback):
 class CleanCheckpoints(L.Callback):
     """Checkpoints say which W&B run made them, and hold no secrets.
 
+    The record is cleaned, what is executed stays: network and pipeline are built again from their description.
+
     Args:
-        redactor: cleans every text in a checkpoint.
+        redactor: cleans the record.
         origin: plain facts about the run, stored under ``tracking``.
     """
+
+    RECORD = ("tracking", "data")
 
     def __init__(self, redactor: Redactor, origin: Mapping[str, Any]) -> None:
         self.redactor, self.origin = redactor, dict(origin)
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Raises :class:`UserError` where the description of the network could not be shown to others."""
+        exposed = [f"model.{place}" for place in self.redactor.exposed(dict(pl_module.hparams))]
+        if exposed:
+            home = " or, with logger.private=true, a path in the home folder" if self.redactor.private else ""
+            raise UserError(
+                f"{', '.join(exposed)}: a password or token{home}, which every checkpoint would hold: give a file by a"
+                " path relative to the working folder"
+            )
+
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["tracking"] = self.origin
-        for key in ("hyper_parameters", "callbacks", "tracking"):
+        for key in self.RECORD:
             if key in checkpoint:
                 checkpoint[key] = self.redactor.plain(checkpoint[key])
+        states = checkpoint.get("callbacks", {})
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
+                states[callback.state_key] = _without_folders(states[callback.state_key])
+
+
+def _without_folders(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a :class:`ModelCheckpoint` with names of files only, which is what :class:`CarryBest` reads."""
+    names = {k: Path(state[k]).name for k in ("best_model_path", "kth_best_model_path", "last_model_path")}
+    best = {Path(path).name: score for path, score in state["best_k_models"].items()}
+    return state | names | {"dirpath": "", "best_k_models": best}
 
 
 class CheckpointArtifacts(L.Callback):
