@@ -8,8 +8,8 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(EXTRAS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train finetune test test-fast sweep evaluate predict data doctor sync clean-runs dashboard bench soak \
-	lint format clean
+.PHONY: help setup train finetune need-data test test-fast sweep evaluate predict data doctor sync clean-runs dashboard bench \
+	soak lint format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,7 @@ setup: $(READY)  ## make the environment in .venv (done by the others when neede
 
 # uv is taken from the machine, or put into the environment; a plain venv is the way without ensurepip, too
 $(READY): pyproject.toml constraints.txt
+	@echo "making the environment in $(VENV), once: about a minute with packages to download"
 	@if [ ! -x $(PY) ]; then \
 		if command -v uv >/dev/null; then uv venv -q --seed --python $(PYTHON) $(VENV); \
 		else $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make an environment: install python3-venv or uv" >&2; exit 2; }; fi; fi
@@ -31,9 +32,12 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY)  ## train (default: synthetic receipts, under 6 minutes on 2 cores), then test
 	$(PY) runners/train.py $(ARGS)
 
-finetune: $(READY)  ## PP-OCR's detector on your receipts: make finetune DATA=<folder of images and labels>
-	@test -n "$(DATA)" || { echo "error: say where your receipts are: make finetune DATA=<folder of images and labels>" >&2; exit 2; }
-	$(PY) runners/train.py experiment=finetune 'data.root="$(DATA)"' $(ARGS)
+finetune: need-data $(READY)  ## PP-OCR's detector on your receipts: make finetune DATA=<folder of images and labels>
+	@folder=$$(printf %s "$$DATA" | sed 's/"/\\"/g'); set -x; \
+		$(PY) runners/train.py experiment=finetune "data.root=\"$$folder\"" $(ARGS)
+
+need-data:
+	@test -n "$$DATA" || { echo "error: say where your receipts are: make finetune DATA=<folder of images and labels>" >&2; exit 2; }
 
 sweep: $(READY)  ## one run for each combination: make sweep ARGS="optimizer.lr=1e-3,3e-3"
 	$(PY) runners/train.py -m $(ARGS)

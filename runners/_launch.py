@@ -7,7 +7,8 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ocr.tracking.credentials import load_env_variables  # noqa: E402
 from ocr.tracking.ending import abandoned, ending_of  # noqa: E402
 from ocr.tracking.secrets import Redactor, redactor_for  # noqa: E402
 from ocr.training.resume import with_earlier_overrides  # noqa: E402
+from ocr.utils.command_line import check_command_line, missing_plugin  # noqa: E402
 from ocr.utils.machine import let_go_of_cores  # noqa: E402
 
 CONFIGS = str(ROOT / "configs")
@@ -39,11 +41,22 @@ def launch(main: Callable[[], Any]) -> None:
         _leave(code)
         raise
     except BaseException:
-        if abandoned.is_set():
-            sys.excepthook(*sys.exc_info())
-        _leave(1)
-        raise
+        _print_traceback(known_secrets(sys.argv[1:]))
+        code = 1
     _leave(code)
+    if code:
+        sys.exit(code)
+
+
+def known_secrets(arguments: Sequence[str]) -> Redactor:
+    """A redactor that knows the secrets of the environment and of a command line."""
+    redactor = Redactor(os.environ)
+    redactor.learn_overrides(arguments)
+    return redactor
+
+
+def _print_traceback(redactor: Redactor) -> None:
+    print(redactor.text(traceback.format_exc()), file=sys.stderr, end="")
 
 
 def _leave(code: int) -> None:
@@ -67,6 +80,7 @@ def _run(main: Callable[[], Any]) -> None:
     try:
         load_env_variables()
         let_go_of_cores()
+        check_command_line(sys.argv[1:])
         sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
         main()
     except UserError as error:
@@ -101,9 +115,9 @@ def _checkpoint_data_name(path: str | None) -> str:
 
 
 def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Wrap a Hydra task: its user errors end a single run at once; in a sweep they fail that job, and others go on.
+    """Wrap a Hydra task: its errors end a single run at once; in a sweep they fail that job, and others go on.
 
-    From here on neither the log nor the settings that Hydra has written hold secrets.
+    From here on neither log and screen nor the settings that Hydra has written hold secrets.
     """
 
     @functools.wraps(function)
@@ -113,6 +127,7 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
         hydra = HydraConfig.get()
         redactor = redactor_for(config)
+        redactor.learn_overrides([*hydra.overrides.task, *sys.argv[1:]])
         redactor.guard_logging()
         logging.raiseExceptions = False  # else each line that a full disk does not take is a traceback on the screen
         _clean_settings(redactor, Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN)
@@ -125,12 +140,13 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         except Exception as error:
             found = user_error(error)
             if hydra.mode == RunMode.MULTIRUN:
-                log.error("job %d failed: %s", hydra.job.num, first_line(found or error), exc_info=found is None)
-                if found is not None:
-                    raise UserError(redactor.text(str(found))) from error
-            elif found is not None:
-                _fail(redactor.text(str(found)))
-            raise
+                said = redactor.text(first_line(found or error))
+                log.error("job %d failed: %s", hydra.job.num, said, exc_info=found is None)
+                raise (UserError if found else RuntimeError)(said) from None
+            if found is not None:
+                _fail(str(found), redactor)
+            _print_traceback(redactor)
+            sys.exit(1)
 
     return wrapped
 
@@ -141,8 +157,8 @@ def _clean_settings(redactor: Redactor, folder: Path, sweep: bool) -> None:
         redactor.clean_yaml(path)
 
 
-def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+def _fail(message: str, redactor: Redactor | None = None) -> None:
+    print(f"error: {(redactor or known_secrets(sys.argv[1:])).text(message)}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -154,7 +170,7 @@ def _config_message(error: Exception) -> str:
         if full_key.startswith(f"{key}."):  # of key={a: 1, b: 2} the one that is unknown
             return f"there is no setting {full_key!r}{_nearest(full_key, f'{key}.')} (+{key}=... adds a new one)"
         return f"there is no setting {key!r}{_nearest(key)} (+{key}=... adds a new one)"
-    return one_line(error)
+    return missing_plugin(first) or one_line(error)
 
 
 def _nearest(key: str, inside: str = "") -> str:

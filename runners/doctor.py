@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from _launch import CONFIGS, register_resolvers
+from _launch import CONFIGS, known_secrets, register_resolvers
 
 
 def main() -> int:
@@ -15,7 +15,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", help="as for train.py")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
     parser.add_argument("--timeout", type=float, default=5, metavar="SECONDS", help="for each question to the server")
-    options = parser.parse_args()
+    options, unknown = parser.parse_known_args()
 
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
@@ -23,6 +23,7 @@ def main() -> int:
     from ocr.errors import UserError, one_line
     from ocr.tracking.credentials import EnvReport, read_environment
     from ocr.tracking.doctor import Finding, examine
+    from ocr.utils.command_line import check_command_line
 
     register_resolvers()
     findings: list[Finding] = []
@@ -32,12 +33,15 @@ def main() -> int:
     except UserError as error:
         findings.append(Finding("environment", "fault", str(error), "correct it in the environment or .env"))
     try:
+        check_command_line([*options.overrides, *unknown])
         with initialize_config_dir(CONFIGS, version_base="1.3"):
             config = compose("train", overrides=[*options.overrides, "paths.run_dir=${paths.output}"])
-    except HydraException as error:
+    except (HydraException, UserError) as error:
         findings.append(Finding("config", "fault", one_line(error), "correct the override"))
     else:
         findings += examine(config, environment, options.timeout)
+    redactor = known_secrets(options.overrides)
+    findings = [Finding(f.check, f.level, redactor.text(f.found), redactor.text(f.fix)) for f in findings]
     faults = sum(f.level == "fault" for f in findings)
     warnings = sum(f.level == "warning" for f in findings)
     if options.json:

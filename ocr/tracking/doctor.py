@@ -19,7 +19,7 @@ from ocr.errors import UserError, first_line
 from ocr.tracking.credentials import ENV_FILES, MODES, EnvReport, key_fault, server_url, stored_key
 from ocr.tracking.record import plain_config, relative
 from ocr.tracking.schema import check_logger
-from ocr.tracking.secrets import HIDDEN, Redactor
+from ocr.tracking.secrets import HIDDEN, redactor_for
 
 Level = Literal["ok", "warning", "fault"]
 IGNORED = ("WANDB_DISABLED", "WANDB_USER", "WANDB_ENABLED")  # by wandb; the runners read them
@@ -54,7 +54,7 @@ def examine(config: Any, environment: EnvReport, timeout: float = 5) -> Iterator
         environment: where the variables came from.
         timeout: seconds to wait for the server, for each question.
     """
-    redactor = Redactor(os.environ)
+    redactor = redactor_for(config)
     for check in (
         lambda: _env_files(environment),
         lambda: _variables(environment),

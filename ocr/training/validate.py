@@ -7,7 +7,7 @@ import logging
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import PurePath
 from typing import Any
@@ -36,6 +36,10 @@ _OWN: dict[str, tuple[Any, float, float]] = {
     "repeats": (int, 1, math.inf),
     "steps": (int, 1, math.inf),
     "budget": (float, 0, math.inf),
+    "growth_most": (float, 0, math.inf),
+    "data.val_from": (float, 0, 1),
+    "data.test_from": (float, 0, 1),
+    "data.difficulty": (float, 0, 1),
 }
 _CALLBACK = "it needs the _target_ of a lightning.pytorch.Callback, or null"
 _SIMPLE = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -63,12 +67,13 @@ def validate(config: DictConfig) -> None:
 
 def _check_own(plain: Mapping[str, Any]) -> None:
     problems = []
+    own = plain | {f"data.{key}": value for key, value in (plain.get("data") or {}).items()}
     for key, (kind, least, most) in _OWN.items():
-        if key in plain and (words := _misfit(kind, plain[key])) is not None:
-            problems.append(f"{key} must be {words}, got {plain[key]!r}")
-        elif key in plain and not least <= plain[key] <= most:
+        if key in own and (words := _misfit(kind, own[key])) is not None:
+            problems.append(f"{key} must be {words}, got {own[key]!r}")
+        elif key in own and not least <= own[key] <= most:
             limits = f"at least {least}" if most == math.inf else f"in {least}..{most}"
-            problems.append(f"{key} must be {limits}, got {plain[key]!r}")
+            problems.append(f"{key} must be {limits}, got {own[key]!r}")
     trusted = plain.get("trusted_targets", [])
     if not isinstance(trusted, list) or not all(isinstance(name, str) for name in trusted):
         problems.append(f"trusted_targets must be a list of names, e.g. [package.Class], got {trusted!r}")
@@ -85,15 +90,19 @@ def _check_logger(plain: Mapping[str, Any]) -> None:
 
 
 def _check_dataclasses(plain: Mapping[str, Any]) -> None:
-    if "model" in plain:
-        Pipeline.from_dict(plain["model"]["pipeline"])
-    if plain.get("pipeline"):
-        Pipeline.from_dict(plain["pipeline"])
+    for path, node in (
+        ("model.pipeline", (plain.get("model") or {}).get("pipeline")),
+        ("pipeline", plain.get("pipeline")),
+    ):
+        if node:
+            _check_kinds(Pipeline, path, node)
+            Pipeline.from_dict(node)
     if "optimizer" in plain:
         names = [f.name for f in fields(OptimizerConfig)]
         unknown = [unknown_setting(k, names, "optimizer.") for k in plain["optimizer"] if k not in names]
         if unknown:
             raise UserError("; ".join(unknown))
+        _check_kinds(OptimizerConfig, "optimizer", plain["optimizer"])
         OptimizerConfig(**plain["optimizer"])
 
 
@@ -134,6 +143,14 @@ def _locate(target: Any) -> Any:
     if not callable(found):
         raise UserError(f"{target} is a {type(found).__name__}, which cannot be called")
     return found
+
+
+def _check_kinds(dataclass: type, path: str, node: Mapping[str, Any]) -> None:
+    hints = typing.get_type_hints(dataclass)
+    misfits = {key: _misfit(hints.get(key), value) for key, value in node.items()}
+    problems = [f"{path}.{k} must be {words}, got {node[k]!r}" for k, words in misfits.items() if words is not None]
+    if problems:
+        raise UserError("; ".join(problems))
 
 
 def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -180,6 +197,17 @@ def _misfit(hint: Any, value: Any) -> str | None:
     """What a value should be and is not; None when it fits, or when the annotation is not of simple kinds."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     kinds = typing.get_args(hint) if union else (hint,)
+    if value is None and type(None) in kinds:
+        return None
+    others = [kind for kind in kinds if kind is not type(None)]
+    if len(others) == 1 and typing.get_origin(others[0]) in (list, tuple, Sequence):
+        return _list_misfit(others[0], value)
+    if len(others) == 1 and typing.get_origin(others[0]) is dict and isinstance(value, Mapping):
+        kind = typing.get_args(others[0])[1]
+        misfits = {key: _misfit(kind, item) for key, item in value.items()}
+        return next(
+            (f"settings of which {key} is {words}" for key, words in misfits.items() if words is not None), None
+        )
     if not kinds or not all(kind in _SIMPLE or kind is type(None) for kind in kinds):
         return None
     if value is None or (isinstance(value, str) and str not in kinds):
@@ -191,3 +219,13 @@ def _misfit(hint: Any, value: Any) -> str | None:
     else:
         fits = type(value) in kinds
     return None if fits else " or ".join(_SIMPLE.get(kind, "null") for kind in kinds)
+
+
+def _list_misfit(hint: Any, value: Any) -> str | None:
+    kinds = typing.get_args(hint)
+    count = len(kinds) if typing.get_origin(hint) is tuple and Ellipsis not in kinds else None
+    if isinstance(value, (list, tuple)) and count in (None, len(value)):
+        misfits = [_misfit(kind, v) for kind, v in zip(kinds if count else kinds[:1] * len(value), value, strict=True)]
+        words = next((words for words in misfits if words is not None), None)
+        return words and f"a list in which each value is {words}"
+    return "a list like [a,b]" if count is None else f"a list of {count} values"

@@ -1,0 +1,31 @@
+"""Lines that Hydra prints and logs by itself, without secrets: it knows them before a job starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from ocr.tracking.secrets import Redactor, redactor_for
+
+
+class HydraFormatter(logging.Formatter):
+    """Formatter of Hydra's log, which lists the overrides of each job of a sweep."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        redactor = Redactor(os.environ)
+        redactor.learn_overrides(sys.argv[1:])
+        return redactor.text(super().format(record))
+
+
+class HideOverrides(Callback):
+    """Hydra prints the overrides of a job that failed."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if job_return.status is JobStatus.FAILED:
+            job_return.overrides = redactor_for(config).plain(list(job_return.overrides or ()))

@@ -1,0 +1,154 @@
+"""Faults of a command line, each in one line with its fix, where Hydra would show its grammar."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ocr.errors import UserError, one_line
+from ocr.tracking.record import relative
+
+# settings that are text: a number, list or function in their place is a name that looks like one
+_TEXTS = ("name", "root", "output", "source", "ckpt_path", "resume")
+_PLUGINS = {
+    "hydra/launcher": {"joblib": "joblib", "ray": "ray", "ray_aws": "ray", "rq": "rq", "submitit_local": "submitit",
+                       "submitit_slurm": "submitit"},
+    "hydra/sweeper": {"ax": "ax", "nevergrad": "nevergrad", "optuna": "optuna"},
+}  # fmt: skip
+
+
+def check_command_line(arguments: Sequence[str]) -> None:
+    """Check the form of a runner's arguments: options that Hydra knows, and settings that it can read.
+
+    Args:
+        arguments: as in ``sys.argv[1:]``.
+
+    Raises:
+        UserError: one is misspelt, or has a value that must be quoted; the message has it quoted for a shell.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    options, unknown = get_args_parser().parse_known_args(list(arguments))
+    for argument in unknown:
+        if argument.startswith("-"):
+            raise UserError(_unknown_option(argument))
+    wanted = {*options.overrides, *unknown}
+    check_overrides([a for a in arguments if a in wanted], bool(options.multirun))
+
+
+def check_overrides(overrides: Sequence[str], multirun: bool = False) -> None:
+    """Check that settings of the form ``key=value`` can be read.
+
+    Raises:
+        UserError: one cannot be.
+    """
+    for k, override in enumerate(overrides):
+        key, equals, value = override.partition("=")
+        if not override.startswith("~") and (not equals or not key.strip()):
+            raise UserError(_no_setting(override, overrides[k - 1] if k else "", "".join(overrides[k + 1 : k + 3])))
+        if key != key.strip() or (value != value.lstrip() and value.strip()):
+            raise UserError(_spaced(key, value))
+        parsed, fault = _parsed(override)
+        if fault:
+            raise UserError(_unreadable(key, value, multirun, fault))
+        quoted = shlex.quote(f"{key}={_quoted(value, multirun)}")
+        if parsed.is_sweep_override():
+            if not multirun:
+                raise UserError(
+                    f"several values of {key} are for a sweep (-m), a list is [...]; one text, quote it: {quoted}"
+                )
+        elif key.rpartition(".")[2].lstrip("+") in _TEXTS and not _is_text(parsed.value(), value):
+            raise UserError(f"{key} would be {parsed.value()!r}; quote it: {quoted}")
+
+
+def shell_override(key: str, value: str, multirun: bool = False) -> str:
+    """A setting as it is typed in a shell, quoted for Hydra and for the shell where it must be.
+
+    >>> print(shell_override("data.root", "영수증/"), shell_override("data.root", "my receipts"))
+    'data.root="영수증/"' 'data.root=my receipts'
+    """
+    whole = f"{key}={value}"
+    parsed, _ = _parsed(whole)
+    if parsed is not None and (multirun or not parsed.is_sweep_override()):
+        return shlex.quote(whole)
+    return shlex.quote(f"{key}={_quoted(value, multirun)}")
+
+
+def missing_plugin(message: str) -> str | None:
+    """What to install when Hydra's message says that a launcher or sweeper is not there; None for other messages."""
+    found = re.search(r"Could not find '(hydra/\w+)/(\w+)'", message)
+    plugin = found and _PLUGINS.get(found[1], {}).get(found[2])
+    if not found or not plugin:
+        return None
+    package = f"hydra-{plugin}-{found[1].removeprefix('hydra/')}"
+    return f"{found[1]}={found[2]} is not installed: {relative(sys.executable)} -m pip install {package}"
+
+
+def _unknown_option(argument: str) -> str:
+    name, equals, value = argument.lstrip("-").partition("=")
+    if not equals:
+        return f"there is no option {argument} (--help lists them); a setting is written as key=value"
+    return (
+        f"a setting has no hyphens before it, write {shell_override(name, value)}"
+        " (in the command of a W&B sweep: ${args_no_hyphens} instead of ${args})"
+    )
+
+
+def _no_setting(word: str, before: str, after: str) -> str:
+    """A word without key or value: most often a space has cut it off its setting."""
+    key, equals, value = before.partition("=")
+    if equals and "=" not in word:
+        whole = f"{value} {word}" if value else word
+        joined = shlex.quote(f"{key}={_quoted(whole, False)}") if value else shell_override(key, whole)
+        return f"{word!r} is no setting of the form key=value; if it belongs to {key}, quote it: {joined}"
+    if after.startswith("="):
+        return _spaced(word, after[1:])
+    return f"{word!r} is no setting of the form key=value"
+
+
+def _unreadable(key: str, value: str, multirun: bool, fault: str) -> str:
+    quoted = f"{key}={_quoted(value, multirun)}"
+    if _parsed(quoted)[1]:  # it is the key
+        return f"{key}=...: {fault}"
+    return f"the value of {key} has characters that mean something else here; quote it: {shlex.quote(quoted)}"
+
+
+def _spaced(key: str, value: str) -> str:
+    return f"no space may stand beside the '=', write {shell_override(key.strip(), value.strip())}"
+
+
+def _quoted(value: str, multirun: bool) -> str:
+    """A value in the quotes of Hydra's grammar; of a list, a dictionary or a sweep the parts that need them."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    def quote(text: str) -> str:
+        return QuotedString(text, Quote.double).with_quotes()
+
+    def quote_part(found: re.Match[str]) -> str:
+        part = found[2]
+        return found[1] + (part if _parsed(f"x={part}")[1] is None else quote(part)) + found[3]
+
+    if (multirun and "," in value) or (value[:1] + value[-1:]) in ("[]", "{}"):
+        parts = re.sub(r"(\s*)([^\s\[\]{},:](?:[^\[\]{},:]*[^\s\[\]{},:])?)(\s*)", quote_part, value)
+        if parts != value and _parsed(f"x={parts}")[1] is None:
+            return parts
+    return quote(value)
+
+
+def _parsed(override: str) -> tuple[Any, str | None]:
+    """What Hydra makes of an override, or what it says against it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_overrides([override])[0], None
+    except HydraException as error:
+        return None, one_line(error).split(" See https://")[0]
+
+
+def _is_text(meant: Any, value: str) -> bool:
+    """Whether the value of a setting that must be text means what was typed."""
+    return meant is None or isinstance(meant, (str, bool)) or (isinstance(meant, (int, float)) and str(meant) == value)
