@@ -12,10 +12,12 @@ from ocr.tracking.naming import file_safe
 
 HIDDEN = "***"
 _KEYS = "access|account|api|auth|client|deploy|encryption|master|private|secret|service|session|signing|ssh"
-_WORDS = rf"""(?:{_KEYS})[_-]?key|[a-z]*tokens?|[a-z]*pwd|pw|pass|pass(?:word|wd|phrase|code)s?|credentials?|creds?
-    |o?auth2?|authorization|bearer|cookies?|jwt|sig|signatures?"""
+_WORDS = rf"""(?:{_KEYS})[_-]?key|[a-z]*tokens?|[a-z]*pwd|pass(?:word|wd|phrase|code)s?|credentials?|creds?
+    |o?auth2?|authorization|bearer|cookies?|jwt|signatures?"""
 _NAME = re.compile(
-    rf"(?:^|[^a-z0-9])(?:{_WORDS})\d*(?:$|[^a-z0-9])|api_?key|password|secret", re.IGNORECASE | re.VERBOSE
+    rf"""(?:^|[^a-z0-9])(?:{_WORDS})\d*(?:$|[^a-z0-9])|api_?key|password|secret
+    |(?:^|[^a-z0-9])(?<!conv_)(?:pw|pass|sig)\d*$""",  # at the end: conv_pw.weight is a pointwise convolution's
+    re.IGNORECASE | re.VERBOSE,
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _MEASURES = "max|min|num|n|count|total|per|len|length|size|limit|ttl|timeout|expiry|expires|seconds|weight"

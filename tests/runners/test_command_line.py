@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
+from ocr.errors import UserError
+from ocr.utils.command_line import check_command_line
 from tests.conftest import ROOT, quad, write_image
 from tests.tiny import OFF, TINY, run
 
@@ -28,6 +34,8 @@ from tests.tiny import OFF, TINY, run
         (["model.loss={bce_weigth: 3}"], ["'model.loss.bce_weigth'", "did you mean 'model.loss.bce_weight'"]),
         (["optimizer.lr_shares={neck: 0}"], ["no setting 'optimizer.lr_shares.neck'", "+optimizer.lr_shares=..."]),
         (["optimizer.lr=-1"], ["optimizer.lr must be positive"]),
+        (["optimizer.lr=text"], ["optimizer.lr must be a number, got 'text'"]),
+        (["trainer.devices=text"], ["trainer"]),
         (["data.batch_size=0"], ["data.batch_size"]),
         (["data.num_workers=many"], ["data.num_workers"]),
         (["seed=abc"], ["seed must be a whole number"]),
@@ -50,6 +58,176 @@ def test_a_user_error_is_one_line_and_exit_code_2(arguments: list[str], words: l
     assert len(message) == 1, done.stderr
     for word in words:
         assert word in message[0]
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value, f"{path}.{key}".lstrip("."))
+    else:
+        yield path, node
+
+
+def test_text_in_place_of_any_number_is_a_user_error():
+    from hydra import compose, initialize_config_dir
+
+    from ocr.tracking.record import plain_config
+    from ocr.training.validate import validate
+
+    OmegaConf.register_new_resolver("token", lambda: "abc", replace=True)
+    taken = []
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", overrides=["data=photographed", "data.root=x", "paths.run_dir=x", "tuning=default"])
+        validate(config)
+        for path, value in _leaves(plain_config(config)):
+            numbers = [v for v in (value if isinstance(value, list) else [value]) if type(v) in (int, float)]
+            if not numbers or path == "trainer.devices":  # which may be text
+                continue
+            OmegaConf.update(config, path, ["text"] * len(value) if isinstance(value, list) else "text")
+            try:
+                validate(config)
+                taken.append(path)
+            except UserError as error:
+                assert "\n" not in str(error)
+            OmegaConf.update(config, path, value)
+    assert not taken
+
+
+PATHS = [
+    "영수증/",
+    "a=b",
+    "a[1]",
+    "a#b",
+    "it's",
+    "~/x",
+    "a,b",
+    "{x}",
+    "[1]",
+    "a$(b)",
+    "a(b)",
+    "a&b",
+    "2024_01",
+    'a"b',
+    "a\\",
+]
+
+
+@pytest.mark.parametrize("value", PATHS)
+def test_a_path_that_must_be_quoted_is_shown_quoted_for_the_shell(value: str):
+    with pytest.raises(UserError) as raised:
+        check_command_line([f"data.root={value}" + ("'" if value.endswith("\\") else "")])
+    value += "'" if value.endswith("\\") else ""
+    assert "data.root" in str(raised.value) and "\n" not in str(raised.value)
+    suggested = str(raised.value).partition("quote it: ")[2]
+    echo = subprocess.run(["bash", "-c", f"printf %s {suggested}"], capture_output=True, text=True, check=True)
+    check_command_line([echo.stdout])
+    assert OverridesParser.create().parse_override(echo.stdout).value() == value
+
+
+def test_a_suggested_command_finds_the_folder_when_pasted(tmp_path: Path):
+    folder = tmp_path / "영수증 #1, it's [2024]"
+    write_image(folder / "images/a.jpg")
+    (folder / "labels").mkdir()
+    (folder / "labels/gt_a.txt").write_text(",".join(str(v) for p in quad(5, 5) for v in p) + ",x\nbroken\n")
+    own = [OFF, "data=folder", "data.val_from=1.0", "data.strict=true"]
+    first = run("train", *own, f"data.root={folder}", cwd=tmp_path)
+    assert first.returncode == 2 and "Traceback" not in first.stderr
+    suggested = first.stderr.partition("quote it: ")[2].strip()
+    command = f"{sys.executable} {ROOT / 'runners/train.py'} {' '.join(own)} {suggested}"
+    pasted = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert pasted.returncode == 2 and "gt_a.txt:2" in pasted.stderr, "it has got as far as the labels"
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--optimizer.lr=0.1", "seed=1"], "write optimizer.lr=0.1 (in the command of a W&B sweep: ${args_no_hyphens}"),
+        (["--data.root=영수증"], "write 'data.root=\"영수증\"'"),
+        (["--foo"], "no option --foo"),
+        (["data.root =x"], "write data.root=x"),
+        (["data.root= x"], "write data.root=x"),
+        (["data.root", "=", "x"], "write data.root=x"),
+        (["data.root=my", "receipts"], "if it belongs to data.root, quote it: 'data.root=\"my receipts\"'"),
+        (["data.train=[{format:icdar,images:영수증}]"], "'data.train=[{format:icdar,images:\"영수증\"}]'"),
+        (["-m", "data.root=영,수"], '\'data.root="영","수"\''),
+        (["optimizer.lr=1e-3,3e-3"], "a sweep (-m)"),
+    ],
+)
+def test_a_misspelt_argument_is_shown_as_it_should_be(arguments: list[str], words: str):
+    with pytest.raises(UserError) as raised:
+        check_command_line(arguments)
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "optimizer.lr=1e-3,3e-3", "--cfg", "job"], ["resume=true", "name=2024", "data.root=null", "~debug"],
+        ["logger.tags=[a,b]", "+x={a: 1}", "data.root='a b'", "data.root=my receipts", "logger.notes=", "a.b=${c}"],
+    ],
+)  # fmt: skip
+def test_sound_arguments_pass(arguments: list[str]):
+    check_command_line(arguments)
+
+
+@pytest.mark.parametrize("choice", ["hydra/launcher=joblib", "hydra/sweeper=optuna"])
+def test_a_plugin_that_is_not_installed_is_named_with_its_package(choice: str, tmp_path: Path):
+    group, name = choice.split("=")
+    done = run("train", OFF, choice, cwd=tmp_path)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    assert f"pip install hydra-{name}-{group.removeprefix('hydra/')}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "runner, arguments, code",
+    [
+        ("train", ["+my.token=hunter2["], 2),
+        ("train", ["--my.token=hunter2"], 2),
+        ("train", ["my.token=hunter2"], 2),
+        ("train", ["+my.token=hunter2", "data=hunter2"], 2),
+        ("train", ["-m", "+my.auth_token=hunter2,hunter22", "optimizer.lr=-1"], 2),
+        ("train", ["+my.auth_token=[hunter2]", "+callbacks.x={_target_: tests.tiny.Broken}", *TINY], 1),
+        ("doctor", ["+my.token=hunter2[", "--timeout=1"], 1),
+        ("doctor", ["--my.token=hunter2", "--timeout=1"], 1),
+        ("doctor", ["+my.pw=hunter2", "logger.hunter2=1", "--timeout=1"], 1),
+    ],
+)
+def test_the_screen_shows_no_secret_of_the_command_line(runner: str, arguments: list[str], code: int, tmp_path: Path):
+    own = [] if runner == "doctor" else [OFF]
+    done = run(runner, *own, *arguments, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == code, done.stderr
+    assert "hunter2" not in done.stdout + done.stderr and "***" in done.stdout + done.stderr
+    assert "Traceback" in done.stderr or code == 2 or runner == "doctor"
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and b"hunter2" in p.read_bytes()]
+
+
+def _make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = ["make", "-C", str(ROOT), f"VENV={cwd}/venv", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("target", ["train", "finetune"])
+def test_make_says_that_the_environment_is_being_made(target: str, tmp_path: Path):
+    done = _make(target, "DATA=receipts", "PYTHON=/bin/false", cwd=tmp_path)
+    assert done.returncode == 2 and "making the environment in" in done.stdout
+
+
+def test_make_finetune_asks_for_the_folder_before_anything_else(tmp_path: Path):
+    done = _make("finetune", "PYTHON=/bin/false", cwd=tmp_path)
+    assert done.returncode == 2 and "making" not in done.stdout and "make finetune DATA=<folder" in done.stderr
+
+
+def test_make_finetune_takes_any_folder_name(tmp_path: Path):
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
+    python.chmod(0o755)
+    (tmp_path / "venv/.ready-dev").touch()
+    folder = 'it\'s "영수증" [1], {a}'
+    done = _make("finetune", f"DATA={folder}", "EXTRAS=dev", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [override] = [line for line in done.stdout.splitlines() if line.startswith("data.root=")]
+    assert OverridesParser.create().parse_override(override).value() == folder
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a checkpoint", b"PK\x03\x04 nor this"])
