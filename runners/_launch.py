@@ -80,8 +80,7 @@ def _run(main: Callable[[], Any]) -> None:
     try:
         load_env_variables()
         let_go_of_cores()
-        check_command_line(sys.argv[1:])
-        sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
+        sys.argv[1:] = check_command_line(with_earlier_overrides(check_command_line(sys.argv[1:])))
         main()
     except UserError as error:
         _fail(str(error))

@@ -20,11 +20,14 @@ _PLUGINS = {
 }  # fmt: skip
 
 
-def check_command_line(arguments: Sequence[str]) -> None:
+def check_command_line(arguments: Sequence[str]) -> list[str]:
     """Check the form of a runner's arguments: options that Hydra knows, and settings that it can read.
 
     Args:
         arguments: as in ``sys.argv[1:]``.
+
+    Returns:
+        The settings, then the options: an option between settings is too much for Hydra's parser.
 
     Raises:
         UserError: one is misspelt, or has a value that must be quoted; the message has it quoted for a shell.
@@ -35,8 +38,10 @@ def check_command_line(arguments: Sequence[str]) -> None:
     for argument in unknown:
         if argument.startswith("-"):
             raise UserError(_unknown_option(argument))
-    wanted = {*options.overrides, *unknown}
-    check_overrides([a for a in arguments if a in wanted], bool(options.multirun))
+    settings = {*options.overrides, *unknown}
+    overrides = [a for a in arguments if a in settings]
+    check_overrides(overrides, bool(options.multirun))
+    return [*overrides, *(a for a in arguments if a not in settings)]
 
 
 def check_overrides(overrides: Sequence[str], multirun: bool = False) -> None:

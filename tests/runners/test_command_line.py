@@ -167,7 +167,12 @@ def test_a_misspelt_argument_is_shown_as_it_should_be(arguments: list[str], word
     ],
 )  # fmt: skip
 def test_sound_arguments_pass(arguments: list[str]):
-    check_command_line(arguments)
+    assert sorted(check_command_line(arguments)) == sorted(arguments)
+
+
+def test_options_may_stand_between_settings(tmp_path: Path):
+    done = run("train", "seed=5", "--cfg", "job", "name=x", cwd=tmp_path)
+    assert done.returncode == 0 and "seed: 5" in done.stdout and "name: x" in done.stdout
 
 
 @pytest.mark.parametrize("choice", ["hydra/launcher=joblib", "hydra/sweeper=optuna"])
@@ -181,24 +186,24 @@ def test_a_plugin_that_is_not_installed_is_named_with_its_package(choice: str, t
 @pytest.mark.parametrize(
     "runner, arguments, code",
     [
-        ("train", ["+my.token=hunter2["], 2),
-        ("train", ["--my.token=hunter2"], 2),
-        ("train", ["my.token=hunter2"], 2),
-        ("train", ["+my.token=hunter2", "data=hunter2"], 2),
-        ("train", ["-m", "+my.auth_token=hunter2,hunter22", "optimizer.lr=-1"], 2),
-        ("train", ["+my.auth_token=[hunter2]", "+callbacks.x={_target_: tests.tiny.Broken}", *TINY], 1),
-        ("doctor", ["+my.token=hunter2[", "--timeout=1"], 1),
-        ("doctor", ["--my.token=hunter2", "--timeout=1"], 1),
-        ("doctor", ["+my.pw=hunter2", "logger.hunter2=1", "--timeout=1"], 1),
+        ("train", ["+my.token=planted["], 2),
+        ("train", ["--my.token=planted"], 2),
+        ("train", ["my.token=planted"], 2),
+        ("train", ["+my.token=planted", "data=planted"], 2),
+        ("train", ["-m", "+my.auth_token=planted,planted22", "optimizer.lr=-1"], 2),
+        ("train", ["+my.auth_token=[planted]", "+callbacks.x={_target_: tests.tiny.Broken}", *TINY], 1),
+        ("doctor", ["+my.token=planted[", "--timeout=1"], 1),
+        ("doctor", ["--my.token=planted", "--timeout=1"], 1),
+        ("doctor", ["+my.pw=planted", "logger.planted=1", "--timeout=1"], 1),
     ],
 )
 def test_the_screen_shows_no_secret_of_the_command_line(runner: str, arguments: list[str], code: int, tmp_path: Path):
     own = [] if runner == "doctor" else [OFF]
     done = run(runner, *own, *arguments, cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == code, done.stderr
-    assert "hunter2" not in done.stdout + done.stderr and "***" in done.stdout + done.stderr
+    assert "planted" not in done.stdout + done.stderr and "***" in done.stdout + done.stderr
     assert "Traceback" in done.stderr or code == 2 or runner == "doctor"
-    assert not [p for p in tmp_path.rglob("*") if p.is_file() and b"hunter2" in p.read_bytes()]
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and b"planted" in p.read_bytes()]
 
 
 def _make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
