@@ -147,16 +147,13 @@ def check_what_is_left(config: DictConfig, resumed: Path) -> None:
     """Refuse a checkpoint that cannot be gone on from, or that has reached what this command asks for.
 
     Raises:
-        UserError: it is damaged, its epochs or steps are done, or its learning rate would stay at 0.
+        UserError: it is damaged, or its epochs or steps are done.
     """
     from ocr.models.checkpoint_file import read_checkpoint
-    from ocr.training.schedule import SPENT, is_spent
 
     content = read_checkpoint(resumed)
     if missing := [key for key in TO_RESUME if key not in content]:
         raise UserError(f"resume={resumed}: it holds weights, but no training to go on with ({', '.join(missing)})")
-    rule, final = config.optimizer.resume_schedule, config.optimizer.final_share
-    spent = any(is_spent(state, rule, final) for state in content["lr_schedulers"])
     done: dict[str, int] = {
         "max_epochs": content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"],
         "max_steps": content["global_step"],
@@ -164,7 +161,5 @@ def check_what_is_left(config: DictConfig, resumed: Path) -> None:
     for key, count in done.items():
         limit: Any = config.trainer.get(key)
         if limit is not None and 0 <= limit <= count:
-            more = f"trainer.{key}=<more than {count}>" + (" optimizer.resume_schedule=replan" if spent else "")
+            more = f"trainer.{key}=<more than {count}>"
             raise UserError(f"resume={resumed}: all of its {count} {key[4:]} are done; to go on: {more}")
-    if spent:
-        raise UserError(f"resume={resumed}: {SPENT}")

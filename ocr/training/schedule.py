@@ -15,10 +15,6 @@ from ocr.errors import UserError
 from ocr.training.lamb import FilterLamb, filter_axes
 
 log = logging.getLogger(__name__)
-SPENT = (
-    "the learning rate of the stopped run has come down to 0, so nothing more would be learned: "
-    "optimizer.resume_schedule=replan takes that of a run of the new length (it jumps up)"
-)
 
 
 @dataclass(frozen=True)
@@ -115,19 +111,19 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
 
 @dataclass
 class Schedule:
-    """Factor on the peak rate at a step: linear warm-up, then decay from a step on.
+    """Factor on the peak rate at a step: a linear rise, then decay.
 
     Its attributes are plain and go into the checkpoint.
 
     Attributes:
-        warmup: steps in which the rate rises from 0 to 1.
-        start: step that the decay begins at, ``warmup`` unless the schedule was continued.
-        rate: factor at ``start``.
+        begin, low: step and factor that the rise starts from.
+        start, rate: step and factor that the rise ends at and the decay begins at.
         total: step that the decay ends at.
         kind, power, final: of the decay, see :class:`OptimizerConfig`.
     """
 
-    warmup: int
+    begin: int
+    low: float
     start: int
     rate: float
     total: int
@@ -139,34 +135,39 @@ class Schedule:
     def planned(cls, total: int, config: OptimizerConfig) -> Schedule:
         """The schedule of a fresh run of ``total`` steps."""
         warmup = max(1, round(total * config.warmup_share))
-        return cls(warmup, warmup, 1.0, total, config.schedule, config.power, config.final_share)
+        return cls(0, 0.0, warmup, 1.0, total, config.schedule, config.power, config.final_share)
 
     def __call__(self, step: int) -> float:
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        progress = min(1.0, max(0.0, (step - self.start) / max(1, self.total - self.start)))
+        if step < self.start:
+            return self.low + (self.rate - self.low) * (step + 1 - self.begin) / (self.start - self.begin)
+        progress = min(1.0, (step - self.start) / max(1, self.total - self.start))
         cosine = self.kind == "cosine"
         decay = 0.5 * (1 + math.cos(math.pi * progress)) if cosine else (1 - progress) ** self.power
         return self.final + (self.rate - self.final) * decay
 
     def continued(self, step: int, new: Schedule) -> Schedule:
-        """This schedule up to ``step``, and from the rate that it has there the decay of ``new`` to the end of that."""
+        """This schedule up to ``step``, then on from the rate that it has there to the end of ``new``.
+
+        The rate decays from there. Where it has come down to 0 already it rises first, in as large a share of the steps
+        that are left as the warm-up of ``new`` has of its own, to what ``new`` has at that step.
+        """
         if (self.total, self.kind, self.power, self.final) == (new.total, new.kind, new.power, new.final):
             return self
-        start = max(step, self.warmup)
-        return replace(new, warmup=self.warmup, start=start, rate=self(start))
+        if step < self.start:
+            return replace(new, begin=self.begin, low=self.low, start=self.start, rate=self.rate)
+        now = self(step)
+        if now > 0:
+            return replace(new, begin=step, low=now, start=step, rate=now)
+        start = step + max(1, round((new.total - step) * new.start / new.total))
+        return replace(new, begin=step, low=now, start=start, rate=new(start))
 
 
 class ResumableSchedule(torch.optim.lr_scheduler.LambdaLR):
     """:class:`Schedule` on an optimizer, with a rule for a resumed run that trains longer or shorter than planned.
 
-    ``continue`` goes on from the rate that the stopped run had, and lets it decay over the steps that are left; with
-    the same end it is the stopped run's schedule, step for step. ``replan`` takes the schedule that a fresh run of the
-    new length would have, at the step that was reached: twice the epochs of a finished run begin at half the peak with
-    a cosine. What has decayed to 0 cannot be continued, for nothing would be learned: the choice is the user's.
-
-    Raises:
-        UserError: on loading, :data:`SPENT`.
+    ``continue`` goes on from the rate that the stopped run had, see :meth:`Schedule.continued`; with the same end it is
+    the stopped run's schedule, step for step. ``replan`` takes the schedule that a fresh run of the new length would
+    have, at the step that was reached: twice the epochs of a finished run begin with a jump to half the peak.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: OptimizerConfig, total: int) -> None:
@@ -179,8 +180,6 @@ class ResumableSchedule(torch.optim.lr_scheduler.LambdaLR):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         planned, peaks = self.lr_lambdas[0], self.base_lrs
         assert isinstance(planned, Schedule)
-        if is_spent(state_dict, self._rule, planned.final):
-            raise UserError(SPENT)
         stored = state_dict["lr_lambdas"][0]
         plain = {key: value for key, value in state_dict.items() if key != "lr_lambdas"}
         super().load_state_dict({**plain, "lr_lambdas": [None] * len(self.lr_lambdas)})
@@ -193,23 +192,13 @@ class ResumableSchedule(torch.optim.lr_scheduler.LambdaLR):
         self._last_lr = self.get_rates()
         for group, rate in zip(self.optimizer.param_groups, self._last_lr):
             group["lr"] = rate
+        rises = f", rises to {max(self.base_lrs) * schedule.rate:.3g} until step {schedule.start}"
         log.info(
-            "learning rate: goes on with %.3g after step %d, to step %d (optimizer.resume_schedule=%s)%s",
-            max(self._last_lr), self.last_epoch, schedule.total, self._rule,
-            "; the new optimizer.lr would need replan" if changed else "",
+            "learning rate: goes on with %.3g after step %d%s, to step %d (optimizer.resume_schedule=%s)%s",
+            max(self._last_lr), self.last_epoch, rises if self.last_epoch < schedule.start else "", schedule.total,
+            self._rule, "; the new optimizer.lr would need replan" if changed else "",
         )  # fmt: skip
 
     def get_rates(self) -> list[float]:
         """The rate of each parameter group at the step that was reached."""
         return [peak * schedule(self.last_epoch) for peak, schedule in zip(self.base_lrs, self.lr_lambdas)]
-
-
-def is_spent(state: Mapping[str, Any], rule: str, final: float) -> bool:
-    """Whether a stopped run's schedule would go on with a rate of 0 to its end.
-
-    Args:
-        state: of its :class:`ResumableSchedule`.
-        rule: ``optimizer.resume_schedule``.
-        final: ``optimizer.final_share`` of the resumed run.
-    """
-    return rule == "continue" and final == 0 and bool(state.get("_last_lr")) and not any(state["_last_lr"])

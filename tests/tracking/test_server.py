@@ -182,7 +182,7 @@ def test_a_resumed_training_goes_on_in_its_run(server: StandIn, tmp_path: Path):
     assert first.returncode == 0, first.stderr
     [run_id] = server.runs
     before = len(server.runs[run_id].history)
-    longer = ["trainer.max_epochs=2", "optimizer.resume_schedule=replan"]
+    longer = ["trainer.max_epochs=2"]
     more = run("train", f"resume={run_folder(tmp_path)}", *longer, cwd=tmp_path, **server.env())
     assert more.returncode == 0, more.stderr
     assert list(server.runs) == [run_id]

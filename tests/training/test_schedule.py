@@ -195,15 +195,22 @@ def test_a_raised_or_lowered_length_goes_on_without_a_jump_and_ends_at_the_final
     assert more.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_rate_that_has_come_down_to_nothing_is_not_continued_but_replanned(caplog):
+def test_a_rate_that_has_come_down_to_nothing_rises_again_without_a_jump(caplog):
     run = Run(100)
     run.steps(100)
-    with pytest.raises(UserError, match="resume_schedule=replan"):
-        run.resumed(200)
     with caplog.at_level("INFO"):
-        more = run.resumed(200, resume_schedule="replan")
-    assert more.steps(100) == Run(200).steps(200)[100:]
-    assert "goes on with 0.000587 after step 100, to step 200" in caplog.text
+        after = run.resumed(200).steps(101)
+    fresh = Run(200).steps(200)
+    assert "goes on with 5e-05 after step 100, rises to 0.0005 until step 110, to step 200" in caplog.text
+    assert after[:10] == sorted(after[:10]) and after[0] == pytest.approx(0.1 * fresh[110])
+    assert after[9] == pytest.approx(fresh[110]) and max(after) == pytest.approx(fresh[110])
+    assert after[10:] == sorted(after[10:], reverse=True) and after[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_schedule_can_be_planned_again_for_the_new_length():
+    run = Run(100)
+    run.steps(100)
+    assert run.resumed(200, resume_schedule="replan").steps(100) == Run(200).steps(200)[100:]
     assert run.resumed(200, resume_schedule="replan", lr=1e-4).steps(1) == [Run(200, lr=1e-4).steps(101)[100]]
 
 
