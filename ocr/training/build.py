@@ -52,6 +52,7 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen parts
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is that of all ranks already
 
 
 def build_data(config: DictConfig, pipeline: Pipeline) -> DetectionData:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +73,9 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
     if config.model.get("batch_norms"):
         put_back_batch_norms(module, crops_for_norms(data))
     callbacks = build_callbacks(config)
-    callbacks.append(CleanCheckpoints(redactor_for(config), tracking.origin if tracking else {}))
     data_record = _data_record(config, data, resumed)
     callbacks.append(KeepDataRecord(data_record))
+    callbacks.append(CleanCheckpoints(redactor_for(config), tracking.origin if tracking else {}))
     if resumed is not None:
         check_fit(module, read_checkpoint(resumed)["state_dict"], resumed)
         callbacks.append(CarryBest(resumed.parent))
@@ -140,7 +139,6 @@ def _measure(
 def _data_record(config: DictConfig, data: DetectionData, resumed: Path | None) -> DataRecord:
     """Of this data, and of what the weights that training starts from have seen."""
     data_record = DataRecord.of(data, config.data.name, config.logger.private)
-    data_record = replace(data_record, config=redactor_for(config).plain(data_record.config))
     weights = config.model.get("weights")
     for start in (resumed, weights_file(weights) if weights else None):
         if start is not None and (earlier := read_record(start)) is not None:
