@@ -111,7 +111,7 @@ def test_any_folder_name_can_be_resumed(name: str, tmp_path: Path):
         ("+callbacks.x={_target_: os.system, command: 'true'}", "os.system"),
         ("+x=[{deep: {_target_: ocr.training.build.torch.hub.load}}]", "torch.hub.load"),
         ("model.network._target_=ocr.training.build.hydra.utils.call", "hydra.utils.call"),
-        ("data.geometry={_target_: [os.system]}", "os.system"),
+        ("model.loss={_target_: [os.system]}", "os.system"),
         ("trainer.profiler={_target_: os.system, _partial_: true}", "os.system"),
         ("+x='${oc.create:{_target_: os.system}}'", "oc.create"),
         ("+x='${oc.decode:${y}}'", "oc.decode"),
