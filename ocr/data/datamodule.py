@@ -34,7 +34,7 @@ class DetectionData(L.LightningDataModule):
     """The data of a run.
 
     Args:
-        train, val, test: the splits, each a list of sources, see :func:`build_source`.
+        train, val, test: the splits, each a list of sources, see :func:`build_source`; None or empty for none.
         mix: sources that training sees beside those of ``train``.
         mix_share: their share of an epoch's samples, 0 <= mix_share < 1.
         epoch_samples: samples an epoch, whatever the sizes of the sets; None for every training image once.
@@ -56,9 +56,9 @@ class DetectionData(L.LightningDataModule):
     def __init__(
         self,
         pipeline: Pipeline,
-        train: Sequence[Mapping[str, Any]],
-        val: Sequence[Mapping[str, Any]],
-        test: Sequence[Mapping[str, Any]],
+        train: Sequence[Mapping[str, Any]] | None,
+        val: Sequence[Mapping[str, Any]] | None,
+        test: Sequence[Mapping[str, Any]] | None,
         root: str | None,
         batch_size: int,
         eval_batch_size: int,
