@@ -203,8 +203,12 @@ def sigterm(soak: Soak) -> None:
 
 
 def comes_to_its_end(soak: Soak) -> None:
+    soak.wait_epochs(2)
     row = soak.row("resumed, to the end")
-    soak.wait(lambda: soak.process.poll() is not None)
+    soak.memory.clear()  # of the start
+    while soak.process.poll() is None:
+        before = soak.epochs_done()
+        soak.wait(lambda before=before: soak.epochs_done() > before or soak.process.poll() is not None)
     soak.ended(row, 0, f"epoch {soak.epochs}/{soak.epochs}")
     steps = soak.epochs * EPOCH
     row.check(soak.step() == steps, f"{steps} steps")
