@@ -16,11 +16,11 @@ from ocr.data.report import Report
 from ocr.data.write_icdar import write_icdar
 from ocr.data.writers import WRITERS
 from ocr.metrics.matching import pair
-from tests.tiny import CLEAN, OFF, run, run_folder
+from tests.tiny import OFF, run, run_folder
 
 pytestmark = pytest.mark.slow
 
-DATA = [f"data.val=[{CLEAN}]", f"data.test=[{CLEAN}]", "data.num_workers=0"]
+DATA = ["data.num_workers=0"]  # all else is what the checkpoint was trained with
 
 
 def metrics_of(folder: Path) -> dict[str, float]:
@@ -32,7 +32,7 @@ def predictions_of(folder: Path) -> list[dict]:
 
 
 def scored(checkpoint: Path, cwd: Path, name: str, *more: str) -> tuple[dict[str, float], Path]:
-    """Metrics and run folder of a test of a checkpoint on the receipts that ``learned`` was trained on."""
+    """Metrics and run folder of a test of a checkpoint on the receipts that its training was tested on."""
     done = run("test", f"ckpt_path={checkpoint}", "trainer=cpu", *DATA, OFF, f"name={name}", *more, cwd=cwd)
     assert done.returncode == 0, done.stderr
     folder = run_folder(cwd, name)
@@ -40,16 +40,16 @@ def scored(checkpoint: Path, cwd: Path, name: str, *more: str) -> tuple[dict[str
 
 
 def learned_hmean(learned: Path) -> float:
-    hmean = metrics_of(learned)["val/hmean"]
+    hmean = metrics_of(learned)["test/hmean"]
     assert hmean > 0.5
     return hmean
 
 
 def test_testing_a_checkpoint_repeats_the_figures_of_training(learned: Path, tmp_path: Path):
-    assert learned_hmean(learned) == metrics_of(learned)["test/hmean"], "the same images"
+    assert learned_hmean(learned) > 0.5
     metrics, folder = scored(learned / "checkpoints/best.ckpt", tmp_path, "again", "overlays=2")
     for name in ("hmean", "precision", "recall", "deteval_hmean", "cleval_hmean", "mean_iou"):
-        assert metrics[f"test/{name}"] == metrics_of(learned)[f"val/{name}"] > 0.5, name
+        assert metrics[f"test/{name}"] == metrics_of(learned)[f"test/{name}"] > 0.5, name
     assert predictions_of(folder) == predictions_of(learned)
     assert len(list((folder / "overlays").glob("*.jpg"))) == 2
 
@@ -59,8 +59,8 @@ def test_a_breakdown_says_where_the_figures_come_from(learned: Path, tmp_path: P
     hmean = learned_hmean(learned)
     breakdown = json.loads((learned / "test_breakdown.json").read_text())
     texts = sum(len(line["polygons"]) for line in predictions_of(learned))
-    assert sum(row["texts"] for row in breakdown["height"]) == sum(row["texts"] for row in breakdown["aspect"]) == 139
-    assert texts > 70 and breakdown["curve"][0]["hmean"] == pytest.approx(hmean, abs=1e-6)
+    assert sum(row["texts"] for row in breakdown["height"]) == sum(row["texts"] for row in breakdown["aspect"]) == 235
+    assert texts > 100 and breakdown["curve"][0]["hmean"] == pytest.approx(hmean, abs=1e-6)
     assert (learned / "test_breakdown.png").is_file()
 
 
@@ -97,9 +97,10 @@ def test_views_change_what_they_should_and_nothing_else(learned: Path, tmp_path:
 
 def test_a_resumed_run_keeps_the_best_score_of_the_stopped_one(learned: Path, tmp_path: Path):
     """Its new epoch is scored on receipts that it has not seen and reads worse."""
-    best = learned_hmean(learned)
+    best = metrics_of(learned)["val/hmean"]
+    assert best > 0.5
     hard = "data.val=[{format:synthetic,count:2,seed:5,difficulty:1}]"
-    more = [f"resume='{learned}'", "trainer.max_epochs=5", "test=false", "name=more", "data.epoch_samples=8", hard]
+    more = [f"resume='{learned}'", "trainer.max_epochs=6", "test=false", "name=more", "data.epoch_samples=8", hard]
     done = run("train", *more, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = run_folder(tmp_path, "more")
@@ -109,13 +110,13 @@ def test_a_resumed_run_keeps_the_best_score_of_the_stopped_one(learned: Path, tm
     assert metrics_of(folder)["val/hmean"] == best
     stopped, resumed = ((place / "checkpoints/best.ckpt").read_bytes() for place in (learned, folder))
     assert stopped == resumed, "score and weights"
-    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 4
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 5
 
 
 def test_a_tuned_checkpoint_its_export_and_their_tests_agree(learned: Path, tmp_path: Path):
     """From a checkpoint to another stack: each step reads what the one before it wrote."""
     pytest.importorskip("onnxruntime", reason="make setup EXTRAS=onnx installs it")
-    hmean = learned_hmean(learned)
+    hmean = metrics_of(learned)["val/hmean"]
     grid = ["tuning.thresh=[0.2,0.3]", "tuning.box_thresh=[0.3,0.5]", "tuning.min_size=[2]",
             "tuning.unclip={exact:[0.3,0.4]}", "tuning.folds=2"]  # fmt: skip
     done = run("tune", f"ckpt_path={learned}", "trainer=cpu", *DATA, *grid, OFF, "name=tune", cwd=tmp_path)
@@ -137,7 +138,7 @@ def test_a_tuned_checkpoint_its_export_and_their_tests_agree(learned: Path, tmp_
     other, _ = scored(file, tmp_path, "file")
     for name in ("hmean", "precision", "deteval_hmean", "cleval_hmean", "mean_iou"):
         assert one[f"test/{name}"] > 0.5 and one[f"test/{name}"] == pytest.approx(other[f"test/{name}"], abs=1e-6), name
-    assert one["test/hmean"] == pytest.approx(metrics["tune/tuned_hmean"], abs=2e-3)
+    assert metrics["val/hmean"] == pytest.approx(metrics["tune/tuned_hmean"], abs=2e-3)
 
     done = run("export", f"ckpt_path={file}", "output=x.onnx", *DATA, cwd=tmp_path)
     assert done.returncode == 2 and "is ONNX already" in done.stderr
