@@ -14,8 +14,10 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.plugins import CheckpointIO, TorchSyncBatchNorm
 from omegaconf import DictConfig, ListConfig
+from timm.layers import convert_sync_batchnorm
+from torch import nn
 
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError, first_line
@@ -154,14 +156,26 @@ def device_name(trainer: L.Trainer) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
 
 
+class SyncNorms(TorchSyncBatchNorm):
+    """``trainer.sync_batchnorm`` by timm's conversion: torch's drops the activations inside timm's norms."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        return convert_sync_batchnorm(model)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        return model  # alone, and in evaluation mode, they are plain norms
+
+
 def build_trainer(config: DictConfig, callbacks: list[L.Callback], loggers: list[Logger]) -> L.Trainer:
     """The trainer of ``config.trainer``.
 
     Raises:
         UserError: the settings do not go together or the device is not there.
     """
-    settings = {"precision": precision(config.trainer.precision, config.trainer.accelerator)}
+    settings: dict[str, Any] = {"precision": precision(config.trainer.precision, config.trainer.accelerator)}
     settings["plugins"] = _plugins(config.trainer.get("plugins"))
+    if config.trainer.get("sync_batchnorm"):
+        settings["plugins"].append(SyncNorms())
     try:
         return hydra.utils.instantiate(config.trainer, callbacks=callbacks, logger=loggers, **settings)
     except hydra.errors.InstantiationException as error:

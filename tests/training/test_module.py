@@ -186,6 +186,17 @@ def test_a_frozen_backbone_is_unchanged_to_the_bit():
     assert module.network(images).threshold is not None
 
 
+def test_synchronised_norms_compute_the_same(module: DetectionModule):
+    """Also those of timm with an activation inside, which torch's own conversion drops."""
+    images = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
+    before, names = module.probability_maps(images), set(module.state_dict())
+    norms = [n for n, layer in module.network.named_modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    sync = build.SyncNorms()
+    assert sync.revert(sync.apply(module)) is module and set(module.state_dict()) == names
+    assert all(isinstance(module.network.get_submodule(name), torch.nn.SyncBatchNorm) for name in norms) and norms
+    np.testing.assert_array_equal(module.probability_maps(images), before)
+
+
 def test_without_a_share_of_zero_the_whole_network_trains():
     module, before, modes = fitted(["model.backbone.pretrained=false"])
     assert changed(module, before) == set(before)
