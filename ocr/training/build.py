@@ -180,7 +180,7 @@ def build_trainer(config: DictConfig, callbacks: list[L.Callback], loggers: list
         return hydra.utils.instantiate(config.trainer, callbacks=callbacks, logger=loggers, **settings)
     except hydra.errors.InstantiationException as error:
         reason = error.__cause__
-        if type(reason).__name__ == "MisconfigurationException":
+        if type(reason).__name__ in ("MisconfigurationException", "TypeError", "ValueError"):
             raise UserError(f"trainer: {reason}") from error
         raise
 
