@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError
 from ocr.models.onnx_nodes import read_metadata
+from ocr.training.loading import check_checkpoint
 
 log = logging.getLogger(__name__)
 KEY = "data"  # in a checkpoint, and in the metadata of an exported file
@@ -185,6 +186,8 @@ def fill_in_data(config: DictConfig, checkpoint: Path) -> None:
     if data.train is not None:
         return
     record = read_record(checkpoint)
+    if record is None and checkpoint.suffix != ".onnx":
+        check_checkpoint(checkpoint, config.trusted_targets)  # what is wrong with the file comes first
     stored = record.config if record else {}
     own_root = data.root is not None
     for key in ("root", *SPLITS):

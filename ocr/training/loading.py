@@ -96,6 +96,11 @@ def _read_onnx_file(path: Path, foreign: Mapping[str, Any] | None) -> tuple[dict
     return {"_target_": "ocr.models.onnx_run.OnnxDetector", "path": str(path)}, pipeline
 
 
+def check_checkpoint(path: Path, trusted: Collection[str] = ()) -> None:
+    """Raise UserError where a checkpoint is damaged, is none, or names classes that no file may name."""
+    check_stored_network(read_checkpoint(path)["hyper_parameters"]["network"], path, trusted)
+
+
 def _read_checkpoint(
     path: Path, trusted: Collection[str]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
