@@ -244,6 +244,10 @@ def _close(tracking: Tracking, ending: Ending, full: bool) -> None:
         log.warning("W&B: the server did not take everything within %g s", settings.finish_timeout)
     except KeyboardInterrupt:
         log.warning("W&B: not waiting for the upload")
+    except OSError as error:  # the client closes its own logs on a full disk
+        if not isinstance(user_error(error), DiskFull):
+            raise
+        full = True
     finally:
         wandb.teardown(exit_code=ending.exit_code)  # finish() may return before the log is on disk
         _restore(signal_before)

@@ -163,6 +163,11 @@ def _names_absolute_paths(sources: Sequence[Mapping[str, Any]]) -> bool:
     )
 
 
+def _needs_root(spec: Mapping[str, Any]) -> bool:
+    """Whether a source reads files that lie below the root of the data."""
+    return any(map(_needs_root, spec.get("of") or ())) or ("images" in spec and not spec.get("root"))
+
+
 def stored_data_name(path: str | None) -> str:
     """``data.name`` of the checkpoint that ``ckpt_path`` means; "data" where it does not say or is not there yet."""
     from ocr.training.build import checkpoint_path
@@ -198,7 +203,7 @@ def fill_in_data(config: DictConfig, checkpoint: Path) -> None:
     if not data[split]:
         other = "split=val for the images that its epoch was chosen on" if split == "test" else "another split=<name>"
         raise UserError(f"the data of {checkpoint} has no {split} split: add {other}, or data=<set> data.root=<folder>")
-    needs_root = any(not spec.get("root") and ("images" in spec or "of" in spec) for spec in data[split])
+    needs_root = any(map(_needs_root, data[split]))
     if needs_root and (data.root is None or not Path(data.root).expanduser().is_dir()):
         where = "does not say where" if data.root is None else f"has it in {data.root}, which is not here"
         where = f"data.root={data.root} is no folder" if own_root else f"the checkpoint {where}"

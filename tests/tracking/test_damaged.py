@@ -87,7 +87,7 @@ def test_a_damaged_list_of_artifacts_is_no_proof_that_they_arrived(tmp_path: Pat
     (place / "run-a.wandb.synced").touch()
     [found] = find_runs([tmp_path / "runs"])
     assert not found.synced, "or its only copy would be deleted"
-    [problem] = sync_run(found, seconds=1).problems
+    [problem] = sync_run(found, seconds=1, silence=1).problems
     assert f"{place}/staged/artifacts.json is damaged" in problem and "\n" not in problem
 
 
