@@ -48,7 +48,7 @@ from ocr.training.trust import targets_in
 from ocr.training.tune_job import choose_pipeline, tuning_metrics, write_tuned
 
 log = logging.getLogger(__name__)
-_NO_TEST = "the epoch was chosen on these images, for the data has no test split"
+_SELECTED = "the epoch was chosen on these images"
 
 
 def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
@@ -97,7 +97,7 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
             metrics["best_epoch"] = float(callback.epoch if callback.epoch is not None else -1)
 
     facts: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2)}
-    headline = Headline("val/hmean", "val", _NO_TEST)
+    headline = Headline("val/hmean", "val", f"{_SELECTED}; no test was run")
     if not trainer.interrupted:
         measured, headline = _measure(config, trainer, module, best, data, data_record if tested else None)
         metrics |= measured
@@ -119,11 +119,12 @@ def _measure(
         tested: tells what the images of the test split are to the checkpoint; None for no test.
     """
     metrics: dict[str, float] = {}
-    headline = Headline("val/hmean", "val", _NO_TEST)
+    note = f"{_SELECTED}, for the data has no test split" if config.test else f"{_SELECTED}; no test was run"
+    headline = Headline("val/hmean", "val", note)
     writer = PredictionWriter(config.paths.run_dir, config.overlays)
     if tuned := best is not None and config.tune:
         metrics |= _tune_best(config, Path(best), data, trainer)
-        headline = Headline("tune/held_out_hmean", "val", f"by cross-validation over the thresholds; {_NO_TEST}")
+        headline = Headline("tune/held_out_hmean", "val", f"by cross-validation over the thresholds; {note}")
     if best is not None and (tuned or config.test):
         module = _load_best(config, best)
     if tuned or (config.test and tested is None):
