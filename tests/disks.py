@@ -12,10 +12,15 @@ import pytest
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, megabytes: float) -> Iterator[Path]:
-    """A file system of its own at ``folder``, in memory; the test is skipped where none can be mounted."""
+def small_disk(folder: Path, megabytes: float, files: int = 0) -> Iterator[Path]:
+    """A file system of its own at ``folder``, in memory; the test is skipped where none can be mounted.
+
+    Args:
+        files: and folders, itself among them, that it has room for; 0 for any number.
+    """
     folder.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={int(megabytes * 1024)}k", "tmpfs", str(folder)]
+    options = f"size={int(megabytes * 1024)}k,nr_inodes={files}"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError:

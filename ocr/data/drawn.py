@@ -63,12 +63,15 @@ class DrawnOnce:
     """Keeps drawings in a folder among the temporary files, which goes when the process that made it ends.
 
     What a killed process has left there is removed by the next one. Worker processes find the same folder, whether
-    they were forked or spawned. Where nothing can be written, or :data:`MOST` is reached, pictures are drawn anew each
+    they were forked or spawned. Where nothing can be written, or there is no more room, pictures are drawn anew each
     time.
+
+    Args:
+        room: bytes that one process keeps.
     """
 
-    def __init__(self) -> None:
-        self._room = MOST
+    def __init__(self, room: int = MOST) -> None:
+        self._room = room
         try:
             self._folder: Path | None = Path(tempfile.mkdtemp(prefix=PREFIX))
         except OSError as error:

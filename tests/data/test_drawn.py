@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-import errno
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -14,29 +16,26 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from ocr.data import drawn, synthetic
+from ocr.data import drawn
 from ocr.data.synthetic import SyntheticReceipts
+from ocr.types import Truth
 from tests.conftest import ROOT
-
-
-@pytest.fixture
-def drawings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one whenever a receipt is drawn in this process."""
-    made: list[int] = []
-    draw = synthetic.draw_receipt
-
-    def counted(rng: np.random.Generator):
-        made.append(os.getpid())
-        return draw(rng)
-
-    monkeypatch.setattr(synthetic, "draw_receipt", counted)
-    return made
+from tests.disks import small_disk
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(drawn.tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where temporary files go."""
+    temporary_files_in(tmp_path, monkeypatch)
+    yield tmp_path
+    monkeypatch.undo()
+    tempfile.tempdir = None
+
+
+def temporary_files_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(folder))
+    tempfile.tempdir = None
+    assert tempfile.gettempdir() == str(folder)
 
 
 def assert_same(first: tuple, second: tuple) -> None:
@@ -46,13 +45,14 @@ def assert_same(first: tuple, second: tuple) -> None:
     assert first[1].texts == second[1].texts and first[1].ignore.tolist() == second[1].ignore.tolist()
 
 
-def test_a_receipt_is_drawn_once_and_stays_the_same(drawings: list[int]):
+def test_a_receipt_is_drawn_once_and_stays_the_same(place: Path):
     source = SyntheticReceipts(4, 7)
-    first = source.load(2)
+    first, other = source.load(2), source.load(1)
     assert_same(first, source.load(2))
-    assert len(drawings) == 1
-    assert_same(first, SyntheticReceipts(4, 7).load(2))
-    assert len(drawings) == 2, "another source is another set"
+    [folder] = place.iterdir()
+    shutil.copy(folder / "1", folder / "2")
+    assert_same(other, source.load(2))  # what was kept is taken
+    assert_same(first, SyntheticReceipts(4, 7).load(2))  # another source is another set
 
 
 class Texts(Dataset):
@@ -69,12 +69,17 @@ class Texts(Dataset):
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-def test_what_workers_drew_other_processes_read(method: str, drawings: list[int]):
+def test_what_workers_drew_other_processes_read(method: str, place: Path):
     source = SyntheticReceipts(6, 7)
     loader = DataLoader(Texts(source), batch_size=None, num_workers=2, multiprocessing_context=method)
     by_workers = [int(count) for count in loader]
     assert by_workers == [len(source.load(i)[1].texts) for i in range(6)]
-    assert drawings == [], "this process had nothing left to draw"
+    [folder] = place.glob("receipts_*")
+    (folder / "0").rename(folder / "6")
+    for i in range(6):
+        (folder / str(i + 1)).rename(folder / str(i))
+    turned = by_workers[1:] + by_workers[:1]
+    assert [len(source.load(i)[1].texts) for i in range(6)] == turned != by_workers, "it has nothing left to draw"
 
 
 def test_the_folder_goes_with_its_source_and_not_with_a_worker(place: Path):
@@ -119,41 +124,54 @@ def test_what_a_killed_run_left_goes_with_the_next(place: Path):
 
 
 def test_a_full_disk_is_said_once_and_the_set_goes_on(
-    drawings: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    source, other = SyntheticReceipts(3, 7), SyntheticReceipts(3, 7)
+    free = drawn.LEAVE_FREE / 2**20 + 100
+    with small_disk(place / "disk", free, files=5) as disk:  # itself, and of both sources a folder and its lock
+        temporary_files_in(disk, monkeypatch)
+        source, other = SyntheticReceipts(3, 7), SyntheticReceipts(3, 7)
+        with caplog.at_level(logging.WARNING):
+            assert_same(source.load(1), other.load(1))
+            assert_same(source.load(1), other.load(1))
+        assert not list(disk.glob("*/1*"))
+        messages = [record.getMessage() for record in caplog.records]
+        assert len(messages) == 2, "once for each source"
+        for message in messages:
+            assert message.startswith("drawn pictures cannot be kept ([Errno 28] No space left on device")
+            assert message.endswith("each is drawn anew every epoch; TMPDIR names the place")
 
-    def full(self: Path, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with caplog.at_level(logging.WARNING):
-        assert_same(source.load(1), other.load(1))
-        assert_same(source.load(1), other.load(1))
-    assert len(drawings) == 4
-    assert [r.getMessage() for r in caplog.records] == [
-        "drawn pictures cannot be kept ([Errno 28] No space left on device): each is drawn anew every epoch; "
-        "TMPDIR names the place"
-    ] * 2, "once for each source"
-
-
-def test_no_place_for_temporary_files(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
-    monkeypatch.setattr(drawn.tempfile, "tempdir", "/nowhere/at/all")
+def test_no_place_for_temporary_files(place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    folder = place / "soon gone"
+    folder.mkdir()
+    temporary_files_in(folder, monkeypatch)
+    folder.rmdir()
     source = SyntheticReceipts(3, 7)
     assert "cannot be kept" in caplog.text and source.load(0)[0].shape[2] == 3
 
 
-@pytest.mark.parametrize("name, value", [("MOST", 100_000), ("LEAVE_FREE", 2**60)])
-def test_no_more_is_kept_than_there_is_room_for(
-    name: str, value: int, place: Path, drawings: list[int], monkeypatch: pytest.MonkeyPatch
+def test_a_nearly_full_disk_is_left_to_others(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(drawn, name, value)
-    source = SyntheticReceipts(12, 7)
-    for i in range(12):
-        source.load(i)
-    sizes = [path.stat().st_size for path in place.glob("*/[0-9]*")]
-    assert sum(sizes) <= 100_000 and bool(sizes) == (name == "MOST")
-    assert_same(source.load(11), SyntheticReceipts(12, 7).load(11))
+    with small_disk(place / "disk", megabytes=100) as disk:
+        temporary_files_in(disk, monkeypatch)
+        source = SyntheticReceipts(3, 7)
+        assert_same(source.load(2), source.load(2))
+        assert not list(disk.glob("*/[0-9]*")) and not caplog.records
+
+
+def test_no_more_is_kept_than_there_is_room_for(place: Path):
+    made = []
+
+    def draw(i: int) -> drawn.Drawing:
+        made.append(i)
+        return drawn.Drawing(np.full(40_000, i, np.uint8), 10, 10, Truth([], np.zeros(0, bool), []))
+
+    kept = drawn.DrawnOnce(room=100_000)
+    for _ in range(2):
+        assert [int(kept(i, draw).jpeg[0]) for i in range(5)] == list(range(5))
+    assert made == [0, 1, 2, 3, 4, 2, 3, 4]
+    assert sum(path.stat().st_size for path in place.glob("*/[0-9]*")) <= 100_000
 
 
 def test_a_crop_that_needs_few_pixels_decodes_few():
