@@ -71,35 +71,23 @@ def test_unknown_or_unfit_backbones_say_so():
         TimmBackbone("vit_tiny_patch16_224", False)
 
 
-def test_a_hub_that_cannot_be_reached_costs_seconds_not_a_minute(monkeypatch, caplog, tmp_path):
-    import time
-
+def test_a_hub_that_cannot_be_reached_is_not_asked(monkeypatch, caplog, tmp_path):
+    """Its client would try again for a minute."""
     from huggingface_hub import constants
 
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")  # nothing listens there
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    started = time.perf_counter()
     assert not TimmBackbone("resnet18", True).pretrained
-    assert time.perf_counter() - started < 20
     assert "no pretrained weights" in caplog.text
+    assert [record.name for record in caplog.records] == ["ocr.models.backbone"], "not one attempt of the client"
     assert constants.HF_HUB_OFFLINE is False
 
 
-def test_missing_pretrained_weights_are_a_warning(monkeypatch, caplog):
-    """Without a network (or with a hub that refuses) training goes on from random weights and says so."""
-    import timm
-
-    real = timm.create_model
-
-    def refuse(name, pretrained=False, **kwargs):
-        if pretrained:
-            raise OSError("the hub cannot be reached")
-        return real(name, pretrained=False, **kwargs)
-
-    monkeypatch.setattr(timm, "create_model", refuse)
+def test_missing_pretrained_weights_are_a_warning(caplog):
+    """Training goes on from random weights and says so."""
     with caplog.at_level(logging.WARNING):
-        backbone = TimmBackbone("resnet18", True)
+        backbone = TimmBackbone("mnasnet_050", True)  # nobody has published weights for it
     assert not backbone.pretrained
-    assert "no pretrained weights for resnet18" in caplog.text and "hub cannot be reached" in caplog.text
+    assert "no pretrained weights for mnasnet_050 (No pretrained weights exist" in caplog.text
