@@ -35,13 +35,6 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _clock(stderr: str, words: str) -> float:
-    """Seconds of the day that a line of the log was written at."""
-    line = next(line for line in stderr.splitlines() if words in line)
-    hours, minutes, seconds = map(int, line.split()[0].split(":"))
-    return 3600 * hours + 60 * minutes + seconds
-
-
 def sync(cwd: Path, server: StandIn):
     """``make sync`` in a folder."""
     return run("sync", cwd=cwd, **server.env())
@@ -111,15 +104,14 @@ def test_an_online_run_its_test_and_its_download(server: StandIn, tmp_path: Path
 
 def test_no_server_at_the_start(server: StandIn, tmp_path: Path):
     server.mood = "stall"
-    started_at = time.monotonic()
     done = run("train", *SHORT, cwd=tmp_path, **server.env())
-    seconds = time.monotonic() - started_at
     assert done.returncode == 0, done.stderr
     assert "no answer within 4 s" in done.stderr and "recording offline" in done.stderr
     [first, last] = [line for line in done.stderr.splitlines() if "wandb sync" in line]
     [folder] = [p for p in run_folder(tmp_path).glob("wandb/*run-*") if not p.is_symlink()]
     assert "no answer" in first and all(f"wandb sync {folder.relative_to(tmp_path)}" in line for line in (first, last))
-    assert seconds < 60, "a bounded wait"
+    record = json.loads((run_folder(tmp_path) / "wandb_run.json").read_text())
+    assert (record["state"], record["ended"], record["exit_code"]) == ("offline", "finished", 0)
     server.mood = "up"
     sent = sync(tmp_path, server)
     assert sent.returncode == 0 and "sent and confirmed" in sent.stdout, sent.stdout + sent.stderr
@@ -134,11 +126,10 @@ def test_an_outage_in_mid_run_that_lasts(server: StandIn, tmp_path: Path):
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert "did not take everything within 6 s" in stderr and "wandb sync --include-online" in stderr
-    first, last = (_clock(stderr, words) for words in ("epoch 1/2", "to upload the rest"))
-    assert last - first < 45, "an epoch, the test and the end on a busy machine: the wait for the network is 6 s"
     [stored] = server.runs.values()
     assert not stored.complete
-    assert json.loads((run_folder(tmp_path) / "wandb_run.json").read_text())["state"] == "incomplete"
+    record = json.loads((run_folder(tmp_path) / "wandb_run.json").read_text())
+    assert (record["state"], record["ended"], record["exit_code"]) == ("incomplete", "finished", 0)
     server.mood = "up"
     sent = sync(tmp_path, server)
     assert sent.returncode == 0, sent.stdout + sent.stderr
