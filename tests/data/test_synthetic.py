@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,11 +68,27 @@ def test_photographed_quads_follow_the_paper():
     assert darker / total > 0.97
 
 
-def test_pillows_own_font_is_the_last_resort(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(fonts, "system_fonts", lambda: ())
-    paper, cells = draw_receipt(np.random.default_rng(0))
-    assert len(cells) > 10 and (paper < 128).any()
-    assert not fonts.has_hangul(None)
+def test_pillows_own_font_is_the_last_resort(tmp_path: Path):
+    """With nothing in the folders of the system's fonts, which only a process of its own sees so."""
+    code = """
+import numpy as np
+from ocr.data import fonts
+from ocr.data.receipt_layout import draw_receipt
+assert fonts.system_fonts() == (), fonts.system_fonts()
+paper, cells = draw_receipt(np.random.default_rng(0))
+assert len(cells) > 10 and (paper < 128).any()
+assert not fonts.has_hangul(None)
+print("drawn")
+"""
+    folders = [place for place in ("/usr/share/fonts", "/usr/local/share/fonts") if Path(place).is_dir()]
+    hide = "; ".join(["set -e", *(f"mount -t tmpfs tmpfs {folder}" for folder in folders), 'exec "$@"'])
+    alone = ["unshare", "--map-root-user", "--mount"]
+    if not shutil.which(alone[0]) or subprocess.run([*alone, "sh", "-c", hide, "sh", "true"]).returncode:
+        pytest.skip("the folders of the system's fonts cannot be hidden from a process here")
+    command = [*alone, "sh", "-c", hide, "sh", sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == "drawn\n", done.stderr
 
 
 def test_hangul_is_drawn_where_a_font_has_it():
