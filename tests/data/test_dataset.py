@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from ocr.data.dataset import NOTHING, EpochSampler, ShardSampler, TrainSet, draw
 from ocr.data.handover import possible
 from ocr.data.index import SampleIndex, StringTable
 from ocr.data.report import Report
+from ocr.data.sources import FileSource
 from ocr.data.synthetic import SyntheticReceipts
 from ocr.data.targets import TargetMaker
 from ocr.data.transforms import RandomGeometry, RandomLight
@@ -213,11 +215,29 @@ def test_wrong_data_settings(pipeline):
         make_data(pipeline, train=[]).load("train")
 
 
-def test_a_large_photograph_is_decoded_as_fine_as_its_crop_needs(pipeline, tmp_path: Path, monkeypatch):
+class Noted:
+    """A source that notes the size of the pixels it was asked for; with ``whole`` it gives all that there are."""
+
+    def __init__(self, source: FileSource, whole: bool) -> None:
+        self.source, self.whole, self.decoded = source, whole, []
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def open(self, i: int) -> Picture:
+        picture = self.source.open(i)
+
+        def pixels(shrink: int) -> np.ndarray:
+            image = picture.pixels(1 if self.whole else shrink)
+            self.decoded.append(image.shape[:2])
+            return image
+
+        return replace(picture, pixels=pixels)
+
+
+def test_a_large_photograph_is_decoded_as_fine_as_its_crop_needs(pipeline, tmp_path: Path):
     """Turned by EXIF, too: the crop shows the same, its targets are the same, and few pixels are decoded."""
     from PIL import Image
-
-    from ocr.data import sources
 
     image, truth = SyntheticReceipts(1, 1, difficulty=0.2).load(0)
     stored = Image.fromarray(image).resize((1500, 2400)).transpose(Image.Transpose.ROTATE_90)
@@ -229,19 +249,16 @@ def test_a_large_photograph_is_decoded_as_fine_as_its_crop_needs(pipeline, tmp_p
     scale = np.array([1500 / image.shape[1], 2400 / image.shape[0]])
     rows = [",".join(str(int(v)) for v in np.rint(p * scale).reshape(-1)) + ",text" for p in truth.polygons]
     (tmp_path / "gt" / "gt_a.txt").write_text("\n".join(rows))
-    decoded, decode = [], sources.decode
-
-    def record(path: Path, shrink: int = 1) -> np.ndarray:
-        decoded.append(decode(path, shrink if frugal else 1).shape[:2])
-        return decode(path, shrink if frugal else 1)
-
-    monkeypatch.setattr(sources, "decode", record)
     source = [{"format": "icdar", "images": "img", "annotations": "gt"}]
     plain = {"geometry": RandomGeometry((96, 96), (0.9, 1), (1, 1), 5, 1.0), "light": RandomLight(0, 0, 0, 0, 0, 0)}
-    data = make_data(pipeline, root=str(tmp_path), train=source, val=source, **plain)
-    samples = []
-    for frugal in (False, True):  # noqa: B007  record() reads it
-        samples.append(data.load("train").train_dataloader().dataset[0, 5])
+    data = make_data(pipeline, root=str(tmp_path), train=source, val=source, **plain).load("train")
+    [files] = data.sources["train"]
+    samples, decoded = [], []
+    for whole in (True, False):
+        noted = Noted(files, whole)
+        data.sources["train"] = [noted]
+        samples.append(data.train_set()[0, 5])
+        decoded += noted.decoded
     assert decoded[0] == (2400, 1500) and decoded[1][0] < 700, "the pipeline reads it at about 160"
     assert torch.equal(samples[0]["targets"], samples[1]["targets"])
     patches = [torch.nn.functional.avg_pool2d(s["image"].permute(2, 0, 1).float(), 6) for s in samples]
