@@ -83,7 +83,10 @@ print("drawn")
     folders = [place for place in ("/usr/share/fonts", "/usr/local/share/fonts") if Path(place).is_dir()]
     hide = "; ".join(["set -e", *(f"mount -t tmpfs tmpfs {folder}" for folder in folders), 'exec "$@"'])
     alone = ["unshare", "--map-root-user", "--mount"]
-    if not shutil.which(alone[0]) or subprocess.run([*alone, "sh", "-c", hide, "sh", "true"]).returncode:
+    if (
+        not shutil.which(alone[0])
+        or subprocess.run([*alone, "sh", "-c", hide, "sh", "true"], capture_output=True).returncode
+    ):
         pytest.skip("the folders of the system's fonts cannot be hidden from a process here")
     command = [*alone, "sh", "-c", hide, "sh", sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
