@@ -48,7 +48,7 @@ class Progress(TQDMProgressBar):
         done = trainer.global_step - self._first_step
         if done <= 0 or not 0 < steps < float("inf"):
             return None
-        return (time.perf_counter() - self._fit_started) / done * (steps - trainer.global_step)
+        return (time.perf_counter() - self._fit_started) / done * max(0.0, steps - trainer.global_step)
 
     def on_train_start(self, trainer: L.Trainer, *args: Any) -> None:
         super().on_train_start(trainer, *args)

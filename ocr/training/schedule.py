@@ -192,6 +192,10 @@ class ResumableSchedule(torch.optim.lr_scheduler.LambdaLR):
         self._last_lr = self.get_rates()
         for group, rate in zip(self.optimizer.param_groups, self._last_lr):
             group["lr"] = rate
+        if self.last_epoch >= schedule.total and not any(self._last_lr):
+            log.warning("learning rate: 0 from step %d on, for all epochs together have %d steps now: nothing more is "
+                        "learned; raise trainer.max_epochs, or give the epochs their old length", self.last_epoch,
+                        schedule.total)  # fmt: skip
         rises = f", rises to {max(self.base_lrs) * schedule.rate:.3g} until step {schedule.start}"
         log.info(
             "learning rate: goes on with %.3g after step %d%s, to step %d (optimizer.resume_schedule=%s)%s",

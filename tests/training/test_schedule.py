@@ -207,6 +207,15 @@ def test_a_rate_that_has_come_down_to_nothing_rises_again_without_a_jump(caplog)
     assert after[10:] == sorted(after[10:], reverse=True) and after[-1] == pytest.approx(0, abs=1e-9)
 
 
+def test_epochs_that_became_so_short_that_no_step_is_left_are_warned_about(caplog):
+    run = Run(100)
+    run.steps(100)
+    run.resumed(120)
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
+    assert run.resumed(12).steps(3) == [0.0] * 3
+    assert "0 from step 100 on, for all epochs together have 12 steps now" in caplog.text
+
+
 def test_a_schedule_can_be_planned_again_for_the_new_length():
     run = Run(100)
     run.steps(100)
