@@ -9,6 +9,12 @@ import pytest
 import wandb
 
 
+@pytest.fixture(autouse=True)
+def _settings_of_this_test() -> None:
+    """wandb reads the environment once per process: what an earlier test had in it is forgotten."""
+    wandb.teardown()
+
+
 @pytest.fixture
 def offline_run(tmp_path: Path) -> Iterator[wandb.Run]:
     """In progress, named as the runners name theirs, finished after the test."""

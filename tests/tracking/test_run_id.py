@@ -10,42 +10,42 @@ import pytest
 from ocr.tracking.run import tracked_run
 from ocr.tracking.sync import LocalRun
 from tests.standin import StandIn
-from tests.tiny import run
+from tests.tiny import run, run_folder
 from tests.tracking.test_run import composed
+
+BAD = "data.train=[{format:icdar,images:nowhere,annotations:nowhere}]"  # the job ends at once, and is recorded
 
 
 @pytest.mark.slow
 def test_jobs_of_a_sweep_share_no_run(tmp_path: Path):
-    bad = "data.train=[{format:icdar,images:nowhere,annotations:nowhere}]"  # each job ends at once, and is recorded
-    done = run("train", "-m", bad, "optimizer.lr=1e-3,3e-4", cwd=tmp_path, WANDB_RUN_ID="mine", WANDB_RESUME="allow")
+    done = run("train", "-m", BAD, "optimizer.lr=1e-3,3e-4", cwd=tmp_path, WANDB_RUN_ID="mine", WANDB_RESUME="allow")
     assert done.returncode == 2, done.stderr
     records = [json.loads(path.read_text()) for path in tmp_path.glob("runs/synthetic/sweep_*/*/wandb_run.json")]
     assert len({record["id"] for record in records} - {"mine"}) == 2
     assert done.stderr.count("WANDB_RUN_ID, WANDB_RESUME ignored") == 1
 
 
-def test_a_job_of_wandbs_agent_is_the_run_that_the_agent_expects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.slow
+def test_a_job_of_wandbs_agent_is_the_run_that_the_agent_expects(tmp_path: Path):
     """The agent makes the run and tells the job its id, its sweep and the file with its parameters."""
-    monkeypatch.chdir(tmp_path)
     parameters = tmp_path / "wandb/sweep-s1/config-agent-run-1.yaml"
     parameters.parent.mkdir(parents=True)
     parameters.write_text("wandb_version: 1\noptimizer.lr:\n  value: 0.01\n")
     with StandIn() as server:
-        environment = server.env() | {
+        agent = {
             "WANDB_RUN_ID": "agent-run-1", "WANDB_SWEEP_ID": "s1", "WANDB_SWEEP_PARAM_PATH": str(parameters),
             "WANDB_DIR": str(tmp_path), "WANDB_PROJECT": "receipts",
         }  # fmt: skip
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        with tracked_run(composed("optimizer.lr=0.01", folder=tmp_path / "runs/x/y"), "training") as tracking:
-            assert tracking is not None and tracking.run.sweep_id == "s1"
+        done = run("train", BAD, "optimizer.lr=0.01", cwd=tmp_path, **(server.env() | agent))
+        assert done.returncode == 2, done.stderr
         [stored] = server.runs.values()
         assert not server.faults
     assert stored.id == "agent-run-1" and stored.project == "receipts" and stored.fields["sweep"] == "s1"
     assert stored.config["optimizer"]["lr"] == 0.01 and stored.config["optimizer.lr"] == 0.01
-    record = json.loads((tmp_path / "runs/x/y/wandb_run.json").read_text())
+    folder = run_folder(tmp_path)
+    record = json.loads((folder / "wandb_run.json").read_text())
     assert record["id"] == "agent-run-1" and record["state"] == "uploaded"
-    assert LocalRun(tmp_path / "runs/x/y" / record["folder"]).id == "agent-run-1"
+    assert LocalRun(folder / record["folder"]).id == "agent-run-1"
 
 
 def test_a_resumed_training_stays_in_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
