@@ -176,7 +176,7 @@ def picture_disappears(soak: Soak) -> None:
     soak.wait_epochs(2)
     text = soak.log.read_text()
     row.check(f"{gone.name}: No such file or directory; another image takes its place" in text, "named in a warning")
-    row.check("left out of the evaluation" in text, "left out of the validation with a warning")
+    row.check(f"{gone.name}: No such file or directory; left out" in text, "left out of the validation with a warning")
 
 
 def worker_killed(soak: Soak) -> None:
