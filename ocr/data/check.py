@@ -40,9 +40,7 @@ def read_header(path: Path) -> Header:
     """
     with open_file(path) as file, open_image(file) as image:
         size = shown_size(image)
-        pages = (
-            1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        )  # a phone's MPO: one picture, several uses
+        pages = count_pages(image)
         if not _tail_is_whole(file, image.format or ""):
             image.load()  # the exact answer, for files that look cut off
     return Header(size, pages)
@@ -51,11 +49,6 @@ def read_header(path: Path) -> Header:
 def count_pages(image: Image.Image) -> int:
     """Pages or frames; a phone's MPO is one picture, with others for other uses."""
     return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image as a viewer shows it, see :func:`read_header`."""
-    return read_header(path).size
 
 
 def _tail_is_whole(file: BinaryIO, kind: str) -> bool:

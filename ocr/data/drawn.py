@@ -63,7 +63,7 @@ class DrawnOnce:
     """Keeps drawings in a folder among the temporary files, which goes when the process that made it ends.
 
     What a killed process has left there is removed by the next one. Worker processes find the same folder, whether
-    they were forked or spawned. Where nothing can be written, or there is no more room, pictures are drawn anew each
+    they were forked or spawned. Where nothing can be written, or there is no more room, pictures are drawn again each
     time.
 
     Args:

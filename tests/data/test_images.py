@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ocr.data.check import image_size, read_header
+from ocr.data.check import read_header
 from ocr.data.images import PIXEL_LIMIT, UndecodableImage, decode
 from ocr.data.sources import build_sources
 from tests.conftest import quad, write_image
@@ -96,7 +96,7 @@ def test_any_orientation_is_read_as_a_viewer_shows_it(kind: str, mode: str, shri
         shown.paste((0, 0, 0), (0, 0, 20, 16))
         shown.getexif()[0x0112] = orientation
         shown = np.asarray(ImageOps.exif_transpose(shown))
-        assert image_size(path) == shown.shape[1::-1], orientation
+        assert read_header(path).size == shown.shape[1::-1], orientation
         size = [-(-side // shrink) for side in shown.shape[1::-1]]
         pixels = decode(path, shrink)
         assert list(pixels.shape[1::-1]) == size, orientation
@@ -148,14 +148,14 @@ def test_what_cannot_be_read_is_an_error_of_that_picture_alone(tmp_path: Path):
             decode(path)
         assert "\n" not in str(raised.value), name
         with contextlib.suppress(UndecodableImage):  # a sound header without pixels has a size
-            assert min(image_size(path)) > 0, name
+            assert min(read_header(path).size) > 0, name
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_an_error_of_that_picture(tmp_path: Path):
     path = write_image(tmp_path / "a.jpg")
     path.chmod(0)
-    for read in (decode, image_size):
+    for read in (decode, read_header):
         with pytest.raises(UndecodableImage, match="Permission denied"):
             read(path)
 
@@ -164,7 +164,7 @@ def test_pixels_that_are_not_those_of_the_header_are_an_error(tmp_path: Path):
     """An EXIF orientation that Pillow reads and OpenCV does not: boxes would lie on their side."""
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHII", 0x0112, 4, 1, 6) + b"\0\0\0\0"
     page().save(tmp_path / "a.jpg", exif=exif)
-    assert image_size(tmp_path / "a.jpg") == (40, 60)
+    assert read_header(tmp_path / "a.jpg").size == (40, 60)
     for shrink in (1, 2):
         with pytest.raises(UndecodableImage, match="its header says 40 x 60 pixels, decoded it has 60 x 40"):
             decode(tmp_path / "a.jpg", shrink)
@@ -174,7 +174,7 @@ def test_the_limit_on_pixels_is_one_for_training_and_prediction(tmp_path: Path):
     """A header is enough: neither reads a pixel of what claims more."""
     for side, told in ((13377, "cannot be|truncated|ended"), (13378, f"more than {PIXEL_LIMIT:,} pixels")):
         (tmp_path / "a.png").write_bytes(png(side, 13377))
-        for read in (decode, image_size):
+        for read in (decode, read_header):
             with pytest.raises(UndecodableImage, match=told):
                 read(tmp_path / "a.png")
             if side == 13377:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocr.data.check import check_instances, image_size
+from ocr.data.check import check_instances, read_header
 from ocr.data.readers import READERS, reader
 from ocr.data.report import Report
 from ocr.data.sources import build_source, build_sources
@@ -75,7 +75,7 @@ def test_polygons_of_any_number_of_points(name: str, tmp_path: Path):
     original[0].instances = original[0].instances[:1]
     original[0].instances[0].polygon = outline[::-1]
     samples, _ = read(name, *write_format(name, original, tmp_path), ids=["019"])
-    [instance] = check_instances(samples[0], *image_size(samples[0].image), Report())
+    [instance] = check_instances(samples[0], *read_header(samples[0].image).size, Report())
     np.testing.assert_array_equal(instance.polygon, outline)
 
 
