@@ -12,7 +12,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from ocr.errors import UserError
-from ocr.geometry import UNCLIPS, check_amount
+from ocr.geometry.offsets import UNCLIPS, check_amount
 
 FORMAT_VERSION = 2  # 1: kernels were measured from pixel centres, one pixel too small
 
@@ -75,12 +75,12 @@ class ResizePolicy:
 
 @dataclass(frozen=True)
 class PostProcess:
-    """Parameters of the way from probability map to polygons, see :mod:`ocr.models.postprocess`.
+    """Parameters of the way from probability map to polygons, see :mod:`ocr.models.postprocess.db`.
 
     Attributes:
         thresh: a pixel belongs to text when its probability is above this.
         box_thresh: a contour is kept when the mean probability inside it is at least this.
-        unclip: how a kernel is grown, see :mod:`ocr.geometry`.
+        unclip: how a kernel is grown, see :mod:`ocr.geometry.offsets`.
         unclip_ratio: the amount that this takes: u of ``ratio``, r of ``exact``, the share of ``height``.
         min_size: contours and boxes with a shorter side below this many network pixels are dropped.
         max_candidates: at most this many contours per image are looked at, the largest first.

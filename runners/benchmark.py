@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 @job
 def main(config: DictConfig) -> None:
     from ocr.benchmark.run import benchmark
-    from ocr.training.validate import validate
+    from ocr.jobs.check_config import validate
 
     validate(config)
     benchmark(config)

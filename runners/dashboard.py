@@ -19,7 +19,7 @@ def main() -> int:
 
     from ocr.errors import UserError, first_line
     from ocr.tracking.credentials import key_fault, load_env_variables, stored_key
-    from ocr.tracking.dashboard import build_workspace
+    from ocr.tracking.tools.dashboard import build_workspace
 
     try:
         load_env_variables()

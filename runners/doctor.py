@@ -22,7 +22,7 @@ def main() -> int:
 
     from ocr.errors import UserError, one_line
     from ocr.tracking.credentials import EnvReport, read_environment
-    from ocr.tracking.doctor import Finding, examine
+    from ocr.tracking.tools.doctor import Finding, examine
     from ocr.utils.command_line import check_command_line
 
     register_resolvers()

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="make_data")
 @job
 def main(config: DictConfig) -> None:
-    from ocr.data.write_icdar import write_icdar
-    from ocr.training.validate import validate
+    from ocr.jobs.check_config import validate
+    from ocr.jobs.make_data import write_icdar
 
     validate(config)
     folder = write_icdar(config.output, config.count, config.seed, config.difficulty)

@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 @job
 def main(config: DictConfig) -> float | None:
     """Returns the metric named by ``optimized_metric``, for sweepers."""
+    from ocr.jobs.check_config import validate
+    from ocr.jobs.train import train
     from ocr.tracking.run import tracked_run
-    from ocr.training.jobs import train
     from ocr.training.resume import run_folders_held
-    from ocr.training.validate import validate
 
     validate(config)
     with run_folders_held(config), tracked_run(config, "training") as tracking:

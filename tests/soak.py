@@ -28,7 +28,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ocr.data.write_icdar import write_icdar
+from ocr.jobs.make_data import write_icdar
 from ocr.utils.machine import cores
 from tests.disks import fill, small_disk
 from tests.standin import StandIn

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr.errors import UserError
-from ocr.geometry import check_amount, short_side, shrink_distance, unclip_distance
+from ocr.geometry.offsets import check_amount, short_side, shrink_distance, unclip_distance
 
 side = st.floats(4, 2000)
 

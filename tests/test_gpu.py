@@ -11,7 +11,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from ocr.data.write_icdar import write_icdar
+from ocr.jobs.make_data import write_icdar
 from ocr.metrics.matching import pair
 from ocr.training.build import build_data, build_module
 from tests.conftest import ROOT

@@ -13,13 +13,13 @@ for name in ("onnx", "onnxruntime", "rapidocr", "rapidocr_onnxruntime", "wandb_w
     sys.modules[name] = None  # as if it were not installed
 import torch
 from hydra import compose, initialize_config_dir
-import ocr.training.export_job, ocr.training.tune_job, ocr.training.jobs
+import ocr.jobs.export, ocr.jobs.tune, ocr.jobs.train
 from ocr.errors import UserError
-from ocr.models.onnx_nodes import read_onnx
-from ocr.models.onnx_run import OnnxDetector
-from ocr.models.ppocr import pretrained_detector
+from ocr.models.onnx.nodes import read_onnx
+from ocr.models.onnx.runtime import OnnxDetector
+from ocr.models.pretrained.ppocr import pretrained_detector
 from ocr.training.build import build_module
-from ocr.training.validate import validate
+from ocr.jobs.check_config import validate
 
 with initialize_config_dir(sys.argv[1] + "/configs", version_base="1.3"):
     config = compose("train", ["hydra/job_logging=none"])

@@ -20,7 +20,7 @@ def step(config: DictConfig) -> list[Row]:
     import torch
 
     from ocr.training.build import build_module, precision, prepare_process, put_back_batch_norms
-    from ocr.training.schedule import make_optimizer
+    from ocr.training.optim.schedule import make_optimizer
 
     prepare_process()
     device = _device(config)
@@ -198,9 +198,9 @@ def export(config: DictConfig) -> list[Row]:
     import torch
 
     from ocr.benchmark.workload import load_data
-    from ocr.data.images import resize_and_pad
-    from ocr.models.onnx_export import export_onnx
-    from ocr.models.onnx_run import OnnxDetector
+    from ocr.data.transforms.decode import resize_and_pad
+    from ocr.models.onnx.export import export_onnx
+    from ocr.models.onnx.runtime import OnnxDetector
     from ocr.training.build import build_module
     from ocr.training.module import DetectionModule
 
@@ -212,7 +212,7 @@ def export(config: DictConfig) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         [writing] = in_turns({"": lambda: export_onnx(module.network, module.pipeline, path, {})}, 3, 0).values()
-        network = {"_target_": "ocr.models.onnx_run.OnnxDetector", "path": str(path)}
+        network = {"_target_": "ocr.models.onnx.runtime.OnnxDetector", "path": str(path)}
         detector = DetectionModule(network, module.pipeline.to_dict()).eval()
         assert isinstance(detector.network, OnnxDetector)
 

@@ -31,7 +31,7 @@ def startup(config: DictConfig) -> list[Row]:
     commands = {
         "help": [*train, "--help"],
         "config": [*train, "--cfg", "job"],
-        "import": [sys.executable, "-c", "import ocr.training.jobs"],
+        "import": [sys.executable, "-c", "import ocr.jobs.train"],
     }
     works = {name: _command(command) for name, command in commands.items()}
     rows = [Row.time(f"startup.{k}", t, "s") for k, t in in_turns(works, config.repeats).items()]
@@ -71,8 +71,8 @@ def sample(config: DictConfig) -> list[Row]:
     import cv2
 
     from ocr.benchmark.workload import lines, load_data
-    from ocr.data.targets import TargetMaker
-    from ocr.data.transforms import warp_image
+    from ocr.data.targets.maps import TargetMaker
+    from ocr.data.transforms.random import warp_image
 
     cv2.setNumThreads(1)
     data = load_data(config, "train")
@@ -142,8 +142,8 @@ def postprocess(config: DictConfig) -> list[Row]:
     from dataclasses import replace
 
     from ocr.benchmark.workload import ideal_map, lines, pipeline_of
-    from ocr.data.targets import TargetMaker
-    from ocr.models.postprocess import find_polygons
+    from ocr.data.targets.maps import TargetMaker
+    from ocr.models.postprocess.db import find_polygons
 
     kernels = ideal_map(lines(60, 704, 1280, seed=1), 704, 1280, TargetMaker("area", 0.4, 4))
     base = pipeline_of(config).postprocess

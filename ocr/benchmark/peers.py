@@ -101,7 +101,7 @@ class _Instances:
 def _targets(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callable[[], Callable[[], Any]]]]:
     """All four maps of 50 lines in 640 x 640; looked at with 12 lines, whose kernels are many pixels high."""
     from ocr.benchmark.workload import lines
-    from ocr.data.targets import TargetMaker
+    from ocr.data.targets.maps import TargetMaker
 
     polygons, large = lines(50, 640, 640, seed=0), lines(12, 640, 640, seed=0)
     ignore = np.zeros(50, bool)
@@ -180,9 +180,9 @@ def _postprocess(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callab
     alone is a third of a kernel's height.
     """
     from ocr.benchmark.workload import ideal_map, lines
-    from ocr.data.targets import TargetMaker
+    from ocr.data.targets.maps import TargetMaker
     from ocr.metrics.matching import match
-    from ocr.models.postprocess import find_polygons
+    from ocr.models.postprocess.db import find_polygons
     from ocr.pipeline import PostProcess
 
     maker = TargetMaker("area", 0.4, 4)
@@ -299,7 +299,7 @@ def read_with_ours(plain: dict[str, Any]) -> Callable[[], tuple[int, int]]:
     """Images and boxes of a pass."""
     import torch
 
-    from ocr.data.images import resize_and_pad
+    from ocr.data.transforms.decode import resize_and_pad
     from ocr.utils.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -324,11 +324,11 @@ def read_with_rapidocr(plain: dict[str, Any]) -> Callable[[], tuple[int, int]]:
 
 
 def _ours_with_stock_weights() -> Any:
-    from ocr.models.ppocr import weights_file
+    from ocr.models.pretrained.ppocr import weights_file
     from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
     from ocr.training.module import DetectionModule
 
-    network = {"_target_": "ocr.models.onnx_run.OnnxDetector", "path": str(weights_file("ppocr_v4")),
+    network = {"_target_": "ocr.models.onnx.runtime.OnnxDetector", "path": str(weights_file("ppocr_v4")),
                "threads": cores()}  # fmt: skip
     post = PostProcess(0.3, 0.6, "ratio", 1.6, 3, 1000, "quad")
     mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # RapidOCR's
@@ -337,7 +337,7 @@ def _ours_with_stock_weights() -> Any:
 
 def _rapidocr_with_stock_weights() -> Any:
     rapidocr = importlib.import_module("rapidocr")
-    from ocr.models.ppocr import weights_file
+    from ocr.models.pretrained.ppocr import weights_file
 
     base = OmegaConf.load(Path(str(rapidocr.__file__)).with_name("config.yaml"))
     settings = {"model_path": str(weights_file("ppocr_v4")), "limit_side_len": 1280, "limit_type": "max",

@@ -8,7 +8,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
-from ocr.data.targets import TargetMaker
+from ocr.data.targets.maps import TargetMaker
 from ocr.pipeline import Pipeline
 from ocr.training.build import build_data, plain
 from ocr.types import Detections, Truth

@@ -14,12 +14,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from ocr.data import handover
-from ocr.data.dataset import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval, draws_per_epoch
-from ocr.data.layout import fill_in
-from ocr.data.report import Report
-from ocr.data.sources import Source, build_sources, source_root
-from ocr.data.targets import TargetMaker
-from ocr.data.transforms import RandomGeometry, RandomLight
+from ocr.data.datasets import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval, draws_per_epoch
+from ocr.data.formats.detect import fill_in
+from ocr.data.index.report import Report
+from ocr.data.sources.build import Source, build_sources, source_root
+from ocr.data.targets.maps import TargetMaker
+from ocr.data.transforms.random import RandomGeometry, RandomLight
 from ocr.errors import UserError
 from ocr.pipeline import Pipeline
 from ocr.utils.machine import cores
@@ -143,7 +143,7 @@ class DetectionData(L.LightningDataModule):
         return found
 
     def identities(self, split: str) -> np.ndarray:
-        """int64 (S,), see :meth:`ocr.data.sources.Source.identities`, of a split that was read."""
+        """int64 (S,), see :meth:`ocr.data.sources.build.Source.identities`, of a split that was read."""
         return np.concatenate([np.zeros(0, np.int64), *(source.identities() for source in self.sources[split])])
 
     def leave_out(self, split: str, known: np.ndarray) -> None:

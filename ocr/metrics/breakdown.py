@@ -13,7 +13,7 @@ import shapely
 import torch
 from torchmetrics import Metric
 
-from ocr.geometry import short_side
+from ocr.geometry.offsets import short_side
 from ocr.metrics.cleval import aspect_ratios
 from ocr.metrics.matching import Match, Pairs
 from ocr.metrics.scores import scores

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 
-from ocr.metrics.convex import convex, intersection_areas, one_way_round, signed_areas
+from ocr.geometry.convex import convex, intersection_areas, one_way_round, signed_areas
 
 DIGITS = 5  # of shares of areas, whose last bits must not decide whether a threshold is reached
 IGNORE_OVERLAP = 0.5  # a detection with more than this share of its area on ignored text does not count

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ocr.models.backbone import TimmBackbone
-from ocr.models.maps import Maps
-from ocr.models.neck import FPN
+from ocr.models.backbones.timm import TimmBackbone
+from ocr.models.necks.fpn import FPN
+from ocr.models.outputs import Maps
 
 
 class MapHead(nn.Sequential):

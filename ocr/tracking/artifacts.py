@@ -2,7 +2,7 @@
 
 W&B drops an artifact silently when it was logged while the server was away, or when its file has moved by the time of
 a sync. So every artifact is first described and its files linked or copied below ``staged/`` of the run's W&B folder
-(``artifacts.json``); :mod:`ocr.tracking.sync` sends what the server has not got. Everything that may wait for the
+(``artifacts.json``); :mod:`ocr.tracking.tools.sync` sends what the server has not got. Everything that may wait for the
 network happens on one thread of its own.
 """
 

@@ -21,9 +21,9 @@ from torch import nn
 
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError, first_line
-from ocr.models.batch_norms import with_batch_norms
-from ocr.models.graph import GraphDetector
-from ocr.models.ppocr import carried_pipeline
+from ocr.models.onnx.batch_norms import with_batch_norms
+from ocr.models.onnx.graph import GraphDetector
+from ocr.models.pretrained.ppocr import carried_pipeline
 from ocr.pipeline import Pipeline
 from ocr.tracking.run import Tracking
 from ocr.training.checkpoints import WholeCheckpoints

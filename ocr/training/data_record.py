@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError
-from ocr.models.onnx_nodes import read_metadata
+from ocr.models.onnx.nodes import read_metadata
 from ocr.training.loading import check_checkpoint
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class DataRecord:
         config: plain values: ``name``, ``root`` and the three splits, lists of sources as they were found.
         fingerprint: a digest per split.
         seen: identities of the images trained on (``train``) and of those that epoch and thresholds were chosen on
-            (``val``), int64 (S,) each, see :mod:`ocr.data.identity`.
+            (``val``), int64 (S,) each, see :mod:`ocr.data.index.identity`.
     """
 
     config: dict[str, Any]

@@ -12,14 +12,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import UserError, first_line, user_error
-from ocr.models.batch_norms import without_batch_norms
 from ocr.models.checkpoint_file import check_fit, check_map, read_checkpoint
-from ocr.models.graph import GraphDetector
-from ocr.models.onnx_run import OnnxDetector
-from ocr.models.ppocr import PACKAGED, weights_file
-from ocr.models.views import Views
-from ocr.tracking.download import local_checkpoint
+from ocr.models.onnx.batch_norms import without_batch_norms
+from ocr.models.onnx.graph import GraphDetector
+from ocr.models.onnx.runtime import OnnxDetector
+from ocr.models.pretrained.ppocr import PACKAGED, weights_file
+from ocr.models.tta import Views
 from ocr.tracking.start import job_facts
+from ocr.tracking.tools.download import local_checkpoint
 from ocr.training.module import DetectionModule
 from ocr.training.trust import check_stored_network
 
@@ -40,7 +40,7 @@ def load_module(
         path: a ``.ckpt`` that :mod:`runners.train` wrote, a run folder, of which the best one is taken, or an
             ``.onnx`` file, which onnxruntime runs.
         overrides: ``resize`` and ``postprocess`` of :class:`ocr.pipeline.Pipeline`, what is to change, None stays;
-            ``views``, settings of :class:`ocr.models.views.Views`, likewise; and ``trusted_targets``, names of classes
+            ``views``, settings of :class:`ocr.models.tta.Views`, likewise; and ``trusted_targets``, names of classes
             that a checkpoint may build beside those of :func:`ocr.training.trust.network_classes`.
         foreign: the pipeline of an ONNX file that carries none.
 
@@ -93,7 +93,7 @@ def _read_onnx_file(path: Path, foreign: Mapping[str, Any] | None) -> tuple[dict
     pipeline = OnnxDetector(path).pipeline() or foreign
     if not pipeline:
         raise UserError(f"{path} carries no pipeline (resize, mean, thresholds): it was not exported by this project")
-    return {"_target_": "ocr.models.onnx_run.OnnxDetector", "path": str(path)}, pipeline
+    return {"_target_": "ocr.models.onnx.runtime.OnnxDetector", "path": str(path)}, pipeline
 
 
 def check_checkpoint(path: Path, trusted: Collection[str] = ()) -> None:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from ocr.metrics.evaluation import Evaluation
-from ocr.models.backward import quicken
-from ocr.models.onnx_run import OnnxDetector
-from ocr.models.postprocess import detect
-from ocr.models.views import Views
+from ocr.models.cpu_layers import quicken
+from ocr.models.onnx.runtime import OnnxDetector
+from ocr.models.postprocess.db import detect
+from ocr.models.tta import Views
 from ocr.pipeline import Pipeline
-from ocr.training.schedule import OptimizerConfig, ResumableSchedule, freeze_parts, make_optimizer
+from ocr.training.optim.schedule import OptimizerConfig, ResumableSchedule, freeze_parts, make_optimizer
 from ocr.types import Detections
 
 
@@ -122,7 +122,7 @@ class DetectionModule(L.LightningModule):
         """Text in images at network size, those of equal size together.
 
         Args:
-            images: uint8 (H, W, 3) each, see :func:`ocr.data.images.resize_and_pad`.
+            images: uint8 (H, W, 3) each, see :func:`ocr.data.transforms.decode.resize_and_pad`.
             sizes: (width, height) of the originals.
         """
         found: list[Detections | None] = [None] * len(images)

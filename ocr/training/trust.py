@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from ocr.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-NETWORK_MODULES = ("ocr.models.backbone", "ocr.models.neck", "ocr.models.detector", "ocr.models.graph")
+NETWORK_MODULES = ("ocr.models.backbones.timm", "ocr.models.necks.fpn", "ocr.models.detector", "ocr.models.onnx.graph")
 TARGET = "_target_"
 DEEPEST = 40
 PLAIN = (str, int, float, bool, type(None))

@@ -19,10 +19,10 @@ from ocr.benchmark.growth import memory_of_family
 from ocr.benchmark.peers import checkout_module
 from ocr.benchmark.rows import Goal, Row
 from ocr.benchmark.workload import boxes, ideal_map, lines
-from ocr.data.targets import TargetMaker
+from ocr.data.targets.maps import TargetMaker
 from ocr.errors import UserError
 from ocr.metrics.hmean import DetectionHmean
-from ocr.models.postprocess import find_polygons
+from ocr.models.postprocess.db import find_polygons
 from ocr.pipeline import PostProcess
 from tests.tiny import run
 

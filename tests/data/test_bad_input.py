@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocr.data.dataset import EvalSet, TrainSet
-from ocr.data.images import decode
-from ocr.data.sources import build_sources
-from ocr.data.targets import TargetMaker
-from ocr.data.transforms import RandomGeometry, RandomLight
+from ocr.data.datasets import EvalSet, TrainSet
+from ocr.data.sources.build import build_sources
+from ocr.data.targets.maps import TargetMaker
+from ocr.data.transforms.decode import decode
+from ocr.data.transforms.random import RandomGeometry, RandomLight
 from ocr.errors import UserError
 from tests.conftest import quad, write_image
 

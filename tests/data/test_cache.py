@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocr.data import cache, sources
-from ocr.data.index import SampleIndex
-from ocr.data.readers import reader
-from ocr.data.report import Report
-from ocr.data.sources import FileSource, build_source
+from ocr.data.formats import reader
+from ocr.data.index import cache
+from ocr.data.index.report import Report
+from ocr.data.index.sample_index import SampleIndex
+from ocr.data.sources import build as sources
+from ocr.data.sources.build import FileSource, build_source
 from ocr.errors import UserError
 from tests.conftest import ROOT, quad, write_image
 
@@ -81,8 +82,8 @@ def test_what_building_an_index_took_is_given_back(tmp_path: Path):
 HOLDING = """
 import sys
 from pathlib import Path
-from ocr.data.report import Report
-from ocr.data.sources import build_index, build_source
+from ocr.data.index.report import Report
+from ocr.data.sources.build import build_index, build_source
 from ocr.utils.memory import keep_freed_memory
 
 def pages():

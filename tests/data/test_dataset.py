@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from ocr.data.datamodule import DetectionData, worker_count
-from ocr.data.dataset import NOTHING, EpochSampler, ShardSampler, TrainSet, draws_per_epoch
+from ocr.data.datasets import NOTHING, EpochSampler, ShardSampler, TrainSet, draws_per_epoch
 from ocr.data.handover import possible
-from ocr.data.index import SampleIndex, StringTable
-from ocr.data.report import Report
-from ocr.data.sources import FileSource
-from ocr.data.synthetic import SyntheticReceipts
-from ocr.data.targets import TargetMaker
-from ocr.data.transforms import RandomGeometry, RandomLight
-from ocr.data.write_icdar import write_icdar
+from ocr.data.index.report import Report
+from ocr.data.index.sample_index import SampleIndex, StringTable
+from ocr.data.sources.build import FileSource
+from ocr.data.sources.synthetic import SyntheticReceipts
+from ocr.data.targets.maps import TargetMaker
+from ocr.data.transforms.random import RandomGeometry, RandomLight
 from ocr.errors import UserError
+from ocr.jobs.make_data import write_icdar
 from ocr.types import Instance, Picture, Sample, Truth
 from tests.conftest import quad, write_image
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from ocr.data import drawn
-from ocr.data.synthetic import SyntheticReceipts
+from ocr.data.sources import render_cache as drawn
+from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.types import Truth
 from tests.conftest import ROOT
 from tests.disks import small_disk
@@ -99,7 +99,9 @@ def _forget(source: SyntheticReceipts) -> None:
 
 
 def test_a_run_that_ends_leaves_nothing(place: Path):
-    code = "from ocr.data.synthetic import SyntheticReceipts as S; s = S(2, 7); s.load(0); print(s._drawn._folder)"
+    code = (
+        "from ocr.data.sources.synthetic import SyntheticReceipts as S; s = S(2, 7); s.load(0); print(s._drawn._folder)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()).parent == place and list(place.iterdir()) == []
@@ -108,7 +110,7 @@ def test_a_run_that_ends_leaves_nothing(place: Path):
 @pytest.mark.skipif(drawn.fcntl is None, reason="this system has no such locks")
 def test_what_a_killed_run_left_goes_with_the_next(place: Path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
-    code = "import os, signal; from ocr.data.synthetic import SyntheticReceipts as S; s = S(2, 7); s.load(0); "
+    code = "import os, signal; from ocr.data.sources.synthetic import SyntheticReceipts as S; s = S(2, 7); s.load(0); "
     code += "os.kill(os.getpid(), signal.SIGKILL)"
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
     [left] = place.iterdir()

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ocr.data.check import read_header
-from ocr.data.images import PIXEL_LIMIT, UndecodableImage, decode
-from ocr.data.sources import build_sources
+from ocr.data.index.check import read_header
+from ocr.data.sources.build import build_sources
+from ocr.data.transforms.decode import PIXEL_LIMIT, UndecodableImage, decode
 from tests.conftest import quad, write_image
 
 LOSSLESS = {"WEBP": {"lossless": True, "exact": True}, "JPEG": {"quality": 98, "subsampling": 0}}

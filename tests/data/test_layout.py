@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ocr.data.layout import fill_in, label_format
-from ocr.data.sources import build_sources, name_hash
+from ocr.data.formats.detect import fill_in, label_format
+from ocr.data.sources.build import build_sources, name_hash
 from ocr.errors import UserError
 from tests.conftest import write_image
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ocr.data.sources import build_sources
+from ocr.data.sources.build import build_sources
 from ocr.errors import UserError
 from tests.conftest import write_image
 

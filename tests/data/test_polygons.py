@@ -5,7 +5,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr.data.polygons import (
+from ocr.geometry.polygons import (
     clip_to_image,
     flatten,
     normal_form,

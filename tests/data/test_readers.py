@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocr.data.check import check_instances, read_header
-from ocr.data.readers import READERS, reader
-from ocr.data.report import Report
-from ocr.data.sources import build_source, build_sources
+from ocr.data.formats import READERS, reader
+from ocr.data.index.check import check_instances, read_header
+from ocr.data.index.report import Report
+from ocr.data.sources.build import build_source, build_sources
 from ocr.errors import UserError
 from tests.conftest import FIXTURES, quad, write_format, write_image
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ocr.data.sources import build_sources
-from ocr.data.targets import SHRINK_MAP, TargetMaker
+from ocr.data.sources.build import build_sources
+from ocr.data.targets.maps import SHRINK_MAP, TargetMaker
 from ocr.metrics.hmean import DetectionHmean
-from ocr.models.postprocess import detect
+from ocr.models.postprocess.db import detect
 from ocr.pipeline import ResizePolicy
 from tests.conftest import SHARED_DATA
 

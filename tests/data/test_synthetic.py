@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocr.data import fonts
-from ocr.data.receipt_layout import draw_receipt
-from ocr.data.synthetic import SyntheticReceipts
+from ocr.data.sources.synthetic import SyntheticReceipts
+from ocr.data.synthetic import fonts
+from ocr.data.synthetic.layout import draw_receipt
 from tests.conftest import ROOT
 
 
@@ -23,7 +23,7 @@ def test_a_receipt_depends_on_seed_and_index_alone():
     np.testing.assert_array_equal(image_a, image_b)
     assert truth_a.texts == truth_b.texts
     assert SyntheticReceipts(10, 8).load(5)[1].texts != truth_a.texts
-    code = "from ocr.data.synthetic import SyntheticReceipts as S; print(S(10, 7).load(5)[0].sum())"
+    code = "from ocr.data.sources.synthetic import SyntheticReceipts as S; print(S(10, 7).load(5)[0].sum())"
     other = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -72,8 +72,8 @@ def test_pillows_own_font_is_the_last_resort(tmp_path: Path):
     """With nothing in the folders of the system's fonts, which only a process of its own sees so."""
     code = """
 import numpy as np
-from ocr.data import fonts
-from ocr.data.receipt_layout import draw_receipt
+from ocr.data.synthetic import fonts
+from ocr.data.synthetic.layout import draw_receipt
 assert fonts.system_fonts() == (), fonts.system_fonts()
 paper, cells = draw_receipt(np.random.default_rng(0))
 assert len(cells) > 10 and (paper < 128).any()

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import shapely
 
-from ocr.data.targets import SHRINK_MAP, SHRINK_MASK, THRESH_MAP, THRESH_MASK, TargetMaker
+from ocr.data.targets.maps import SHRINK_MAP, SHRINK_MASK, THRESH_MAP, THRESH_MASK, TargetMaker
 from ocr.errors import UserError
 from ocr.metrics.hmean import DetectionHmean
-from ocr.models.postprocess import detect
+from ocr.models.postprocess.db import detect
 from ocr.types import Truth
 
 

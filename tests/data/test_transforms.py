@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ocr.data.images import resize_and_pad
-from ocr.data.transforms import RandomGeometry, RandomLight, add_noise, warp_image, warp_points
+from ocr.data.transforms.decode import resize_and_pad
+from ocr.data.transforms.random import RandomGeometry, RandomLight, add_noise, warp_image, warp_points
 from ocr.errors import UserError
 from ocr.pipeline import ResizePolicy
 from ocr.types import Truth

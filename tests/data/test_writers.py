@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocr.data.readers import READERS
-from ocr.data.report import Report
-from ocr.data.sources import build_sources
-from ocr.data.writers import WRITERS, write_formats
+from ocr.data.formats import READERS
+from ocr.data.formats.writers import WRITERS, write_formats
+from ocr.data.index.report import Report
+from ocr.data.sources.build import build_sources
 from ocr.errors import UserError
-from ocr.training.predictions import prediction_line
+from ocr.jobs.predictions import prediction_line
 from ocr.types import Detections
 from tests.conftest import write_image
 

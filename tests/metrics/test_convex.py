@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import shapely
 
-from ocr.metrics.convex import convex, intersection_areas, one_way_round, signed_areas
+from ocr.geometry.convex import convex, intersection_areas, one_way_round, signed_areas
 from ocr.metrics.matching import pair
 
 SQUARE = np.array([[0, 0], [4, 0], [4, 2], [0, 2]], np.float64)

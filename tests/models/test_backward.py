@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ocr.models import backward
-from ocr.models.backward import BatchNorm2d, Concat, DepthwiseConv2d, Mean, TransposedConv2d, quicken
+from ocr.models import cpu_layers as backward
+from ocr.models.cpu_layers import BatchNorm2d, Concat, DepthwiseConv2d, Mean, TransposedConv2d, quicken
 
 
 def both(layer: nn.Module, twin: nn.Module, *inputs: torch.Tensor, bf16: bool = False):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ocr.models.batch_norms import with_batch_norms, without_batch_norms
-from ocr.models.graph import GraphDetector
+from ocr.models.onnx.batch_norms import with_batch_norms, without_batch_norms
+from ocr.models.onnx.graph import GraphDetector
 
 
 def conv(name: str, source: str, channels: tuple[int, int], **settings) -> dict:
@@ -99,7 +99,7 @@ def test_norms_are_put_back_once(detector: GraphDetector):
 @pytest.mark.parametrize("name", ["ppocr_v4", "ppocr_v6"])
 def test_of_the_stock_detectors(name: str, tmp_path: Path):
     pytest.importorskip({"ppocr_v4": "rapidocr_onnxruntime", "ppocr_v6": "rapidocr"}[name])
-    from ocr.models.ppocr import pretrained_detector
+    from ocr.models.pretrained.ppocr import pretrained_detector
 
     stock = pretrained_detector(name, 6.0).eval()
     made = with_batch_norms(stock, [torch.randn(1, 3, 160, 160)])

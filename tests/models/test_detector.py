@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ocr.errors import UserError
-from ocr.models.backbone import TimmBackbone
+from ocr.models.backbones.timm import TimmBackbone
 from ocr.models.detector import DBDetector
 
 
@@ -81,7 +81,7 @@ def test_a_hub_that_cannot_be_reached_is_not_asked(monkeypatch, caplog, tmp_path
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     assert not TimmBackbone("resnet18", True).pretrained
     assert "no pretrained weights" in caplog.text
-    assert [record.name for record in caplog.records] == ["ocr.models.backbone"], "not one attempt of the client"
+    assert [record.name for record in caplog.records] == ["ocr.models.backbones.timm"], "not one attempt of the client"
     assert constants.HF_HUB_OFFLINE is False
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocr.models.detector import Maps
-from ocr.models.loss import DBLoss, _kth_by_bisection, _kth_by_counting, balanced_bce, dice, masked_l1, top_k_sum
+from ocr.models.losses.db import DBLoss, _kth_by_bisection, _kth_by_counting, balanced_bce, dice, masked_l1, top_k_sum
 
 LOSS = DBLoss(5.0, 10.0, 1.0, 3.0, 0.01, 50, 0.3, 0.7, per_image=False)
 

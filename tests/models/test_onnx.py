@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 from ocr.errors import UserError
-from ocr.models.graph import THRESHOLD, GraphDetector, head_of
-from ocr.models.ppocr import PACKAGED, pretrained_detector, weights_file
+from ocr.models.onnx.graph import THRESHOLD, GraphDetector, head_of
+from ocr.models.pretrained.ppocr import PACKAGED, pretrained_detector, weights_file
 from ocr.pipeline import Pipeline
 
 onnx = pytest.importorskip("onnx", reason="make setup EXTRAS=ppocr installs it")
 onnxruntime = pytest.importorskip("onnxruntime", reason="make setup EXTRAS=ppocr installs it")
 
-from ocr.models.onnx_export import INPUT, OUTPUT, export_onnx, to_fp16  # noqa: E402
-from ocr.models.onnx_nodes import read_onnx  # noqa: E402
-from ocr.models.onnx_run import OnnxDetector  # noqa: E402
+from ocr.models.onnx.export import INPUT, OUTPUT, export_onnx, to_fp16  # noqa: E402
+from ocr.models.onnx.nodes import read_onnx  # noqa: E402
+from ocr.models.onnx.runtime import OnnxDetector  # noqa: E402
 
 
 class Spread(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 import shapely
 
 from ocr.errors import UserError
-from ocr.models.postprocess import detect, find_polygons, mean_inside
+from ocr.models.postprocess.db import detect, find_polygons, mean_inside
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
 
 PARAMS = PostProcess(0.3, 0.5, "ratio", 2.0, 3, 1000, "quad")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr.errors import UserError
-from ocr.models.postprocess import find_polygons
-from ocr.models.views import Views, spans
+from ocr.models.postprocess.db import find_polygons
+from ocr.models.tta import Views, spans
 from ocr.pipeline import PostProcess, ResizePolicy
 
 POST = PostProcess(0.5, 0.5, "ratio", 1.5, 3, 1000, "quad")

@@ -71,8 +71,8 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def test_text_in_place_of_any_number_is_a_user_error():
     from hydra import compose, initialize_config_dir
 
+    from ocr.jobs.check_config import validate
     from ocr.tracking.record import plain_config
-    from ocr.training.validate import validate
 
     OmegaConf.register_new_resolver("token", lambda: "abc", replace=True)
     taken = []
@@ -295,7 +295,7 @@ def test_a_hundred_run_folders_do_not_collide(tmp_path: Path):
 
 
 def test_make_data_writes_a_set_that_can_be_read_back(tmp_path: Path):
-    from ocr.data.sources import build_sources
+    from ocr.data.sources.build import build_sources
 
     done = run("make_data", "output=receipts", "count=3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from ocr.data.readers import READERS
-from ocr.data.report import Report
-from ocr.data.write_icdar import write_icdar
-from ocr.data.writers import WRITERS
+from ocr.data.formats import READERS
+from ocr.data.formats.writers import WRITERS
+from ocr.data.index.report import Report
+from ocr.jobs.make_data import write_icdar
 from ocr.metrics.matching import pair
 from tests.tiny import OFF, run, run_folder
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from ocr.data.write_icdar import write_icdar
 from ocr.errors import UserError
+from ocr.jobs.make_data import write_icdar
 from ocr.metrics.matching import pair
-from ocr.models.ppocr import pretrained_detector, weights_file
+from ocr.models.pretrained.ppocr import pretrained_detector, weights_file
 from ocr.training.build import load_module
 from tests.tiny import OFF, run, run_folder
 

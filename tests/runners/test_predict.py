@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ocr.data.synthetic import SyntheticReceipts
-from ocr.training.predictions import append
+from ocr.data.sources.synthetic import SyntheticReceipts
+from ocr.jobs.predictions import append
 from tests.data.test_images import png
 from tests.tiny import OFF, run, run_folder, started, wait_for
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ocr.data.write_icdar import write_icdar
+from ocr.jobs.make_data import write_icdar
 from tests.tiny import OFF, TINY, inspect, run, run_folder
 
 pytestmark = pytest.mark.slow

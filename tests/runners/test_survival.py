@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from ocr.data.dataset import EpochSampler
-from ocr.data.write_icdar import write_icdar
+from ocr.data.datasets import EpochSampler
+from ocr.jobs.make_data import write_icdar
 from tests.disks import fill, other_file_system, small_disk
 from tests.tiny import OFF, TINY, inspect, loader_workers, run, run_folder, started, wait_for
 

@@ -78,7 +78,7 @@ def test_a_checkpoint_that_names_foreign_code_is_not_loaded(trained: Path, tmp_p
 
 
 def test_predict_takes_image_folder_and_glob(trained: Path, tmp_path: Path):
-    from ocr.data.write_icdar import write_icdar
+    from ocr.jobs.make_data import write_icdar
 
     images = write_icdar(tmp_path / "set", 3, 0, 0.5) / "images"
     best = run_folder(trained) / "checkpoints/best.ckpt"

@@ -10,8 +10,8 @@ import wandb
 
 from ocr.errors import UserError
 from ocr.tracking.artifacts import Artifacts, read_staged
-from ocr.tracking.download import local_checkpoint
 from ocr.tracking.secrets import Redactor
+from ocr.tracking.tools.download import local_checkpoint
 from tests.conftest import write_image
 
 

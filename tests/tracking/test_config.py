@@ -12,10 +12,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ocr.errors import UserError
+from ocr.jobs.check_config import validate
 from ocr.tracking.credentials import key_fault, load_env_variables, read_environment
 from ocr.tracking.record import config_hash, plain_config
 from ocr.tracking.schema import check_logger
-from ocr.training.validate import validate
 from tests.conftest import ROOT
 
 

@@ -13,7 +13,7 @@ from ocr.tracking.record import plain_config
 from ocr.tracking.run import tracked_run
 from ocr.tracking.schema import check_logger
 from ocr.tracking.start import read_record, resumed_arguments
-from ocr.tracking.sync import find_runs, sync_run
+from ocr.tracking.tools.sync import find_runs, sync_run
 from tests.disks import fill, small_disk
 from tests.tiny import run
 from tests.tracking.test_run import composed

@@ -16,10 +16,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ocr.tracking.credentials import load_env_variables, server_url, stored_key
-from ocr.tracking.dashboard import build_workspace
 from ocr.tracking.naming import finished_name, generate_run_name
 from ocr.tracking.run import tracked_run
 from ocr.tracking.summary import BEST, define_metrics, finalize_run
+from ocr.tracking.tools.dashboard import build_workspace
 from tests.conftest import ROOT
 from tests.standin import StandIn
 from tests.tiny import TINY, history, inspect, run, run_folder

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ocr.tracking.run import tracked_run
-from ocr.tracking.sync import LocalRun
+from ocr.tracking.tools.sync import LocalRun
 from tests.standin import StandIn
 from tests.tiny import run, run_folder
 from tests.tracking.test_run import composed

@@ -10,7 +10,7 @@ import pytest
 
 from ocr.tracking.artifacts import StagedArtifact, write_staged
 from ocr.tracking.run import tracked_run
-from ocr.tracking.sync import LocalRun
+from ocr.tracking.tools.sync import LocalRun
 from tests.standin import StandIn
 from tests.tiny import run, wait_for
 from tests.tracking.test_run import composed

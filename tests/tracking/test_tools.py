@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocr.tracking.sync import find_runs
+from ocr.tracking.tools.sync import find_runs
 from tests.conftest import ROOT
 from tests.standin import StandIn
 from tests.tiny import run

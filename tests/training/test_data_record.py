@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from ocr.data.identity import file_hashes
-from ocr.data.index import SampleIndex
-from ocr.data.report import Report
-from ocr.data.sources import FileSource
-from ocr.data.synthetic import SyntheticReceipts
+from ocr.data.index.identity import file_hashes
+from ocr.data.index.report import Report
+from ocr.data.index.sample_index import SampleIndex
+from ocr.data.sources.build import FileSource
+from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.errors import UserError
 from ocr.training.data_record import DataRecord, Standing, read_record
 from ocr.types import Instance, Sample

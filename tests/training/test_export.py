@@ -11,14 +11,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ocr.data.images import decode, resize_and_pad
+from ocr.data.transforms.decode import decode, resize_and_pad
 from ocr.errors import UserError
-from ocr.geometry import unclip_distance
+from ocr.geometry.offsets import unclip_distance
+from ocr.jobs.export import agreement, export_onnx, kernel_sides, rapidocr_settings
 from ocr.metrics.matching import pair
-from ocr.models.ppocr import weights_file
+from ocr.models.pretrained.ppocr import weights_file
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
 from ocr.training.build import build_module, load_module
-from ocr.training.export_job import agreement, export_onnx, kernel_sides, rapidocr_settings
 from ocr.training.module import DetectionModule
 from ocr.types import Detections
 from tests.conftest import ROOT
@@ -38,7 +38,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[DetectionModule,
         weights = weights_file("ppocr_v4")
     except UserError as error:
         pytest.skip(str(error))
-    network = {"_target_": "ocr.models.ppocr.pretrained_detector", "weights": str(weights)}
+    network = {"_target_": "ocr.models.pretrained.ppocr.pretrained_detector", "weights": str(weights)}
     module = DetectionModule(network, PPOCR.to_dict()).eval()
     path = tmp_path_factory.mktemp("export") / "detector.onnx"
     wants = export_onnx(module.network, module.pipeline, path, {})
@@ -112,7 +112,11 @@ def test_polygons_are_counted_as_alike_only_when_both_have_them():
 
 def test_what_was_trained_from_scratch_and_exported_is_a_start_for_more(tmp_path: Path):
     """A file of this project's own network reads back, and brings the normalisation that was put into it."""
-    backbone = {"_target_": "ocr.models.backbone.TimmBackbone", "name": "mobilenetv4_conv_small", "pretrained": False}
+    backbone = {
+        "_target_": "ocr.models.backbones.timm.TimmBackbone",
+        "name": "mobilenetv4_conv_small",
+        "pretrained": False,
+    }
     network = {"_target_": "ocr.models.detector.DBDetector", "backbone": backbone, "neck_channels": 32,
                "adaptive_scale_fusion": False, "head_channels": 8, "prior": 0.1}  # fmt: skip
     module, path = DetectionModule(network, PPOCR.to_dict()).eval(), tmp_path / "own.onnx"

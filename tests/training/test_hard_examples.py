@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ocr.data.dataset import EpochSampler
+from ocr.data.datasets import EpochSampler
 from ocr.errors import UserError
-from ocr.training.hard_examples import HardExamples, difficulty
+from ocr.training.callbacks.hard_examples import HardExamples, difficulty
 
 
 def test_difficulty_by_hand():

@@ -15,15 +15,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import WeightAveraging
 
-from ocr.data.synthetic import SyntheticReceipts
+from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.errors import UserError
-from ocr.models.views import Views
+from ocr.jobs.tune import write_tuned
+from ocr.models.tta import Views
 from ocr.training import build
 from ocr.training.build import build_data, build_module, load_module
-from ocr.training.ema import warmed_up_ema
+from ocr.training.callbacks.ema import warmed_up_ema
 from ocr.training.module import DetectionModule
-from ocr.training.tune_job import write_tuned
-from ocr.training.tuning import choose
+from ocr.tuning.search import choose
 from ocr.types import Detections, Truth
 from tests.conftest import ROOT
 from tests.tiny import TINY
@@ -33,7 +33,7 @@ from tests.tiny import TINY
 def module(pipeline) -> DetectionModule:
     torch.manual_seed(0)
     backbone = {
-        "_target_": "ocr.models.backbone.TimmBackbone", "name": "mobilenetv3_small_050", "pretrained": False,
+        "_target_": "ocr.models.backbones.timm.TimmBackbone", "name": "mobilenetv3_small_050", "pretrained": False,
         "kwargs": {},
     }  # fmt: skip
     network = {
@@ -52,7 +52,7 @@ def test_normalised_images_are_channels_last_and_centred(module: DetectionModule
 
 def test_a_result_does_not_depend_on_the_batch(module: DetectionModule):
     """Images of several sizes in one batch give the maps, and so the polygons, that each gives alone."""
-    from ocr.data.dataset import EvalSet, collate_eval
+    from ocr.data.datasets import EvalSet, collate_eval
 
     dataset = EvalSet([SyntheticReceipts(3, 0)], module.pipeline)
     items = [dataset[i] for i in (0, 1, 2, 1)]
@@ -266,7 +266,7 @@ def test_a_frozen_stem_of_a_graph_is_unchanged_to_the_bit():
         {"op": "deconv", "name": "out", "inputs": ["mix_norm"], "in_channels": 8, "out_channels": 1, "kernel_size": 4,
          "stride": 4},
     ]  # fmt: skip
-    network = {"_target_": "ocr.models.graph.GraphDetector", "nodes": nodes}
+    network = {"_target_": "ocr.models.onnx.graph.GraphDetector", "nodes": nodes}
     module, before, modes = fitted(["+optimizer.lr_shares.stem=0", "model.backbone.pretrained=false"], network)
     stem = {name for name in before if name.startswith(("layers.stem", "layers.body"))}
     assert {part: len(p) for part, p in module.network.parts().items()}["stem"] == 8

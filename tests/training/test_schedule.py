@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from ocr.errors import UserError
-from ocr.training.ema import warmed_up_ema
+from ocr.training.callbacks.ema import warmed_up_ema
+from ocr.training.optim.schedule import OptimizerConfig, ResumableSchedule, Schedule, freeze_parts, make_optimizer
 from ocr.training.resume import find_checkpoint, with_earlier_overrides
-from ocr.training.schedule import OptimizerConfig, ResumableSchedule, Schedule, freeze_parts, make_optimizer
 
 CONFIG = OptimizerConfig("adamw", 1e-3, 1e-4, (0.9, 0.999), "cosine", 0.1, 0.9, 0.01, {}, "continue")
 

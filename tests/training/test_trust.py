@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from ocr.errors import UserError
-from ocr.models.maps import Maps
+from ocr.models.outputs import Maps
 from ocr.training.build import load_module
 from ocr.training.module import DetectionModule
 from ocr.training.trust import config_targets, network_classes
 from tests.hostile import hostile_checkpoints, untouched
 from tests.tiny import OFF, run
 
-BACKBONE = {"_target_": "ocr.models.backbone.TimmBackbone", "name": "mobilenetv3_small_050", "pretrained": False,
+BACKBONE = {"_target_": "ocr.models.backbones.timm.TimmBackbone", "name": "mobilenetv3_small_050", "pretrained": False,
             "kwargs": {}}  # fmt: skip
 NETWORK = {"_target_": "ocr.models.detector.DBDetector", "backbone": BACKBONE, "neck_channels": 16,
            "adaptive_scale_fusion": False, "head_channels": 4, "prior": 0.1}  # fmt: skip
@@ -51,12 +51,14 @@ def message(path: Path, **overrides: Any) -> str:
 
 
 def test_only_classes_that_are_defined_in_the_networks_modules_may_be_named():
-    assert {"ocr.models.detector.DBDetector", "ocr.models.graph.GraphDetector", "ocr.models.backbone.TimmBackbone"} <= (
-        network_classes()
-    )
-    assert not [name for name in network_classes() if name.count(".") != 3 or not name.startswith("ocr.models.")]
-    assert "ocr.models.graph.Concat" not in network_classes(), "imported there, defined elsewhere"
-    assert "ocr.models.onnx_run.OnnxDetector" not in network_classes(), "it would read any file"
+    assert {
+        "ocr.models.detector.DBDetector",
+        "ocr.models.onnx.graph.GraphDetector",
+        "ocr.models.backbones.timm.TimmBackbone",
+    } <= network_classes()
+    assert not [name for name in network_classes() if not name.startswith("ocr.models.")]
+    assert "ocr.models.onnx.graph.Concat" not in network_classes(), "imported there, defined elsewhere"
+    assert "ocr.models.onnx.runtime.OnnxDetector" not in network_classes(), "it would read any file"
     assert {"lightning.Trainer", "ocr.data.datamodule.DetectionData"} <= config_targets()
 
 
@@ -190,7 +192,7 @@ GRAPH = [{"op": "conv", "name": "a", "inputs": ["image"], "in_channels": 3, "out
     ],
 )
 def test_a_checkpoint_of_nodes_must_make_one_map(change: dict[str, Any], words: str | None, pipeline, tmp_path: Path):
-    module = DetectionModule({"_target_": "ocr.models.graph.GraphDetector", "nodes": GRAPH}, pipeline.to_dict())
+    module = DetectionModule({"_target_": "ocr.models.onnx.graph.GraphDetector", "nodes": GRAPH}, pipeline.to_dict())
     content = {"state_dict": module.state_dict(), "hyper_parameters": copy.deepcopy(dict(module.hparams))}
     content["hyper_parameters"]["network"]["nodes"][1 if "stride" in change else 0] |= change
     if "kernel_size" in change:
@@ -251,7 +253,7 @@ def test_an_onnx_file_that_is_no_detector_says_so_at_load(settings, words: str |
     "settings", [{"end": "classifier", "maps": 10}, {"maps": 3}, {"channels": 1}, {"value": float("nan")}]
 )
 def test_a_wrong_onnx_file_is_not_trained_from(settings, tmp_path: Path):
-    from ocr.models.ppocr import pretrained_detector
+    from ocr.models.pretrained.ppocr import pretrained_detector
 
     path = _onnx(tmp_path / "wrong.onnx", **settings)
     with pytest.raises(UserError, match=r"wrong\.onnx") as error:
@@ -266,15 +268,15 @@ def test_a_wrong_onnx_file_is_not_trained_from(settings, tmp_path: Path):
         "+callbacks.x={a: 1}",
         "+callbacks.x._target_=torch.nn.ReLU",
         "+callbacks.x._target_=builtins.dict",
-        "+callbacks.x={_target_: ocr.training.callbacks.FiniteWeights, every: 3, _partial_: true}",
-        "+callbacks.x={_target_: ocr.training.ema.warmed_up_ema, decay: 0.1}",
+        "+callbacks.x={_target_: ocr.training.callbacks.weights.FiniteWeights, every: 3, _partial_: true}",
+        "+callbacks.x={_target_: ocr.training.callbacks.ema.warmed_up_ema, decay: 0.1}",
     ],
 )
 def test_a_callback_that_is_none_is_one_line(callback: str, tmp_path: Path):
     from hydra import compose, initialize_config_dir
 
+    from ocr.jobs.check_config import validate
     from ocr.training.build import build_callbacks
-    from ocr.training.validate import validate
     from tests.conftest import ROOT
 
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):

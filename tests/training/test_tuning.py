@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from ocr.data.synthetic import SyntheticReceipts
-from ocr.data.targets import SHRINK_MAP, TargetMaker
+from ocr.data.sources.synthetic import SyntheticReceipts
+from ocr.data.targets.maps import SHRINK_MAP, TargetMaker
 from ocr.errors import UserError
+from ocr.jobs.tune import tuning_metrics
 from ocr.metrics.deteval import DetEval
 from ocr.metrics.hmean import DetectionHmean
 from ocr.metrics.matching import match
-from ocr.models.postprocess import detect
+from ocr.models.postprocess.db import detect
 from ocr.pipeline import Pipeline
 from ocr.training.build import load_module
-from ocr.training.plots import plot_surface
-from ocr.training.tune_job import tuning_metrics
-from ocr.training.tuning import FIGURES, CachedImage, Grid, choose, collect, count_images, pack
+from ocr.tuning.plots import plot_surface
+from ocr.tuning.search import FIGURES, CachedImage, Grid, choose, collect, count_images, pack
 from ocr.types import Truth
 
 UNCLIP = {"ratio": (1.0, 1.8), "exact": (0.4,), "height": (0.2,)}

@@ -1,0 +1,279 @@
+"""Samples to network input, for training and for evaluation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from ocr.data.index.notes import notes_on
+from ocr.data.sources.build import Source
+from ocr.data.targets.maps import TargetMaker
+from ocr.data.transforms.decode import UndecodableImage, resize_and_pad, shrink_for
+from ocr.data.transforms.random import RandomGeometry, RandomLight, warp_image, warp_points
+from ocr.errors import UserError
+from ocr.geometry.polygons import flatten, unflatten
+from ocr.pipeline import Pipeline
+from ocr.types import Picture, Truth
+
+log = logging.getLogger(__name__)
+NOTHING = -1  # index of a sample that only keeps ranks in step
+
+
+class Sources:
+    """Several sources one after the other under one index."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = list(sources)
+        self.starts = np.cumsum([0] + [len(s) for s in self.sources])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def _find(self, i: int) -> tuple[Source, int]:
+        which = int(np.searchsorted(self.starts, i, side="right")) - 1
+        return self.sources[which], int(i - self.starts[which])
+
+    def load(self, i: int) -> tuple[np.ndarray, Truth]:
+        source, local = self._find(i)
+        return source.load(local)
+
+    def open(self, i: int) -> Picture:
+        source, local = self._find(i)
+        return source.open(local)
+
+    def name(self, i: int) -> str:
+        source, local = self._find(i)
+        return source.name(local)
+
+    def sizes(self) -> np.ndarray | None:
+        """int32 (S, 2), width and height; None when a source does not know them."""
+        sizes = [source.sizes() for source in self.sources]
+        return None if any(s is None for s in sizes) else np.concatenate(sizes)  # type: ignore[arg-type]
+
+
+class TrainSet(Dataset):
+    """Random crops with their target maps; the key is (sample, seed of its randomness), see :class:`EpochSampler`.
+
+    Args:
+        strict: raise when an image cannot be decoded; otherwise the next one takes its place, with a warning.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        pipeline: Pipeline,
+        geometry: RandomGeometry,
+        light: RandomLight,
+        targets: TargetMaker,
+        strict: bool = False,
+    ) -> None:
+        self.samples = Sources(sources)
+        self.pipeline, self.geometry, self.light, self.targets = pipeline, geometry, light, targets
+        self.strict = strict
+        self.fill = pipeline.fill_colour
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> dict[str, torch.Tensor | int]:
+        """``index``; ``image`` uint8 (H, W, 3) RGB; ``targets`` uint8 (4, H, W), see :class:`TargetMaker`."""
+        index, seed = key if isinstance(key, tuple) else (key, key)  # a plain index: the same crop every time
+        for step in range(len(self.samples)):
+            place = (index + step) % len(self.samples)
+            try:
+                return self._crop(place, np.random.default_rng(seed)) | {"index": index}
+            except UndecodableImage as error:
+                if self.strict:
+                    raise UserError(f"{error} (data.strict=true)") from error
+                log.warning("%s; another image takes its place", error)
+        raise UserError("no image of the training set can be decoded")
+
+    def _crop(self, place: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        picture = self.samples.open(place)
+        frame, truth = (picture.width, picture.height), picture.truth
+        size = self.geometry.crop_size
+        matrix = self.geometry.matrix(*frame, truth, self.pipeline.resize, rng)
+        image = picture.pixels(shrink_for(float(np.linalg.norm(matrix[:, :2], axis=0).max())))
+        from_pixels = matrix @ np.diag([frame[0] / image.shape[1], frame[1] / image.shape[0], 1.0])
+        crop = self.light(warp_image(image, from_pixels, size, self.fill), rng)
+        polygons, seen = _warped(truth.polygons, matrix, size)
+        sheet = warp_points(np.array([[0, 0], [frame[0], 0], frame, [0, frame[1]]], np.float32), matrix)
+        maps = self.targets([polygons[k] for k in seen], truth.ignore[seen], size[1], size[0], sheet)
+        return {"image": torch.from_numpy(crop), "targets": torch.from_numpy(maps)}
+
+
+def _warped(
+    polygons: Sequence[np.ndarray], matrix: np.ndarray, size: Sequence[int]
+) -> tuple[list[np.ndarray], list[int]]:
+    """All polygons through an affine matrix at once, and which of them reach into (0, 0) .. ``size``."""
+    points, starts = flatten(polygons)
+    if not len(points):
+        return [], []
+    points = warp_points(points, matrix)
+    low, high = (f.reduceat(points, starts[:-1]) for f in (np.minimum, np.maximum))
+    seen = (high > 0).all(axis=1) & (low < size).all(axis=1)
+    return unflatten(points, starts), np.flatnonzero(seen).tolist()
+
+
+class EvalSet(Dataset):
+    """Whole images at network size with their truth in original pixels."""
+
+    def __init__(self, sources: Sequence[Source], pipeline: Pipeline, strict: bool = False) -> None:
+        self.samples = Sources(sources)
+        self.pipeline = pipeline
+        self.strict = strict
+        self.fill = pipeline.fill_colour
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def by_size(self) -> list[int] | None:
+        """Samples in an order that brings those of equal network size together; None when sizes are not known."""
+        sizes = self.samples.sizes()
+        if sizes is None:
+            return None
+        padded = np.array([self.pipeline.resize.padded_size(int(w), int(h)) for w, h in sizes]).reshape(-1, 2)
+        return np.lexsort((padded[:, 1], padded[:, 0])).tolist()
+
+    def __getitem__(self, index: int) -> dict[str, Any] | None:
+        """A sample at network size; None for one that is not there or cannot be decoded.
+
+        ``index``, ``name``, ``image`` uint8 (H, W, 3) padded, ``size`` (width, height) of the file's, ``truth``,
+        ``notes`` (see :func:`notes_on`).
+        """
+        if index == NOTHING:
+            return None
+        try:
+            image, truth = self.samples.load(index)
+        except UndecodableImage as error:
+            if self.strict:
+                raise UserError(f"{error} (data.strict=true)") from error
+            log.warning("%s; left out", error)
+            return None
+        height, width = image.shape[:2]
+        padded, name = resize_and_pad(image, self.pipeline.resize, self.fill), self.samples.name(index)
+        return {
+            "index": index,
+            "image": torch.from_numpy(padded),
+            "size": (width, height),
+            "truth": truth,
+            "name": name,
+            "notes": notes_on(name, image, self.pipeline.resize),
+        }
+
+
+def collate_eval(items: list[dict[str, Any] | None]) -> dict[str, list]:
+    """Items to a batch of lists; images keep their own sizes, so a result never depends on its neighbours."""
+    kept = [item for item in items if item is not None]
+    return {
+        "indices": [item["index"] for item in kept],
+        "images": [item["image"] for item in kept],
+        "sizes": [item["size"] for item in kept],
+        "truths": [item["truth"] for item in kept],
+        "names": [item["name"] for item in kept],
+        "notes": [item["notes"] for item in kept],
+    }
+
+
+def draws_per_epoch(
+    own: Sequence[Source], mix: Sequence[Source] = (), mix_share: float = 0.0, total: int | None = None
+) -> list[int]:
+    """How many samples an epoch draws of each source, ``own`` ones first.
+
+    Args:
+        own: a source of weight w gives w times its length.
+        mix: sources that together give the share ``mix_share`` of the epoch, each its part of the sum of weights,
+            however long it is.
+        mix_share: 0 <= mix_share < 1.
+        total: samples an epoch, all counts in proportion; None for what the lengths of ``own`` amount to.
+    """
+    sizes = [len(s) * s.weight for s in own]
+    if mix:
+        factor = mix_share / (1 - mix_share) * sum(sizes) / sum(s.weight for s in mix)
+        sizes += [s.weight * factor for s in mix]
+    factor = 1.0 if total is None else total / sum(sizes)
+    return [max(1, round(size * factor)) for size in sizes]
+
+
+class EpochSampler(Sampler):
+    """Which samples an epoch draws, in which order, each with a seed.
+
+    A function of (seed, epoch), and of what it was told to favour.
+
+    A source gives a part of it without repeats when fewer samples are drawn than it has, whole rounds and a part when
+    more. Ranks get equal shares; what does not divide evenly is left for another epoch.
+
+    Args:
+        lengths: of the sources.
+        draws: how many samples each gives an epoch, see :func:`draws_per_epoch`.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], draws: Sequence[int], seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.lengths, self.draws = list(lengths), list(draws)
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.epoch = 0
+        self._odds, self._share = np.zeros(sum(self.lengths)), 0.0
+
+    def favour(self, difficulty: Mapping[int, float], share: float) -> None:
+        """Draw a share of each source's samples in proportion to their difficulty; unknown ones count as average.
+
+        Args:
+            difficulty: by sample, from 0; the same in all ranks.
+            share: 0 <= share <= 1.
+        """
+        self._odds = np.full(sum(self.lengths), float(np.mean(list(difficulty.values()))))
+        self._odds[list(difficulty)] = list(difficulty.values())
+        self._share = share
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(1, sum(self.draws) // self.world_size)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        parts, start = [], 0
+        for length, wanted in zip(self.lengths, self.draws):
+            rounds = [rng.permutation(length) for _ in range(-(-wanted // length))]
+            chosen = np.concatenate(rounds)[:wanted]
+            odds = self._odds[start : start + length]
+            if (favoured := round(self._share * wanted)) and odds.sum() > 0:
+                chosen[wanted - favoured :] = rng.choice(length, favoured, p=odds / odds.sum())
+            parts.append(start + chosen)
+            start += length
+        order = rng.permutation(np.concatenate(parts))
+        seeds = rng.integers(0, 2**62, len(order))
+        for k in range(len(self)):
+            place = (k * self.world_size + self.rank) % len(order)
+            yield int(order[place]), int(seeds[place])
+
+
+class ShardSampler(Sampler):
+    """Every sample once over all ranks; short ranks get :data:`NOTHING` so that all do equal steps.
+
+    Args:
+        length: number of samples.
+        order: of the samples; None for their own.
+    """
+
+    def __init__(self, length: int, rank: int = 0, world_size: int = 1, order: Sequence[int] | None = None) -> None:
+        self.length, self.rank, self.world_size, self.order = length, rank, world_size, order
+
+    def __len__(self) -> int:
+        return -(-self.length // self.world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        for k in range(len(self)):
+            place = k * self.world_size + self.rank
+            if place >= self.length:
+                yield NOTHING
+            else:
+                yield place if self.order is None else self.order[place]

@@ -1,0 +1,241 @@
+"""What lies in a folder: which label format, where the images are, which part is for training, validation and test.
+
+Three ways to part a set are known, looked for in this order: folders ``train``, ``val`` and ``test``, each a set; label
+files with those words in their names; id lists ``train.txt``, ``val.txt`` and ``test.txt``. A part named test is for
+testing and nothing else; where there is none, there is no test split. Where only the validation part is missing, it is
+split off the training part. A set without parts is split by a hash of the image names, see :func:`fill_in`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ocr.data.formats.files import IMAGE_SUFFIXES, list_images, read_ids
+from ocr.errors import UserError
+
+log = logging.getLogger(__name__)
+AUTO = "auto"
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+LABEL_SUFFIXES = (".json", ".txt", ".csv")
+QUAD_LINES = {"icdar", "sroie"}  # the same lines; which of the two a .txt file is, its content does not say
+LOOKED_AT = 20  # label files of a folder that are opened to see what they are
+TEST_SPLIT_FROM = 100  # images of a set without parts; a tenth of fewer says nothing about a detector
+
+
+def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[str, Any] | None:
+    """The config of a source with its ``auto`` replaced by what lies below ``root``.
+
+    Args:
+        spec: see :func:`ocr.data.sources.build.build_source`; ``split``, train, val or test, says which part is
+            wanted, and ``share`` which hashes of names it has in a set of :data:`TEST_SPLIT_FROM` or more images
+            without parts. In a smaller one the share of val reaches to the end. With ``optional`` the source is left
+            out where its id list does not exist.
+        root: the folder.
+        whole: take all of a set without parts.
+
+    Returns:
+        The config; None where the part that is wanted does not exist.
+
+    Raises:
+        UserError: nothing is found, or several things are.
+    """
+    spec = dict(spec)
+    if spec.pop("optional", False) and not (root / spec["ids"]).is_file():
+        return None
+    split = spec.pop("split", None)
+    found_here = AUTO in (spec.get("format"), spec.get("images"), spec.get("annotations"), spec.get("ids"))
+    if not found_here and split is None:
+        return spec
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder: no data there (data.root, or the root of a source)")
+    parts: set[str] = set()
+    if found_here:
+        spec, parts = _found(spec, root, split or "train")
+    if not parts:
+        return spec if split is None else _hashed(spec, split, root, whole)
+    if split == "test" and "test" not in parts:
+        return None
+    if split == "val" and "val" not in parts:
+        spec["share"] = [spec["share"][0], 1.0]
+    elif split != "train" or "val" in parts:
+        spec["share"] = None
+    return spec
+
+
+def _found(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any], set[str]]:
+    """Where the labels and images of a split are (those of train where it has none), and the parts that there are."""
+    folders = _parts({name: _part_folder(root, name) for name in SPLITS})
+    base, parts = folders.get(split) or folders.get("train") or root, set(folders)
+    if AUTO in (spec.get("format"), spec.get("annotations")):
+        found, parts_of_files = _labels(base, spec, split)
+        spec |= found
+        parts = parts or parts_of_files
+    if spec.get("images") == AUTO:
+        spec["images"] = _relative(_images(base, base / spec["annotations"]), root)
+    if base != root:
+        spec["annotations"] = _relative(base / spec["annotations"], root)
+    if spec.get("ids") == AUTO:
+        lists = {} if parts else _parts({name: _id_list(root, name, root / spec["images"]) for name in SPLITS})
+        spec["ids"] = lists.get(split) or lists.get("train")
+        parts = parts or set(lists)
+    return spec, parts
+
+
+def _parts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Those parts that were found; none where there is no training part, or nothing beside it."""
+    parts = {name: part for name, part in found.items() if part}
+    return parts if "train" in parts and len(parts) > 1 else {}
+
+
+def _hashed(spec: dict[str, Any], split: str, root: Path, whole: bool) -> dict[str, Any] | None:
+    """A split of a set without parts, by the hash of its image names."""
+    if whole:
+        return spec | {"share": None}
+    names = read_ids(root / spec["ids"]) if spec.get("ids") else list_images(root / spec["images"])
+    if len(names) >= TEST_SPLIT_FROM:
+        return spec
+    if split == "test":
+        return None
+    if split == "val":
+        log.info("%s has %d images, fewer than %d: split into train and val only, there is no test split",
+                 root, len(names), TEST_SPLIT_FROM)  # fmt: skip
+        spec["share"] = [spec["share"][0], 1.0]
+    return spec
+
+
+def _relative(path: Path, root: Path) -> str:
+    return os.path.relpath(path, root)
+
+
+def _part_folder(root: Path, split: str) -> Path | None:
+    """The folder of a split, if there is one with images and labels in it."""
+    for name in SPLITS[split]:
+        folder = root / name
+        if folder.is_dir() and any(_label_files(folder)) and _image_folders(folder):
+            return folder
+    return None
+
+
+def _folders(base: Path) -> list[Path]:
+    return [base, *sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))]
+
+
+def _image_folders(base: Path) -> list[Path]:
+    """``base`` and the folders in it that hold images themselves."""
+    return [folder for folder in _folders(base) if _image_stems(folder)]
+
+
+def _image_stems(folder: Path) -> set[str]:
+    """Of the images that lie in a folder itself."""
+    return {os.path.splitext(e.name)[0] for e in os.scandir(folder) if Path(e.name).suffix.lower() in IMAGE_SUFFIXES}
+
+
+def _label_files(base: Path) -> Iterator[tuple[str, Path]]:
+    """(format, path): the label file of a whole set, or the folder of a set with one label file per image."""
+    for folder in _folders(base):
+        files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in LABEL_SUFFIXES)
+        kinds = [(label_format(path), path) for path in files[:LOOKED_AT]]
+        per_image = [kind for kind, _ in kinds if kind in QUAD_LINES]
+        if per_image:
+            yield max(set(per_image), key=per_image.count), folder
+        yield from ((kind, path) for kind, path in kinds if kind and kind not in QUAD_LINES)
+
+
+def label_format(path: Path) -> str | None:
+    """The format of a label file, by what is in it; None when it is none."""
+    try:
+        if path.suffix.lower() == ".json":
+            return _json_format(json.loads(path.read_text("utf-8-sig")))
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            line = next((line.strip() for line in file if line.strip()), "")
+    except (OSError, ValueError):
+        return None
+    if [cell.strip() for cell in next(csv.reader([line]), [])] == ["filename", "polygons"]:
+        return "competition_csv"
+    if line.partition("\t")[2].lstrip().startswith("["):
+        return "paddle"
+    try:
+        numbers = [float(value) for value in line.split(",")[:8]]
+    except ValueError:
+        return None
+    if len(numbers) < 8:
+        return None
+    return "sroie" if path.suffix.lower() == ".csv" else "icdar"
+
+
+def _json_format(content: Any) -> str | None:
+    if not isinstance(content, dict) or not content:
+        return None
+    if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
+        return "coco"
+    if isinstance(content.get("images"), dict):
+        return "competition"
+    return "doctr" if all(isinstance(v, dict) and "polygons" in v for v in content.values()) else None
+
+
+def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, str], set[str]]:
+    """Format and annotations; and the splits that have label files of their own."""
+    wanted_format, wanted_path = spec.get("format", AUTO), spec.get("annotations", AUTO)
+    if wanted_path != AUTO:
+        path = base / wanted_path
+        kinds = {kind for kind, p in _label_files(path if path.is_dir() else path.parent) if p == path}
+        kinds = kinds or {label_format(path)} - {None}
+        if len(kinds) != 1:
+            raise UserError(f"{path}: cannot tell what its label format is; set data.format=...")
+        return {"format": kinds.pop(), "annotations": wanted_path}, set()
+    found = list(_label_files(base))
+    if wanted_format != AUTO:
+        alike = QUAD_LINES if wanted_format in QUAD_LINES else {wanted_format}
+        found = [(wanted_format, path) for kind, path in found if kind in alike]
+    parts = _parts({name: _of_split(found, base, name) for name in SPLITS})
+    if parts:
+        found = parts.get(split) or parts["train"]
+    if not found:
+        raise UserError(
+            f"{base}: no labels{'' if wanted_format == AUTO else f' of format {wanted_format}'} found, in it or in the "
+            "folders in it; for others say data.format, data.images and data.annotations, see docs/data.md"
+        )
+    if len(found) > 1:
+        listed = ", ".join(f"{_relative(path, base)} ({kind})" for kind, path in found)
+        raise UserError(f"{base}: several sets of labels: {listed}; choose one with data.annotations=<path>")
+    kind, path = found[0]
+    return {"format": kind, "annotations": _relative(path, base)}, set(parts)
+
+
+def _of_split(found: list[tuple[str, Path]], base: Path, split: str) -> list[tuple[str, Path]]:
+    """Those of the files and folders whose name has a word for the split, the first word that any of them has."""
+    for word in SPLITS[split]:
+        named = [(kind, path) for kind, path in found if path != base and word in _words(path)]
+        if named:
+            return named
+    return []
+
+
+def _words(path: Path) -> set[str]:
+    return set("".join(c if c.isalpha() else " " for c in path.stem.lower()).split())
+
+
+def _images(base: Path, annotations: Path) -> Path:
+    """The folder of the images: the only one that has some, or the one whose names the label files share."""
+    folders = _image_folders(base)
+    if len(folders) > 1 and annotations.is_dir():
+        labelled = {p.stem.removeprefix("gt_") for p in annotations.iterdir() if p.suffix.lower() in LABEL_SUFFIXES}
+        return max(folders, key=lambda folder: len(labelled & _image_stems(folder)))
+    return folders[0] if len(folders) == 1 else base
+
+
+def _id_list(root: Path, split: str, images: Path) -> str | None:
+    """``<split>.txt`` in the folder, when it names images."""
+    path = root / f"{split}.txt"
+    if not path.is_file():
+        return None
+    ids = read_ids(path)
+    names = {Path(name).stem for name in list_images(images)}
+    known = sum(Path(name).stem in names for name in ids)
+    return path.name if known > len(ids) / 2 else None

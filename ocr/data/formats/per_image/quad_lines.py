@@ -1,0 +1,40 @@
+"""Label lines of the form ``x1,y1,x2,y2,x3,y3,x4,y4,text``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ocr.data.formats.files import IGNORED_TEXTS, read_text
+from ocr.data.index.report import Report
+from ocr.types import Instance, Sample
+
+COORDINATES = 8
+
+
+def read_quad_file(image: Path, labels: Path, report: Report) -> Sample:
+    """A Sample from one label file.
+
+    The text may hold commas and may be missing; ``###`` and ``*`` mark text to ignore.
+    """
+    values: list[float] = []
+    found: list[tuple[int, str]] = []
+    lines = 0
+    for number, line in enumerate(read_text(labels).splitlines(), start=1):
+        if not line or line.isspace():
+            continue
+        lines += 1
+        fields = line.split(",", COORDINATES)
+        try:
+            coordinates = [float(v) for v in fields[:COORDINATES]]
+            if len(coordinates) < COORDINATES:
+                raise ValueError(f"{len(coordinates)} of {COORDINATES} coordinates")
+        except ValueError as error:
+            report.add("unparsable_line", labels, f"expected x1,y1,...,x4,y4,text ({error})", number)
+            continue
+        values += coordinates
+        found.append((number, fields[COORDINATES].strip() if len(fields) > COORDINATES else ""))
+    quads = np.array(values, np.float32).reshape(-1, 4, 2)
+    instances = [Instance(q, text, text in IGNORED_TEXTS, number) for q, (number, text) in zip(quads, found)]
+    return Sample(image, instances, labels, lines)

@@ -1,0 +1,65 @@
+"""COCO instances: segmentation polygons, ``iscrowd`` = ignore; run-length masks are not read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ocr.data.formats.files import IGNORED_TEXTS, Manifest, read_json
+from ocr.data.formats.points import instance_or_report
+from ocr.data.index.report import Report
+from ocr.errors import UserError
+from ocr.types import Instance, Sample
+
+
+def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
+    """Samples of a COCO instances file, see :mod:`ocr.data.formats`.
+
+    Without a segmentation the ``bbox`` (x, y, width, height) is taken. Several polygons of one annotation become
+    one instance each. The text, where there is one, stands in ``attributes.text``, ``text`` or ``utf8_string``.
+    """
+    data = read_json(annotations)
+    if not isinstance(data, dict) or not all(isinstance(data.get(k), list) for k in ("images", "annotations")):
+        raise UserError(f'{annotations}: expected {{"images": [...], "annotations": [...]}}')
+    by_image: dict[Any, list[tuple[int, dict]]] = defaultdict(list)
+    for number, entry in enumerate(data["annotations"], start=1):
+        if isinstance(entry, dict) and "image_id" in entry:
+            by_image[entry["image_id"]].append((number, entry))
+        else:
+            report.add("unparsable_line", annotations, "annotation without image_id", number)
+    manifest = Manifest(images, annotations, ids, report)
+    for number, entry in enumerate(data["images"], start=1):
+        if not isinstance(entry, dict) or "file_name" not in entry or "id" not in entry:
+            report.add("unparsable_line", annotations, "image without id or file_name", number)
+            continue
+        found = by_image.pop(entry["id"], [])
+        image = manifest.find(str(entry["file_name"]), number)
+        if image is None:
+            continue
+        instances = [i for line, item in found for i in _instances(item, annotations, line, report)]
+        yield Sample(image, instances, annotations, len(found))
+    for orphans in by_image.values():
+        for line, item in orphans:
+            report.add("label_without_image", annotations, f"image_id {item['image_id']} is not in images", line)
+    manifest.report_unlabelled()
+
+
+def _instances(item: dict, where: Path, line: int, report: Report) -> list[Instance]:
+    attributes = item.get("attributes") if isinstance(item.get("attributes"), dict) else {}
+    text = str(attributes.get("text", item.get("text", item.get("utf8_string", ""))) or "")
+    ignore = bool(item.get("iscrowd", 0)) or text in IGNORED_TEXTS
+    outlines = item.get("segmentation")
+    if isinstance(outlines, dict) or not outlines:
+        try:
+            x, y, w, h = (float(v) for v in item["bbox"])
+        except (KeyError, TypeError, ValueError):
+            report.add("unparsable_line", where, "neither a segmentation polygon nor a bbox", line)
+            return []
+        outlines = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    if not isinstance(outlines, list):
+        report.add("unparsable_line", where, "segmentation is no list of polygons", line)
+        return []
+    found = [instance_or_report(outline, text, ignore, where, line, report) for outline in outlines]
+    return [instance for instance in found if instance is not None]

@@ -1,0 +1,36 @@
+"""The receipt competition's submission file: ``filename,polygons`` rows, ``x y x y ...|x y ...``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ocr.data.formats.files import Manifest, read_text
+from ocr.data.formats.points import instance_or_report
+from ocr.data.index.report import Report
+from ocr.errors import UserError
+from ocr.types import Sample
+
+
+def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
+    """Samples of a competition CSV, see :mod:`ocr.data.formats`; it has no texts and nothing ignored."""
+    rows = csv.reader(io.StringIO(read_text(annotations)))
+    if [cell.strip() for cell in next(rows, [])] != ["filename", "polygons"]:
+        raise UserError(f"{annotations}: expected the header filename,polygons")
+    manifest = Manifest(images, annotations, ids, report)
+    for row in rows:
+        number = rows.line_num
+        if not row:
+            continue
+        if len(row) != 2:
+            report.add("unparsable_line", annotations, f"expected two columns, got {len(row)}", number)
+            continue
+        image = manifest.find(row[0], number)
+        if image is None:
+            continue
+        entries = [entry for entry in row[1].split("|") if entry.strip()]
+        found = [instance_or_report(entry.split(), "", False, annotations, number, report) for entry in entries]
+        yield Sample(image, [i for i in found if i is not None], annotations, len(entries))
+    manifest.report_unlabelled()

@@ -1,0 +1,97 @@
+"""Indexes of large sets on disk, so that the second start reads no label file.
+
+An index is found again by a stamp over the names, sizes and times of all files of the set: a changed, added or
+removed file gives another stamp.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ocr.data.index.report import Report
+from ocr.data.index.sample_index import SampleIndex
+from ocr.utils.files import flush_files
+from ocr.utils.memory import give_back_freed_memory
+
+log = logging.getLogger(__name__)
+VERSION = 2  # of the readers and checks: raise it when they come to other results
+WORTHWHILE = 2000  # samples; smaller sets are read anew each time
+REPORT = "report.json"
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME`` or ``~/.cache``, and below it a folder of ours."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base, "receipt-text-detection", "index")
+
+
+def stamp(settings: Any, paths: Iterable[Path]) -> str:
+    """Hex digest of the settings and of the name, size and time of every file at or below the paths."""
+    digest = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True, default=str).encode())
+    for path in paths:
+        for name, size, time in sorted(_files(path)):
+            digest.update(f"{name}\0{size}\0{time}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def _files(path: Path) -> Iterable[tuple[str, int, int]]:
+    if path.is_file():
+        status = path.stat()
+        yield str(path), status.st_size, status.st_mtime_ns
+    elif path.is_dir():
+        for entry in os.scandir(path):
+            if entry.is_dir():
+                yield from _files(Path(entry.path))
+            else:
+                status = entry.stat()
+                yield entry.path, status.st_size, status.st_mtime_ns
+
+
+def cached(key: str, report: Report, build: Callable[[Report], SampleIndex]) -> SampleIndex:
+    """The index stored under a stamp, or a new one, stored when it is large.
+
+    Args:
+        report: gets the problems that were found when the index was built.
+        build: makes the index; not called when it is stored and ``report.strict`` is off.
+    """
+    folder = cache_folder() / key
+    if folder.is_dir() and not report.strict:
+        try:
+            index = SampleIndex.open(folder)
+            report.merge(json.loads((folder / REPORT).read_text(encoding="utf-8")))
+            return index
+        except (OSError, ValueError, EOFError) as error:
+            log.warning("the stored index %s cannot be read (%s): reading the labels again", folder, error)
+    fresh = Report(report.strict)
+    index = build(fresh)
+    report.merge(fresh.to_dict())
+    if len(index) >= WORTHWHILE:
+        index = _stored(folder, index, fresh)
+        give_back_freed_memory()  # the index that was built, and several times as much that building it took
+    return index
+
+
+def _stored(folder: Path, index: SampleIndex, report: Report) -> SampleIndex:
+    """The index, mapped from where it was written; as it is where nothing can be written."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+            part, old = Path(place, "new"), Path(place, "old")
+            part.mkdir()
+            index.save(part)
+            (part / REPORT).write_text(json.dumps(report.to_dict()), encoding="utf-8")
+            flush_files(part)
+            if folder.exists():
+                folder.rename(old)  # a damaged one; who has it mapped keeps it
+            part.rename(folder)
+        return SampleIndex.open(folder)
+    except OSError as error:
+        log.warning("the index cannot be stored in %s (%s): the next start reads the labels again", folder, error)
+        return index

@@ -1,0 +1,127 @@
+"""One sample at a time: is its image readable, are its polygons sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import shapely
+from PIL import Image
+
+from ocr.data.index.report import Report
+from ocr.data.transforms.decode import UndecodableImage, open_file, open_image, shown_size
+from ocr.geometry import polygons as geometry
+from ocr.types import Instance, Sample
+
+TAIL = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+TAIL_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Header:
+    """An image that is whole.
+
+    Attributes:
+        size: (width, height) as a viewer shows it.
+        pages: pages or frames in the file, of which only the first is read.
+    """
+
+    size: tuple[int, int]
+    pages: int
+
+
+def read_header(path: Path) -> Header:
+    """The header of an image, and whether the file is whole.
+
+    Raises:
+        UndecodableImage: the file is missing, is no image, is too large, or ends early.
+    """
+    with open_file(path) as file, open_image(file) as image:
+        size = shown_size(image)
+        pages = count_pages(image)
+        if not _tail_is_whole(file, image.format or ""):
+            image.load()  # the exact answer, for files that look cut off
+    return Header(size, pages)
+
+
+def count_pages(image: Image.Image) -> int:
+    """Pages or frames; a phone's MPO is one picture, with others for other uses."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
+def _tail_is_whole(file: BinaryIO, kind: str) -> bool:
+    ending = TAIL.get(kind)
+    if ending is None:
+        return False
+    place = file.tell()
+    file.seek(0, 2)
+    file.seek(max(0, file.tell() - TAIL_BYTES))
+    whole = ending in file.read()
+    file.seek(place)
+    return whole
+
+
+def check_image(sample: Sample, report: Report) -> tuple[int, int] | None:
+    """(width, height), or None after a line in the report."""
+    try:
+        header = read_header(sample.image)
+    except UndecodableImage as error:
+        truncated = any(word in str(error).lower() for word in ("truncated", "broken", "incomplete"))
+        report.add("truncated_image" if truncated else "unreadable_image", sample.image, str(error))
+        return None
+    if header.pages > 1:
+        report.add("further_pages", sample.image, f"{header.pages} pages or frames")
+    return header.size
+
+
+def check_instances(sample: Sample, width: int, height: int, report: Report) -> list[Instance]:
+    """The sound instances of a sample, in normal form; the others are counted in the report.
+
+    Quads whose corners cross are untangled. Other self-crossing polygons become ignored regions, so that the text
+    below them is not taught as background. Parts outside the image are cut off.
+    """
+    if sample.instances and all(np.shape(i.polygon) == (4, 2) for i in sample.instances):
+        with np.errstate(invalid="ignore", over="ignore"):
+            quads = np.stack([i.polygon for i in sample.instances]).astype(np.float32)
+            sound, normal = geometry.normal_quads(quads, width, height)
+        if sound.all():
+            return [Instance(q, i.text, i.ignore, i.line) for q, i in zip(normal, sample.instances)]
+    return [fine for i in sample.instances if (fine := _check_one(i, sample, width, height, report)) is not None]
+
+
+def _check_one(instance: Instance, sample: Sample, width: int, height: int, report: Report) -> Instance | None:
+    where = sample.labels or sample.image
+    raw = np.asarray(instance.polygon, np.float32).reshape(-1, 2)
+    if not np.isfinite(raw).all():
+        report.add("not_finite", where, "a coordinate is NaN or infinite", instance.line)
+        return None
+    polygon = geometry.normal_form(raw)
+    if len(polygon) < 3:
+        kind = "too_few_points" if len(raw) < 3 else "zero_area"
+        report.add(kind, where, f"{len(polygon)} distinct point(s)", instance.line)
+        return None
+    ignore = instance.ignore
+    if not shapely.is_valid(shapely.Polygon(polygon)):
+        if shapely.convex_hull(shapely.MultiPoint(polygon)).area < geometry.MIN_AREA:
+            report.add("zero_area", where, "the points lie on a line", instance.line)
+            return None
+        report.add("self_crossing", where, f"the outline of {instance.text!r} crosses itself", instance.line)
+        if len(polygon) == 4:
+            polygon = geometry.untangle_quad(polygon)
+        else:
+            hull = shapely.convex_hull(shapely.MultiPoint(polygon))
+            polygon, ignore = geometry.normal_form(shapely.get_coordinates(hull.exterior)), True
+    if abs(geometry.signed_area(polygon, np.array([0, len(polygon)]))[0]) < geometry.MIN_AREA:
+        report.add("zero_area", where, f"{instance.text!r} covers less than a pixel", instance.line)
+        return None
+    low, high = polygon.min(axis=0), polygon.max(axis=0)
+    if low[0] < 0 or low[1] < 0 or high[0] > width or high[1] > height:
+        clipped = geometry.clip_to_image(polygon, width, height)
+        if clipped is None:
+            report.add("outside_image", where, f"{instance.text!r} lies outside {width} x {height}", instance.line)
+            return None
+        report.add("partly_outside", where, f"{instance.text!r} reaches outside {width} x {height}", instance.line)
+        polygon = clipped
+    return Instance(polygon, instance.text, ignore, instance.line)

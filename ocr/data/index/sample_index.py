@@ -1,0 +1,183 @@
+"""All samples of a source in flat arrays.
+
+Workers share the arrays' memory with the main process: nothing in them is a Python object whose reference count
+would copy pages, so a worker does not grow with the size of the set. An index on disk is mapped, so that all processes
+of a machine, the ranks of a training too, have it in memory once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocr.data.index.check import check_image, check_instances
+from ocr.data.index.report import Report
+from ocr.geometry.polygons import flatten, unflatten
+from ocr.types import Sample, Truth
+
+ARRAYS = ("path_data", "path_offsets", "text_data", "text_offsets", "sizes", "instance_offsets", "points",
+          "point_offsets", "ignore")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StringTable:
+    """Strings as one byte array and offsets."""
+
+    data: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def build(cls, strings: Sequence[str]) -> StringTable:
+        encoded = [s.encode("utf-8", "surrogateescape") for s in strings]
+        offsets = np.zeros(len(encoded) + 1, np.int64)
+        np.cumsum([len(e) for e in encoded], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets)
+
+    def __getitem__(self, i: int) -> str:
+        return self.data[self.offsets[i] : self.offsets[i + 1]].tobytes().decode("utf-8", "surrogateescape")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+@dataclass(frozen=True)
+class SampleIndex:
+    """Samples that passed the checks, in normal form.
+
+    Attributes:
+        paths: S image paths.
+        sizes: int32 (S, 2), width and height as a viewer shows the image.
+        instance_offsets: int64 (S + 1,), instances of sample s are the range between entries s and s + 1.
+        points, point_offsets: the flat polygons of all I instances, see :mod:`ocr.geometry.polygons`.
+        ignore: bool (I,).
+        texts: I transcriptions.
+        folder: where it is mapped from, see :meth:`open`; None for one in memory.
+    """
+
+    paths: StringTable
+    sizes: np.ndarray
+    instance_offsets: np.ndarray
+    points: np.ndarray
+    point_offsets: np.ndarray
+    ignore: np.ndarray
+    texts: StringTable
+    folder: Path | None = None
+
+    @classmethod
+    def open(cls, folder: Path) -> SampleIndex:
+        """Map what :meth:`save` wrote.
+
+        Raises:
+            OSError, ValueError, EOFError: the folder is not whole.
+        """
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in ARRAYS]
+        path_data, path_offsets, text_data, text_offsets, *others = arrays
+        return cls(StringTable(path_data, path_offsets), *others, StringTable(text_data, text_offsets), folder)
+
+    def save(self, folder: Path) -> None:
+        """Write all arrays into an existing folder."""
+        tables = (self.paths.data, self.paths.offsets, self.texts.data, self.texts.offsets)
+        others = (self.sizes, self.instance_offsets, self.points, self.point_offsets, self.ignore)
+        for name, array in zip(ARRAYS, (*tables, *others)):
+            np.save(folder / f"{name}.npy", array)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that is not forked maps the folder, too, instead of being sent a copy."""
+        if self.folder:
+            return SampleIndex.open, (self.folder,)
+        return SampleIndex, tuple(getattr(self, field.name) for field in fields(self))
+
+    @classmethod
+    def build(cls, samples: Iterable[Sample], report: Report) -> SampleIndex:
+        """Check every sample and keep what is sound."""
+        paths, sizes, counts, polygons, ignore, texts = [], [], [], [], [], []
+        for sample in samples:
+            size = check_image(sample, report)
+            if size is None:
+                continue
+            instances = check_instances(sample, *size, report)
+            if sample.entries and not instances:
+                where = sample.labels or sample.image
+                report.add("no_sound_label", where, f"{sample.image.name}: none of {sample.entries} entries is sound")
+                continue
+            paths.append(str(sample.image))
+            sizes.append(size)
+            counts.append(len(instances))
+            polygons += [i.polygon for i in instances]
+            ignore += [i.ignore for i in instances]
+            texts += [i.text for i in instances]
+        points, point_offsets = flatten(polygons)
+        return cls(
+            StringTable.build(paths),
+            np.array(sizes, np.int32).reshape(-1, 2),
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            points,
+            point_offsets,
+            np.array(ignore, bool),
+            StringTable.build(texts),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[SampleIndex]) -> SampleIndex:
+        """Several indexes one after the other."""
+
+        def offsets(arrays: list[np.ndarray]) -> np.ndarray:
+            starts = np.cumsum([0] + [a[-1] for a in arrays])
+            return np.concatenate([[0]] + [a[1:] + start for a, start in zip(arrays, starts)]).astype(np.int64)
+
+        def strings(tables: list[StringTable]) -> StringTable:
+            return StringTable(np.concatenate([t.data for t in tables]), offsets([t.offsets for t in tables]))
+
+        return cls(
+            strings([p.paths for p in parts]),
+            np.concatenate([p.sizes for p in parts]),
+            offsets([p.instance_offsets for p in parts]),
+            np.concatenate([p.points for p in parts]),
+            offsets([p.point_offsets for p in parts]),
+            np.concatenate([p.ignore for p in parts]),
+            strings([p.texts for p in parts]),
+        )
+
+    def only(self, places: Sequence[int]) -> SampleIndex:
+        """An index of these of the samples, in memory."""
+        truths = [self.truth(i) for i in places]
+        points, point_offsets = flatten([polygon for truth in truths for polygon in truth.polygons])
+        return SampleIndex(
+            StringTable.build([self.paths[i] for i in places]),
+            self.sizes[list(places)],
+            np.cumsum([0] + [len(truth.polygons) for truth in truths]).astype(np.int64),
+            points,
+            point_offsets,
+            np.concatenate([np.zeros(0, bool)] + [truth.ignore for truth in truths]),
+            StringTable.build([text for truth in truths for text in truth.texts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, i: int) -> Path:
+        return Path(self.paths[i])
+
+    def truth(self, i: int) -> Truth:
+        """Labels of sample i; the polygons are views, not to be written to."""
+        first, last = int(self.instance_offsets[i]), int(self.instance_offsets[i + 1])
+        polygons = unflatten(self.points, self.point_offsets[first : last + 1])
+        return Truth(polygons, self.ignore[first:last], [self.texts[k] for k in range(first, last)])
+
+    @property
+    def instances(self) -> int:
+        return len(self.ignore)
+
+    def fingerprint(self) -> str:
+        """Hex digest of names, sizes and labels: equal sets have equal ones, wherever they lie."""
+        digest = hashlib.sha256()
+        for i in range(len(self)):
+            digest.update(self.path(i).name.encode("utf-8", "surrogateescape") + b"\0")
+        for array in (self.sizes, self.instance_offsets, self.points, self.point_offsets, self.ignore):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]

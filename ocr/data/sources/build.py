@@ -1,0 +1,226 @@
+"""A split of a data set: a list of sources, each with a label format, so that sets mix."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_all_start_methods, get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ocr.data.formats import reader
+from ocr.data.formats.files import list_images, read_ids, stems
+from ocr.data.formats.per_image import icdar, sroie
+from ocr.data.index.cache import cached, stamp
+from ocr.data.index.identity import file_hashes
+from ocr.data.index.report import Report
+from ocr.data.index.sample_index import SampleIndex
+from ocr.data.sources.synthetic import SyntheticReceipts
+from ocr.data.synthetic.camera import Photographed
+from ocr.data.transforms.decode import decode
+from ocr.errors import UserError
+from ocr.types import Picture, Truth
+from ocr.utils.machine import cores
+
+PER_IMAGE = {"icdar": icdar.naming, "sroie": sroie.naming}  # formats with one label file per image
+PARALLEL_FROM = 4000  # images; below that one process is as quick
+PART = 2000  # images a task, at least
+
+
+class Source(Protocol):
+    """What the dataset needs of a source."""
+
+    weight: float
+
+    def __len__(self) -> int: ...
+
+    def name(self, i: int) -> str:
+        """How messages and prediction files call sample i."""
+
+    def load(self, i: int) -> tuple[np.ndarray, Truth]:
+        """Image uint8 (H, W, 3) RGB and labels of sample i."""
+
+    def open(self, i: int) -> Picture:
+        """The same with pixels only as fine as they are needed."""
+
+    def sizes(self) -> np.ndarray | None:
+        """int32 (S, 2), width and height of the images; None when only loading tells."""
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of images, instances and ignored instances."""
+
+    def fingerprint(self) -> str:
+        """Hex digest that tells two different sources apart."""
+
+    def identities(self) -> np.ndarray:
+        """int64 (S,), a hash per image that tells whether another source has it, wherever it lies."""
+
+
+@dataclass
+class FileSource:
+    """Images on disk with labels from a reader."""
+
+    index: SampleIndex
+    weight: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def name(self, i: int) -> str:
+        return str(self.index.path(i))
+
+    def load(self, i: int) -> tuple[np.ndarray, Truth]:
+        return decode(self.index.path(i)), self.index.truth(i)
+
+    def open(self, i: int) -> Picture:
+        width, height = self.index.sizes[i].tolist()
+        return Picture(width, height, self.index.truth(i), partial(decode, self.index.path(i)))
+
+    def sizes(self) -> np.ndarray:
+        return self.index.sizes
+
+    def counts(self) -> dict[str, int]:
+        return {"images": len(self.index), "instances": self.index.instances, "ignored": int(self.index.ignore.sum())}
+
+    def fingerprint(self) -> str:
+        return self.index.fingerprint()
+
+    def identities(self) -> np.ndarray:
+        """Of file name, length in bytes, width and height."""
+        return file_hashes((self.index.path(i) for i in range(len(self))), self.index.sizes.tolist())
+
+    def only(self, places: Sequence[int]) -> FileSource:
+        """The source with these of its samples."""
+        return FileSource(self.index.only(places), self.weight)
+
+
+def source_root(spec: Mapping[str, Any], root: str | Path | None) -> Path:
+    """The folder that a source's paths start from: its own ``root``, or that of the data."""
+    return Path(spec.get("root") or root or ".").expanduser()
+
+
+def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
+    """A source from its config.
+
+    Args:
+        spec: ``format``, ``weight`` and, for files, ``images``, ``annotations``, ``ids`` (a file, see
+            :func:`read_ids`), ``share`` ([low, high]: only images whose name's hash, 0..1, lies in it) and ``root``.
+        root: relative paths start here, unless the source has a root of its own.
+
+    Raises:
+        UserError: an unknown format or setting, a missing folder, an empty set.
+    """
+    spec = dict(spec)
+    root = source_root(spec, root)
+    spec.pop("root", None)
+    name = spec.pop("format", None)
+    weight = float(spec.pop("weight", 1.0))
+    if not weight > 0:
+        raise UserError(f"the weight of a source must be positive, got {weight}")
+    if name == "photographed":
+        unknown = set(spec) - {"of", "seed", "difficulty"}
+        if unknown or not spec.get("of"):
+            raise UserError(
+                "a photographed source takes of (a list of sources), seed, difficulty and weight"
+                + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; of is missing")
+            )
+        of = [source for part in spec.pop("of") if len(source := build_source(part, root, report))]
+        return Photographed(of, weight=weight, **spec)
+    if name == "synthetic":
+        try:
+            return SyntheticReceipts(weight=weight, **spec)
+        except TypeError as error:
+            raise UserError(f"synthetic source: {error}") from error
+    reader(str(name))  # an unknown format is the first thing to say
+    unknown = set(spec) - {"images", "annotations", "ids", "share"}
+    if unknown or not spec.get("images") or not spec.get("annotations"):
+        raise UserError(
+            f"a source of format {name} takes root, images, annotations, ids, share and weight"
+            + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; images or annotations is missing")
+        )
+    images, annotations = root / spec["images"], root / spec["annotations"]
+    if not images.is_dir():
+        raise UserError(f"image folder not found: {images} (set data.root=<folder>)")
+    ids = read_ids(root / spec["ids"]) if spec.get("ids") else None
+
+    share = tuple(float(v) for v in spec.get("share") or (0.0, 1.0))
+    key = stamp([name, spec, str(root.resolve()), ids], [images, annotations])
+    return FileSource(cached(key, report, partial(build_index, str(name), images, annotations, ids, share)), weight)
+
+
+def build_index(
+    name: str, images: Path, annotations: Path, ids: Sequence[str] | None, share: tuple[float, float], report: Report
+) -> SampleIndex:
+    """Read and check a set; formats with one label file per image in several processes when the set is large.
+
+    Args:
+        name: of the label format.
+        share: see :func:`build_source`.
+    """
+    if name not in PER_IMAGE or len(names := ids or list_images(images)) < PARALLEL_FROM:
+        return _build_part(name, images, annotations, ids, share, report)
+    names = list(ids) if ids else stems(images, annotations, *PER_IMAGE[name](annotations))
+    size = max(PART, -(-len(names) // cores()))  # every task lists the folders anew: few, large ones
+    parts = [names[k : k + size] for k in range(0, len(names), size)]
+    built = []
+    method = "fork" if "fork" in get_all_start_methods() else None
+    with ProcessPoolExecutor(min(cores(), len(parts)), mp_context=get_context(method)) as pool:
+        jobs = [pool.submit(_part, name, images, annotations, part, share, report.strict) for part in parts]
+        for job in jobs:
+            index, found = job.result()
+            report.merge(found)
+            built.append(index)
+    return SampleIndex.join(built)
+
+
+def _part(*arguments: Any) -> tuple[SampleIndex, dict[str, Any]]:
+    *rest, strict = arguments
+    report = Report(strict)
+    return _build_part(*rest, report), report.to_dict()
+
+
+def _build_part(
+    name: str, images: Path, annotations: Path, ids: Sequence[str] | None, share: tuple[float, float], report: Report
+) -> SampleIndex:
+    samples = reader(name)(images, annotations, ids, report)
+    if share != (0.0, 1.0):
+        samples = (s for s in samples if share[0] <= name_hash(s.image.stem) < share[1])
+    return SampleIndex.build(samples, report)
+
+
+def name_hash(name: str) -> float:
+    """A number in 0..1 that depends on the name alone, so that a set may grow without images changing splits."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:6], "big") / 2**48
+
+
+def build_sources(
+    specs: list[Mapping[str, Any]], root: str | None, split: str, strict: bool
+) -> tuple[list[Source], Report]:
+    """All sources of a split, with the report on what was unsound in them.
+
+    Raises:
+        UserError: nothing is left that the split can be used for.
+    """
+    report = Report(strict)
+    sources = [build_source(spec, Path(root or ".").expanduser(), report) for spec in specs]
+    report.log(split)
+    totals = {key: sum(s.counts()[key] for s in sources) for key in ("images", "instances", "ignored")}
+    if not specs or totals["images"] == 0:
+        shares = [spec["share"] for spec in specs if spec.get("share")]
+        hint = f", with a share of {shares} by the hash of names: few images may all fall on one side; lower "
+        hint = f"{hint}data.val_from, or write id lists train.txt and val.txt" if shares and not report.problems else ""
+        raise UserError(_nothing_left(split, f"no usable image{hint}", report))
+    if totals["instances"] == totals["ignored"]:
+        reason = f"all {totals['instances']} labelled instances of {totals['images']} image(s) are to be ignored"
+        raise UserError(_nothing_left(split, reason if totals["instances"] else "no labelled text", report))
+    return [s for s in sources if len(s)], report
+
+
+def _nothing_left(split: str, reason: str, report: Report) -> str:
+    found = "; ".join(f"{kind} x {count}, e.g. {report.examples[kind][0]}" for kind, count in report.counts.items())
+    return f"the {split} split has nothing to learn from or test on: {reason}" + (f" ({found})" if found else "")

@@ -1,0 +1,175 @@
+"""Export as a job: the file is written only when what it finds equals what the checkpoint finds."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from ocr.data.datasets import EvalSet
+from ocr.errors import UserError
+from ocr.geometry.offsets import unclip_distance
+from ocr.jobs.results import print_results
+from ocr.metrics.hmean import DetectionHmean
+from ocr.metrics.matching import pair
+from ocr.models.onnx.export import PRECISIONS, export_onnx, to_fp16, to_int8
+from ocr.models.postprocess.db import find_candidates
+from ocr.models.tta import Views
+from ocr.pipeline import Pipeline
+from ocr.training.build import build_data, load_module, prepare_process
+from ocr.training.data_record import KEY, read_record
+from ocr.training.module import DetectionModule
+from ocr.types import Detections, Truth
+from ocr.utils.files import copy_atomic, write_atomic
+
+log = logging.getLogger(__name__)
+SAME_IOU = 0.98  # polygons that overlap this much are the same
+SAME_SHARE = 0.995  # of the polygons; a pixel whose probability is the threshold may fall either way
+
+
+@dataclass
+class Reading:
+    """What one detector finds in the images of the check."""
+
+    detections: list[Detections]
+    hmean: float
+
+
+def export(config: DictConfig, checkpoint: Path) -> Path:
+    """Write ``config.output``, and beside it the settings that RapidOCR needs.
+
+    Raises:
+        UserError: the file would not find what the checkpoint finds, or cost more hmean than ``max_loss``.
+    """
+    if config.precision not in PRECISIONS:
+        raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {config.precision!r}")
+    if checkpoint.suffix == ".onnx":
+        raise UserError(f"{checkpoint} is ONNX already; runners/tune.py makes a checkpoint of such a file")
+    prepare_process()
+    module = load_module(checkpoint, config)
+    if views := module.views.changed():
+        log.warning("the checkpoint was tuned for several looks at an image (%s), an exported file has one: tune it "
+                    "again without", views)  # fmt: skip
+        module.views = Views()
+    images = _images(config, module.pipeline)
+    truth = _read(module, images)
+    output = Path(config.output).expanduser()
+    metadata = {"source": checkpoint.name, "made_by": "receipt-text-detection"}
+    if (data_record := read_record(checkpoint)) is not None:
+        metadata[KEY] = data_record.to_json()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "fp32.onnx")
+        wants = export_onnx(module.network, module.pipeline, file, metadata)
+        found = _read(load_module(file), images)
+        same, total = agreement(truth.detections, found.detections)
+        if same < SAME_SHARE * total or not total:
+            raise UserError(
+                f"not written: of {total} polygons in {len(images)} images the exported file gives {same} alike"
+                + ("" if total else " (none were found: nothing is shown by that; give images with text: data=...)")
+            )
+        facts: dict[str, Any] = {"polygons alike": f"{same} of {total}", "hmean of the checkpoint": truth.hmean}
+        if config.precision != "fp32":
+            file = _smaller(config, file, Path(folder), load_module(file), images)
+            found = _read(load_module(file), images)
+            same, total = agreement(truth.detections, found.detections)
+            facts[f"polygons alike in {config.precision}"] = f"{same} of {total}"
+            if truth.hmean - found.hmean > config.max_loss:
+                raise UserError(
+                    f"not written: {config.precision} costs {truth.hmean - found.hmean:.4f} of hmean on {len(images)} "
+                    f"images, more than max_loss={config.max_loss:g}"
+                )
+        facts["hmean of the file"] = found.hmean
+        copy_atomic(file, output)
+    settings = output.with_suffix(".rapidocr.yaml")
+    write_atomic(settings, rapidocr_settings(wants, output, kernel_sides(module, images)))
+    facts["size"] = f"{output.stat().st_size / 1e6:.1f} MB"
+    print_results("export", facts, {"file": output, "settings for RapidOCR": settings})
+    return output
+
+
+def _images(config: DictConfig, pipeline: Pipeline) -> list[dict[str, Any]]:
+    data = build_data(config, pipeline)
+    chosen = EvalSet(data.load(config.split).sources[config.split], pipeline)
+    count = min(int(config.images), len(chosen))
+    if count < 1:
+        raise UserError("images must be at least 1: the check needs some")
+    places = np.linspace(0, len(chosen) - 1, count).round().astype(int)
+    found = [item for k in places.tolist() if (item := chosen[k]) is not None]
+    if not found:
+        raise UserError("no image for the check can be decoded")
+    return found
+
+
+def _read(module: DetectionModule, images: list[dict[str, Any]]) -> Reading:
+    metric = DetectionHmean()
+    detections = [module.detect([item["image"]], [item["size"]])[0] for item in images]
+    truths: list[Truth] = [item["truth"] for item in images]
+    metric.update(detections, truths)
+    return Reading(detections, float(metric.compute()["hmean"]))
+
+
+def agreement(one: list[Detections], other: list[Detections]) -> tuple[int, int]:
+    """Polygons that both have, and the larger number of polygons, summed over images."""
+    same = total = 0
+    for a, b in zip(one, other, strict=True):
+        pairs = pair(a.polygons, b.polygons)
+        close = pairs.iou >= SAME_IOU
+        same += min(len(set(pairs.d[close].tolist())), len(set(pairs.g[close].tolist())))
+        total += max(len(a), len(b))
+    return same, total
+
+
+def _smaller(
+    config: DictConfig, file: Path, folder: Path, module: DetectionModule, images: list[dict[str, Any]]
+) -> Path:
+    target = folder / f"{config.precision}.onnx"
+    if config.precision == "fp16":
+        to_fp16(file, target)
+    else:
+        chosen = images[: int(config.calibration_images)]
+        to_int8(file, target, [np.array(module.normalise(item["image"][None]), np.float32) for item in chosen])
+    return target
+
+
+def kernel_sides(module: DetectionModule, images: list[dict[str, Any]]) -> np.ndarray:
+    """Sides of the kernels that are kept, float64 (M, 2), network pixels."""
+    post, sides = module.pipeline.postprocess, [np.zeros((0, 2))]
+    for item in images:
+        [probability] = module.probability_maps(item["image"][None])
+        width, height = module.pipeline.resize.content_size(*item["size"])
+        inside = np.ascontiguousarray(probability[:height, :width])
+        found = find_candidates(inside, post.thresh, post.min_size, post.max_candidates)
+        sides.append(found.sides[found.scores >= post.box_thresh])
+    return np.concatenate(sides)
+
+
+def rapidocr_settings(pipeline: Pipeline, file: Path, sides: np.ndarray) -> str:
+    """YAML of RapidOCR's detection section that comes closest to the pipeline.
+
+    RapidOCR measures contours from pixel centres, half a pixel short on each side, and knows ``unclip=ratio`` only:
+    its ratio is the one that gives the middle one of these kernels the same polygon. It also scales the input to
+    multiples of 32 instead of padding it, and drops boxes of 3 pixels and below.
+
+    Args:
+        pipeline: of the exported file.
+        file: the exported file.
+        sides: of kernels, see :func:`kernel_sides`.
+    """
+    post, ratio = pipeline.postprocess, 1.6
+    sides = sides[sides.min(axis=1, initial=np.inf) > 1]
+    if len(sides):
+        grown = unclip_distance(sides.prod(axis=1), 2 * sides.sum(axis=1), post.unclip, post.unclip_ratio) + 0.5
+        short = sides - 1
+        ratio = float(np.median(grown * 2 * short.sum(axis=1) / short.prod(axis=1)))
+    section = {
+        "model_path": file.name, "limit_side_len": pipeline.resize.long_side, "limit_type": "max",
+        "mean": list(pipeline.mean), "std": list(pipeline.std), "thresh": post.thresh, "box_thresh": post.box_thresh,
+        "max_candidates": post.max_candidates, "unclip_ratio": round(ratio, 3), "use_dilation": False,
+        "score_mode": "slow",
+    }  # fmt: skip
+    return OmegaConf.to_yaml(OmegaConf.create({"Det": section}))

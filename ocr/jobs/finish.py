@@ -1,0 +1,108 @@
+"""What jobs have in common: the facts that go into the record at the start, and the end of a job."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import wandb
+from omegaconf import DictConfig
+
+from ocr.data.datamodule import DetectionData
+from ocr.jobs.predictions import PredictionWriter
+from ocr.jobs.results import Headline, print_results, scalars, write_metrics
+from ocr.tracking.record import config_hash, git_commit
+from ocr.tracking.run import Tracking
+from ocr.tracking.secrets import redactor_for
+from ocr.tracking.summary import finalize_run
+from ocr.training.build import device_name
+from ocr.training.data_record import Standing
+from ocr.training.module import DetectionModule
+from ocr.tuning.plots import plot_breakdown
+from ocr.utils.files import write_atomic
+
+log = logging.getLogger(__name__)
+
+
+def record(
+    config: DictConfig, module: DetectionModule, data: DetectionData, trainer: L.Trainer, tracking: Tracking | None
+) -> None:
+    """What only the built objects know, into the run's config, the log and, of unsound data, a file; on rank 0 only."""
+    if not trainer.is_global_zero:
+        return
+    folder = Path(config.paths.run_dir)
+    reports = {split: report.to_dict() for split, report in data.reports.items() if report.counts}
+    if reports:
+        write_atomic(folder / "data_report.json", json.dumps(reports, indent=2, ensure_ascii=False))
+    counts, fingerprint = data.counts(), data.fingerprint()
+    parameters = sum(p.numel() for p in module.network.parameters())
+    if tracking is not None:
+        device = {"device": device_name(trainer), "devices": trainer.num_devices * trainer.num_nodes}
+        facts = {"data_counts": counts, "data_fingerprint": fingerprint, "parameters": parameters}
+        tracking.record(facts | device | {"precision": str(trainer.precision), "compiled": module.compiled})
+        if tracking.settings.artifacts.dataset:
+            splits = {split: data.splits[split] for split in counts}
+            described = {"name": config.data.name, "fingerprint": fingerprint, "counts": counts, "splits": splits}
+            tracking.artifacts.dataset(config.data.name, described, data.paths())
+    for split, numbers in counts.items():
+        log.info("%s: %s", split, ", ".join(f"{number} {name}" for name, number in numbers.items()))
+    how = f"precision {trainer.precision}{', compiled' if module.compiled else ''}"
+    log.info("network: %.2f M parameters, %s", parameters / 1e6, how)
+
+
+def evaluate(
+    trainer: L.Trainer,
+    module: DetectionModule,
+    data: DetectionData,
+    standing: Standing,
+    writer: PredictionWriter | None = None,
+) -> dict[str, float]:
+    """Figures of a split under the keys that its standing allows; predictions and tables go where the writer writes."""
+    prefix = module.test_prefix = standing.prefix
+    data.tested = standing.split
+    if writer is not None:
+        trainer.callbacks.append(writer)  # type: ignore[attr-defined]
+    started = time.perf_counter()
+    trainer.test(module, datamodule=data, verbose=False)
+    metrics = scalars({k: v for k, v in trainer.callback_metrics.items() if k.startswith(f"{prefix}/")})
+    if writer is not None:
+        metrics[f"{prefix}/images_per_second"] = writer.images / (time.perf_counter() - started)
+        if trainer.is_global_zero and module.tables.get(prefix):
+            save_tables(module.tables[prefix], writer.folder, prefix)
+    return metrics
+
+
+def finish(
+    config: DictConfig, folder: Path, metrics: dict[str, float], facts: dict[str, Any], places: dict[str, Any],
+    headline: Headline,
+) -> None:  # fmt: skip
+    """Write ``metrics.json``, settle the W&B run's summary and name, print the results; on the first rank only."""
+    if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
+        return
+    prefixes = ("train", headline.key.split("/")[0])
+    rates = [metrics[k] for prefix in prefixes if (k := f"{prefix}/images_per_second") in metrics]
+    figure = {"headline": headline.key, "selected_on": headline.selected_on}
+    facts |= figure | {"images_per_second": round(rates[0], 2) if rates else None}
+    facts |= {"git_commit": git_commit(), "config_hash": config_hash(config)}
+    places["metrics"] = write_metrics(folder, metrics, **redactor_for(config).plain(facts))
+    if (folder / "predictions.jsonl").is_file():
+        places["predictions"] = folder / "predictions.jsonl"
+    places["run folder"] = folder
+    finalize_run(metrics, metric_keys=(headline.key, "val/hmean"))
+    if wandb.run is not None:
+        wandb.run.summary.update(figure)
+    print_results(config.name, metrics | {"seconds": facts["seconds"]}, places, headline)
+
+
+def save_tables(tables: Mapping[str, Any], folder: Path, stage: str) -> None:
+    """``<stage>_breakdown.json`` and ``.png``: the curve and the scores by size and shape; the picture also to W&B."""
+    write_atomic(folder / f"{stage}_breakdown.json", json.dumps(tables, indent=1) + "\n")
+    picture = plot_breakdown(tables, folder / f"{stage}_breakdown.png", f"{stage}, IoU 0.5")
+    if wandb.run is not None:
+        wandb.run.log({f"{stage}/breakdown": wandb.Image(str(picture))})

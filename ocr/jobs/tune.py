@@ -1,0 +1,143 @@
+"""Tuning as a job of its own and at the end of a training, with its files and its part of the record."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+import torch
+import wandb
+from omegaconf import DictConfig
+
+from ocr.data.datamodule import DetectionData
+from ocr.jobs.finish import evaluate, finish, record
+from ocr.jobs.results import Headline
+from ocr.pipeline import Pipeline
+from ocr.tracking.run import Tracking
+from ocr.training.build import build_loggers, build_trainer, load_module, open_checkpoint
+from ocr.training.data_record import KEY, DataRecord, Standing, read_record
+from ocr.training.module import DetectionModule
+from ocr.tuning.plots import plot_surface
+from ocr.tuning.search import FIGURES, Grid, Tuned
+from ocr.tuning.search import tune as tune_module
+from ocr.utils.files import save_tensors, write_atomic
+
+log = logging.getLogger(__name__)
+ROWS = 200  # of the table in W&B; the file on disk has all
+
+
+def tune(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
+    """Choose the pipeline of a checkpoint on a labelled split, and write the checkpoint again with it.
+
+    Args:
+        config: the composed config.
+        checkpoint: the file; one of ONNX becomes a checkpoint.
+        tracking: the W&B run, if there is one.
+
+    Returns:
+        The metrics under their logged keys.
+    """
+    started = time.perf_counter()
+    folder = Path(config.paths.run_dir)
+    module, data = open_checkpoint(config, checkpoint)
+    module = _trainable(module, checkpoint)
+    trainer = build_trainer(config, [], build_loggers(config, tracking))
+    record(config, module, data, trainer, tracking)
+    device = trainer.strategy.root_device
+    grid = hydra.utils.instantiate(config.tuning, _convert_="all")
+    tuned = choose_pipeline(module, data, config.split, grid, folder, device)
+    place = folder / "checkpoints" / "tuned.ckpt"
+    images = data.identities(config.split)
+    data_record = read_record(checkpoint) or DataRecord.of(data, config.data.name, config.logger.private)
+    write_tuned(checkpoint, module, tuned, place, data_record.with_seen({"val": images}))
+    metrics = tuning_metrics(tuned)
+    metrics |= evaluate(trainer, load_module(place), data, Standing(config.split, len(images)))
+    note = f"by cross-validation over the thresholds; {config.split}/* is the checkpoint, on what these were chosen on"
+    headline = Headline("tune/held_out_hmean", config.split, note)
+    finish(config, folder, metrics, {"seconds": round(time.perf_counter() - started, 2), "tuned": tuned.facts(),
+           "ckpt_path": str(checkpoint)}, {"checkpoint": place, "table": folder / "tuning.csv"}, headline)  # fmt: skip
+    return metrics
+
+
+def choose_pipeline(
+    module: DetectionModule, data: DetectionData, split: str, grid: Grid, folder: Path, device: torch.device
+) -> Tuned:
+    """Tune on a split, write ``tuning.csv``, ``tuning.json`` and ``tuning.png``, and log them to W&B."""
+    tuned = tune_module(module, data.sources[split], grid, device, data.num_workers)
+    rows = io.StringIO(newline="")
+    writer = csv.DictWriter(rows, list(tuned.table[0]))
+    writer.writeheader()
+    writer.writerows(tuned.table)
+    write_atomic(folder / "tuning.csv", rows.getvalue())
+    write_atomic(folder / "tuning.json", json.dumps(tuned.facts(), indent=2) + "\n")
+    picture = plot_surface(tuned, folder / "tuning.png")
+    if wandb.run is not None:
+        columns = list(tuned.table[0])
+        table = wandb.Table(columns=columns, data=[[row.get(c) for c in columns] for row in tuned.table[:ROWS]])
+        wandb.run.log({"tune/surface": wandb.Image(str(picture)), "tune/table": table})
+    _say(tuned)
+    return tuned
+
+
+def _say(tuned: Tuned) -> None:
+    best = tuned.table[0] if tuned.kept else tuned.best
+    chosen = "the best one" if tuned.kept else {k: v for k, v in best.items() if k not in FIGURES}
+    log.info(
+        "tuned over %d combinations: hmean %.4f (DetEval %.3f) before, %.4f (%.3f) with %s; on held-out folds hmean "
+        "%+.4f, DetEval %+.3f, weighted %+.4f (+- %.4f between folds)%s",
+        len(tuned.table), tuned.before["hmean"], tuned.before["deteval_hmean"], best["hmean"], best["deteval_hmean"],
+        chosen, tuned.gain("hmean"), tuned.gain("deteval_hmean"), tuned.gain(), tuned.held_out_spread,
+        ": a loss, so the thresholds stay as they were" if tuned.kept else "",
+    )  # fmt: skip
+
+
+def tuning_metrics(tuned: Tuned) -> dict[str, float]:
+    """``tune/*``: before, after, and cross-validated."""
+    groups: dict[str, Mapping[str, Any]] = {"before": tuned.before, "tuned": tuned.best, "held_out": tuned.held_out}
+    metrics = {f"tune/{group}_{name}": float(values[name]) for group, values in groups.items() for name in FIGURES}
+    return metrics | {"tune/gain": tuned.gain(), "tune/gain_spread": tuned.held_out_spread}
+
+
+def write_tuned(
+    source: Path, module: DetectionModule, tuned: Tuned, target: Path, data_record: DataRecord | None = None
+) -> Pipeline:
+    """A checkpoint with the tuned pipeline; all else of it stays as it was.
+
+    Args:
+        source: the checkpoint, or the ONNX file that the module was read from.
+        module: the detector.
+        tuned: what was chosen.
+        target: the file to write.
+        data_record: in place of the one in the checkpoint.
+    """
+    pipeline = tuned.pipeline(module.pipeline)
+    if source.suffix == ".onnx":
+        content: dict[str, Any] = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+        content["pytorch-lightning_version"] = L.__version__
+    else:
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    content["hyper_parameters"]["pipeline"] = pipeline.to_dict()
+    content["tuned"] = tuned.facts()
+    content["views"] = module.views.changed()
+    if data_record is not None:
+        content[KEY] = data_record.to_checkpoint()
+    save_tensors(content, target)
+    return pipeline
+
+
+def _trainable(module: DetectionModule, source: Path) -> DetectionModule:
+    """Of an ONNX file the network as one that a checkpoint can hold."""
+    if source.suffix != ".onnx":
+        return module
+    network = {"_target_": "ocr.models.pretrained.ppocr.pretrained_detector", "weights": str(source)}
+    trainable = DetectionModule(network, module.pipeline.to_dict())
+    trainable.views = module.views
+    return trainable

@@ -1,0 +1,138 @@
+"""A detector as an ONNX file: probability map out, pipeline in the metadata, quantised on request."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ocr.errors import UserError
+from ocr.models.onnx.runtime import PIPELINE_KEY
+from ocr.pipeline import Pipeline
+from ocr.utils.files import write_atomic
+
+PRECISIONS = ("fp32", "fp16", "int8")
+OPSET = 17
+INPUT, OUTPUT = "x", "probability"
+# What RapidOCR and PaddleOCR's own ONNX tools feed to a detector unless told otherwise
+RAPIDOCR = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "channels": "bgr"}
+
+
+class _Exported(nn.Module):
+    """Network input in another normalisation and channel order, to probabilities."""
+
+    def __init__(self, network: nn.Module, has: Pipeline, wants: Pipeline) -> None:
+        super().__init__()
+        self.network, self.flip = network, has.channels != wants.channels
+        mean, std = (torch.tensor(getattr(has, name)) for name in ("mean", "std"))
+        to_mean, to_std = (torch.tensor(getattr(wants, name)) for name in ("mean", "std"))
+        order = torch.tensor([2, 1, 0]) if self.flip else torch.arange(3)
+        scale = std[order] / to_std
+        self.same = has.mean == wants.mean and has.std == wants.std
+        self.register_buffer("scale", scale.view(1, 3, 1, 1))
+        self.register_buffer("shift", ((mean[order] - to_mean) / to_std).view(1, 3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.flip:
+            x = torch.cat([x[:, 2:3], x[:, 1:2], x[:, 0:1]], dim=1)
+        if not self.same:
+            x = x * self.scale + self.shift
+        return self.network(x).probability.sigmoid()
+
+
+def export_pipeline(pipeline: Pipeline) -> Pipeline:
+    """The pipeline of an exported file: RapidOCR's normalisation, all else as it was."""
+    return replace(pipeline, **RAPIDOCR, fill=pipeline.fill_colour)
+
+
+def export_onnx(network: nn.Module, pipeline: Pipeline, path: Path, metadata: Mapping[str, str]) -> Pipeline:
+    """Write a float32 file with dynamic batch, height and width.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        pipeline: the network's own.
+        path: of the file; its folder is made.
+        metadata: more entries beside the pipeline.
+
+    Returns:
+        The pipeline that goes with the file's input.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise UserError("export needs the package onnx: pip install -e '.[onnx]'") from error
+    wants = export_pipeline(pipeline)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    side = 2 * pipeline.resize.multiple
+    axes = {name: {0: "batch", 2: "height", 3: "width"} for name in (INPUT, OUTPUT)}
+    with warnings.catch_warnings():
+        # the newer exporter needs onnxscript and gives the same graph; this one is there as long as torch has it
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Exported(network, wants, pipeline).eval(), (torch.zeros(1, 3, side, side),), str(path),
+            input_names=[INPUT], output_names=[OUTPUT], dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+    model = onnx.load(str(path))
+    _write(model, path, {**metadata, PIPELINE_KEY: json.dumps(wants.to_dict())})
+    return wants
+
+
+def to_fp16(source: Path, target: Path) -> None:
+    """Weights and arithmetic in half precision; input and output stay float32."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = onnx.load(str(source))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it tells of every small number that is cut to zero
+        half = convert_float_to_float16(model, keep_io_types=True, op_block_list=["Resize"])
+    _write(half, target, {item.key: item.value for item in model.metadata_props})
+
+
+def to_int8(source: Path, target: Path, inputs: Sequence[np.ndarray]) -> None:
+    """Convolutions in 8 bits, with ranges from given network inputs, float32 (1, 3, H, W) each."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left: Iterator[np.ndarray] = iter(inputs)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            found = next(self.left, None)
+            return None if found is None else {INPUT: found}
+
+    kept = {item.key: item.value for item in onnx.load(str(source)).metadata_props}
+    with tempfile.TemporaryDirectory() as folder:
+        prepared, raw = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        nodes = onnx.load(str(prepared)).graph.node
+        first, last = (sorted_names(nodes)[k] for k in (0, -1))
+        quantize_static(
+            str(prepared), str(raw), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            op_types_to_quantize=["Conv"], nodes_to_exclude=[first, last],
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        )  # fmt: skip
+        _write(onnx.load(str(raw)), target, kept)
+
+
+def sorted_names(nodes: Any) -> list[str]:
+    """Names of the convolutions in order of execution: the first and the last of them stay in float."""
+    return [node.name for node in nodes if node.op_type in ("Conv", "ConvTranspose")]
+
+
+def _write(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
+    import onnx
+
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(metadata))
+    write_atomic(path, model.SerializeToString())

@@ -1,0 +1,266 @@
+"""A detector as a list of nodes: trainable, rebuilt from plain data, whatever framework it came from.
+
+A node is a dict of plain types: ``op`` (a key of :data:`OPS`), ``name`` (unique, the prefix of its weights in the
+``state_dict``), ``inputs`` (names of nodes, or ``image``) and the settings of the op. The list is in the order of
+execution and the last node gives the logits of the probability map. A checkpoint holds the list, so that nobody who
+loads one needs the file or the package that the network was read from.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ocr.models.cpu_layers import Concat, Mean
+from ocr.models.outputs import Maps
+
+Node = Mapping[str, Any]
+IMAGE = "image"
+THRESHOLD = "threshold_"  # prefix of the nodes of the threshold branch
+
+
+class Affine(nn.Module):
+    """x * scale + shift, either of them scalar or a value a channel, or absent."""
+
+    def __init__(self, scale: int, shift: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(scale, 1, 1)) if scale else None
+        self.shift = nn.Parameter(torch.zeros(shift, 1, 1)) if shift else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.scale is None:
+            return x + self.shift
+        return x * self.scale if self.shift is None else torch.addcmul(self.shift, x, self.scale)
+
+
+class HardSigmoid(nn.Module):
+    """clamp(alpha x + beta, 0, 1); torch's own has alpha 1/6 only."""
+
+    def __init__(self, alpha: float, beta: float) -> None:
+        super().__init__()
+        self.alpha, self.beta = alpha, beta
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * self.alpha + self.beta).clamp(0, 1)
+
+
+class Clip(nn.Module):
+    """Values cut to low..high; None for no limit."""
+
+    def __init__(self, low: float | None, high: float | None) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.clamp(self.low, self.high)
+
+
+class Upsample(nn.Module):
+    """Height and width times a whole number."""
+
+    def __init__(self, scale: int, mode: str) -> None:
+        super().__init__()
+        self.scale, self.mode = float(scale), mode
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, scale_factor=self.scale, mode=self.mode)
+
+
+class Pad(nn.Module):
+    """Constant border: left, right, top, bottom."""
+
+    def __init__(self, pads: Sequence[int], value: float) -> None:
+        super().__init__()
+        self.pads, self.value = tuple(pads), value
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.pad(x, self.pads, value=self.value)
+
+
+class Join(nn.Module):
+    """Several inputs to one."""
+
+    def __init__(self, how: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.how(*inputs)
+
+
+OPS: dict[str, Callable[..., nn.Module]] = {
+    "conv": nn.Conv2d,
+    "deconv": nn.ConvTranspose2d,
+    "batch_norm": nn.BatchNorm2d,
+    "affine": Affine,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "hardswish": nn.Hardswish,
+    "hardsigmoid": HardSigmoid,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "clip": Clip,
+    "mean": Mean,
+    "max_pool": nn.MaxPool2d,
+    "avg_pool": nn.AvgPool2d,
+    "upsample": Upsample,
+    "pad": Pad,
+    "add": lambda: Join(torch.add),
+    "mul": lambda: Join(torch.mul),
+    "concat": Concat,
+}
+_NOT_SETTINGS = ("op", "name", "inputs")
+
+
+class GraphDetector(nn.Module):
+    """A DB detector given as nodes, with a threshold branch for training.
+
+    The threshold branch has the structure of the probability branch, as in Liao et al. 2020, section 3.1: the nodes
+    after the last one that joins several tensors (the neck's output), under names with :data:`THRESHOLD` in front.
+
+    Args:
+        nodes: see the module's text; without a threshold branch.
+
+    Attributes:
+        nodes: as given.
+        head: names of the nodes of the probability branch, in order.
+
+    Raises:
+        ValueError: an unknown op, or a node whose input comes later.
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        super().__init__()
+        self.nodes = [deepcopy(dict(node)) for node in nodes]
+        self.head = head_of(self.nodes)
+        branch = [_renamed(node, set(self.head)) for node in self.nodes if node["name"] in self.head]
+        self._train_run = _with_last_uses(self.nodes + branch, {self.nodes[-1]["name"], branch[-1]["name"]})
+        self._run = _with_last_uses(self.nodes, {self.nodes[-1]["name"]})
+        known = {IMAGE}
+        self.layers = nn.ModuleDict()
+        for node, _ in self._train_run:
+            if node["op"] not in OPS:
+                raise ValueError(f"unknown op {node['op']!r}")
+            if not known.issuperset(node["inputs"]):
+                raise ValueError(f"{node['name']}: unknown inputs {sorted(set(node['inputs']) - known)}")
+            known.add(node["name"])
+            self.layers[node["name"]] = OPS[node["op"]](**{k: v for k, v in node.items() if k not in _NOT_SETTINGS})
+
+    @property
+    def blueprint(self) -> dict[str, Any]:
+        """Config that builds the same network, without its weights: plain types."""
+        return {"_target_": "ocr.models.onnx.graph.GraphDetector", "nodes": deepcopy(self.nodes)}
+
+    def forward(self, x: torch.Tensor) -> Maps:
+        """float (B, 3, H, W), normalised, H and W multiples of the coarsest stride, to logits (B, 1, H, W)."""
+        run = self._train_run if self.training else self._run
+        values = {IMAGE: x}
+        for node, unneeded in run:
+            values[node["name"]] = self.layers[node["name"]](*[values[name] for name in node["inputs"]])
+            for name in unneeded:
+                del values[name]
+        return Maps(values[self.nodes[-1]["name"]], values[run[-1][0]["name"]] if self.training else None)
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by part, for learning rates of their own.
+
+        ``stem``, the layers before the image is a quarter of its size; ``scalars``, single factors and shifts outside
+        the head; ``body``, the rest; ``head``; and the ``threshold`` branch.
+        """
+        parts: dict[str, list[nn.Parameter]] = {name: [] for name in ("stem", "scalars", "body", "head", "threshold")}
+        stem = stem_of(self.nodes)
+        for key, parameter in self.layers.named_parameters():
+            layer = key.split(".")[0]
+            if layer.startswith(THRESHOLD):
+                part = "threshold"
+            elif layer in self.head:
+                part = "head"
+            else:
+                part = "scalars" if parameter.numel() == 1 else "stem" if layer in stem else "body"
+            parts[part].append(parameter)
+        return parts
+
+    @property
+    def _last(self) -> str:
+        """The last convolution of the probability branch."""
+        convolutions = [node["name"] for node in self.nodes if node["op"] in ("conv", "deconv")]
+        return next(name for name in reversed(self.head) if name in convolutions)
+
+    @torch.no_grad()
+    def scale_logits(self, factor: float) -> None:
+        """Multiply the logits by a factor, in the weights of the last convolution.
+
+        Raises:
+            ValueError: what follows that convolution is not linear.
+        """
+        if factor == 1:
+            return
+        if self._last != self.head[-1]:
+            raise ValueError(f"the logits are not the output of a convolution but of {self.head[-1]}")
+        for parameter in self.layers[self._last].parameters():
+            parameter.mul_(factor)
+
+    @torch.no_grad()
+    def start_threshold_branch(self) -> None:
+        """The threshold branch starts as a copy of the probability branch, its last layer from small random weights.
+
+        Both look at the same features, whose scale is the trained network's own: weights drawn without regard to it
+        would saturate the branch for good.
+        """
+        for name in self.head:
+            twin = self.layers[THRESHOLD + name]
+            twin.load_state_dict(self.layers[name].state_dict())
+        weight = self.layers[self._last].weight
+        last = self.layers[THRESHOLD + self._last]
+        nn.init.normal_(last.weight, std=0.1 * float(weight.square().mean().sqrt()))
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
+
+
+def head_of(nodes: Sequence[Node]) -> list[str]:
+    """Names of the nodes from the neck's output to the end: the chain of nodes with one input each, used once."""
+    makers = {node["name"]: node for node in nodes}
+    uses = Counter(name for node in nodes for name in node["inputs"])
+    chain: list[str] = []
+    node: Node | None = nodes[-1]
+    while node is not None and len(node["inputs"]) == 1 and uses[node["name"]] <= 1:
+        chain.append(node["name"])
+        node = makers.get(node["inputs"][0])
+    if not any(makers[name]["op"] in ("conv", "deconv") for name in chain):
+        raise ValueError("there is no head: the last nodes hold no convolution")
+    return chain[::-1]
+
+
+def stem_of(nodes: Sequence[Node]) -> set[str]:
+    """Names of the first nodes, up to the one that brings the stride to 4."""
+    stride, stem = {IMAGE: 1}, set()
+    for node in nodes:
+        step = node.get("stride", 1)
+        step = step if isinstance(step, int) else step[0]
+        stride[node["name"]] = max(stride[name] for name in node["inputs"]) * step
+        if stride[node["name"]] >= 4:
+            return stem
+        stem.add(node["name"])
+    return stem
+
+
+def _renamed(node: Node, head: set[str]) -> Node:
+    inputs = [THRESHOLD + name if name in head else name for name in node["inputs"]]
+    return {**deepcopy(dict(node)), "name": THRESHOLD + node["name"], "inputs": inputs}
+
+
+def _with_last_uses(nodes: Sequence[Node], keep: set[str]) -> list[tuple[Node, list[str]]]:
+    """Each node with the names whose values nothing needs after it."""
+    seen, run = set(keep), []
+    for node in reversed(nodes):
+        last = [name for name in dict.fromkeys(node["inputs"]) if name not in seen]
+        seen.update(last)
+        run.append((node, last))
+    return run[::-1]

@@ -1,0 +1,102 @@
+"""Callbacks of training and testing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch.nn.utils import get_total_norm
+
+from ocr.data.datasets import TrainSet
+from ocr.errors import UserError
+from ocr.utils.distributed import gather_objects
+
+
+class BestScores(L.Callback):
+    """Keeps the validation metrics of the epoch that the monitored one was best in.
+
+    Args:
+        monitor: name of the metric.
+        mode: ``max`` or ``min``, what is better.
+    """
+
+    def __init__(self, monitor: str, mode: str) -> None:
+        if mode not in ("max", "min"):
+            raise UserError(f"callbacks.best_scores.mode must be max or min, got {mode!r}")
+        self.monitor, self.mode = monitor, mode
+        self.scores: dict[str, float] = {}
+        self.epoch: int | None = None
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
+            return
+        kept = [k for k in trainer.callback_metrics if k.startswith("val/") or k == self.monitor]
+        metrics = {k: float(trainer.callback_metrics[k]) for k in kept}
+        sign = 1 if self.mode == "max" else -1
+        if not self.scores or sign * metrics[self.monitor] > sign * self.scores[self.monitor]:
+            self.scores, self.epoch = metrics, trainer.current_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scores": self.scores, "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.scores, self.epoch = dict(state_dict["scores"]), state_dict["epoch"]
+
+
+class FiniteWeights(L.Callback):
+    """Ends a training whose weights are no longer numbers, before it spends hours on nothing.
+
+    The network's weights and batch-norm statistics are looked at and not the loss, since a scaler of gradients may
+    skip a step with an infinite loss. No checkpoint is written with such weights.
+
+    Args:
+        every: training steps from one look to the next; there is one before each validation and each checkpoint, too.
+    """
+
+    def __init__(self, every: int) -> None:
+        if not isinstance(every, int) or every < 1:
+            raise UserError(f"callbacks.finite_weights.every must be a whole number from 1, got {every!r}")
+        self.every = every
+        self._since: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # step, loss, images; since the last look
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._since.append((trainer.global_step, outputs["loss"].detach(), batch["index"]))
+        if trainer.global_step % self.every == 0:
+            self._look(trainer, pl_module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._look(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._look(trainer, pl_module)
+
+    def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        state = [value for value in pl_module.state_dict().values() if value.is_floating_point()]
+        finite = bool(get_total_norm(state).isfinite())
+        # statistics may differ between ranks, and all must end together
+        if trainer.strategy.reduce_boolean_decision(finite, all=True):
+            self._since.clear()
+            return
+        paths = [getattr(callback, "best_model_path", "") for callback in trainer.checkpoint_callbacks]
+        kept = [path for path in paths if path and Path(path).is_file()]  # one is named before it is written
+        raise UserError(
+            f"the weights are not finite after step {trainer.global_step}: try a lower optimizer.lr"
+            f" or trainer.precision=32-true{self._cause(trainer)}"
+            + (f"; sound weights from before are in {' and '.join(kept)}" if kept else "")
+        )
+
+    def _cause(self, trainer: L.Trainer) -> str:
+        """The first batch whose loss was not finite, over all ranks, in words."""
+        bad = next(((step, index.tolist()) for step, loss, index in self._since if not loss.isfinite()), None)
+        found = [shard for shard in gather_objects(bad) if shard is not None]
+        if not found:
+            return ""
+        first = min(step for step, _ in found)
+        images = [i for step, indices in found if step == first for i in indices]
+        dataset = trainer.train_dataloader.dataset
+        names = [dataset.samples.name(i) if isinstance(dataset, TrainSet) else str(i) for i in images]
+        return f"; the loss was not finite first in step {first}, with the images {', '.join(names)}"

@@ -1,0 +1,110 @@
+"""Tables of a pass or of a tuning as pictures: PNG files, which W&B gets as they are."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ocr.tuning.search import Tuned, surface
+from ocr.utils.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P, R, H = "#0000c8", "#e69f00", "#dc00a0"  # told apart with any kind of colour vision, as in the pictures of batches
+
+
+def _figure(columns: int, rows: int = 1) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure  # no pyplot: no global state, no display
+
+    figure = Figure(figsize=(4.6 * columns, 3.6 * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    return write_atomic(path, picture.getbuffer())
+
+
+def plot_breakdown(tables: Mapping[str, Sequence[Mapping[str, float]]], path: Path, title: str) -> Path:
+    """Precision-recall curve, scores by text height and by aspect ratio: tables of :class:`Breakdown`."""
+    figure, axes = _figure(3)
+    figure.suptitle(title)
+    _curve(axes[0, 0], tables["curve"])
+    _bars(axes[0, 1], tables["height"], "text height, pixels of the image")
+    _bars(axes[0, 2], tables["aspect"], "width / height")
+    return _save(figure, path)
+
+
+def _curve(axis: Axes, rows: Sequence[Mapping[str, float]]) -> None:
+    axis.plot([r["recall"] for r in rows], [r["precision"] for r in rows], color=P, marker=".", markersize=3)
+    if rows:
+        best = max(rows, key=lambda r: r["hmean"])
+        axis.plot(
+            best["recall"],
+            best["precision"],
+            "o",
+            color=H,
+            label=f"hmean {best['hmean']:.4f} at score {best['threshold']:g}",
+        )
+        axis.legend(loc="lower left", fontsize=8)
+    axis.set(xlabel="recall", ylabel="precision", title="over score thresholds (IoU 0.5)")
+    axis.grid(alpha=0.3)
+
+
+def _bars(axis: Axes, rows: Sequence[Mapping[str, float]], label: str) -> None:
+    for k, (name, colour) in enumerate((("precision", P), ("recall", R), ("hmean", H))):
+        axis.bar(
+            [x + 0.27 * (k - 1) for x in range(len(rows))], [r[name] for r in rows], 0.25, color=colour, label=name
+        )
+    axis.set_xticks(range(len(rows)), [f"{r['from']:g}+\n{int(r['texts'])}" for r in rows], fontsize=8)
+    low = min([r[n] for r in rows if r["texts"] for n in ("precision", "recall")], default=0)
+    axis.set(xlabel=f"{label} (texts below)", ylim=(max(0, low - 0.1), 1), title=label)
+    axis.legend(fontsize=8, loc="lower right")
+    axis.grid(axis="y", alpha=0.3)
+
+
+def plot_surface(tuned: Tuned, path: Path) -> Path:
+    """Highest merit over the thresholds, over the ways of growing, and over input sizes."""
+    figure, axes = _figure(3)
+    before, best = (
+        f"{f['merit']:.4f} (hmean {f['hmean']:.4f}, DetEval {f['deteval_hmean']:.3f})"
+        for f in (tuned.before, tuned.best)
+    )
+    figure.suptitle(f"merit {before} before, {best} tuned; {tuned.gain():+.4f} on images it was not chosen on")
+    _heat(axes[0, 0], tuned)
+    for kind, colour, marker in (("ratio", P, "o"), ("exact", R, "s"), ("height", H, "^")):
+        rows = [r for r in tuned.table if r["unclip"] == kind]
+        points = {amount: best for amount, _, best in surface(rows, "unclip_ratio", "unclip")}
+        if points:
+            axes[0, 1].plot(list(points), list(points.values()), marker + "-", color=colour, label=f"unclip={kind}")
+    axes[0, 1].set(xlabel="unclip_ratio", title="highest merit over all else")
+    axes[0, 1].legend(fontsize=8)
+    sides = [(side, best) for side, _, best in surface([{**r, "_": 0} for r in tuned.table], "long_side", "_")]
+    axes[0, 2].plot([s for s, _ in sides], [b for _, b in sides], "o-", color=P)
+    axes[0, 2].set(xlabel="long_side", title="highest merit over all else")
+    for axis in axes[0, 1:]:
+        axis.grid(alpha=0.3)
+    return _save(figure, path)
+
+
+def _heat(axis: Axes, tuned: Tuned) -> None:
+    cells = {(x, y): value for x, y, value in surface(tuned.table, "thresh", "box_thresh")}
+    xs, ys = sorted({x for x, _ in cells}), sorted({y for _, y in cells})
+    grid = [[cells[x, y] for x in xs] for y in ys]
+    top = max(map(max, grid))
+    bottom = max(min(map(min, grid)), top - 0.1)
+    axis.imshow(grid, origin="lower", aspect="auto", cmap="cividis", vmin=bottom, vmax=top)
+    axis.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
+    axis.set_yticks(range(len(ys)), [f"{y:g}" for y in ys])
+    for row, y in enumerate(ys):
+        for column, x in enumerate(xs):
+            dark = cells[x, y] < (top + bottom) / 2
+            axis.text(
+                column, row, f"{cells[x, y]:.3f}"[1:], ha="center", va="center", fontsize=7, color="w" if dark else "k"
+            )
+    axis.set(xlabel="thresh", ylabel="box_thresh", title="highest merit over all else")
