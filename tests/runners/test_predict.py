@@ -15,7 +15,7 @@ from PIL import Image
 
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.jobs.predictions import append
-from tests.data.test_images import png
+from tests.data.transforms.test_decode import png
 from tests.tiny import OFF, run, run_folder, started, wait_for
 
 pytestmark = pytest.mark.slow
