@@ -103,6 +103,11 @@ def user_error(error: BaseException | None) -> UserError | None:
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
             return _disk_full_somewhere(cause)
         if isinstance(cause, RuntimeError) and str(cause).startswith("DataLoader worker (pid"):
+            if "shared memory" in str(cause) or "Bus error" in str(cause):
+                return UserError(
+                    f"{first_line(cause).rstrip(' .')}: /dev/shm is too small for the batches of loader workers: "
+                    "docker run --shm-size=1g, or data.num_workers=0"
+                )
             return UserError(
                 f"{first_line(cause).rstrip(' .')}: for want of memory? Fewer data.num_workers or a smaller"
                 " data.batch_size need less; resume=<run folder> goes on from the last checkpoint"

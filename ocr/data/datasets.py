@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from ocr.data.index.notes import notes_on
 from ocr.data.sources.build import Source
@@ -19,6 +20,7 @@ from ocr.errors import UserError
 from ocr.geometry.polygons import flatten, unflatten
 from ocr.pipeline import Pipeline
 from ocr.types import Picture, Truth
+from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
 NOTHING = -1  # index of a sample that only keeps ranks in step
@@ -92,6 +94,13 @@ class TrainSet(Dataset):
                     raise UserError(f"{error} (data.strict=true)") from error
                 log.warning("%s; another image takes its place", error)
         raise UserError("no image of the training set can be decoded")
+
+    def __getitems__(self, keys: Sequence[tuple[int, int] | int]) -> list[dict[str, torch.Tensor | int]]:
+        """A batch of items; without loader processes, all cores work on it while the network waits."""
+        if get_worker_info() is not None:
+            return [self[key] for key in keys]
+        with ThreadPoolExecutor(cores()) as pool:
+            return list(pool.map(self.__getitem__, keys))
 
     def _crop(self, place: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         picture = self.samples.open(place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 
@@ -21,15 +20,6 @@ def let_go_of_cores() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-
-
-def run_when_idle() -> None:
-    """Have this thread, and those that it starts, run only while a core would be idle; on Linux, elsewhere nothing.
-
-    Beside programs that leave no core idle it gets a three-hundredth of one. There is no way back without privileges.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def cpu_has_bf16() -> bool:

@@ -11,7 +11,6 @@ import torch
 
 from ocr.data.datamodule import DetectionData, worker_count
 from ocr.data.datasets import NOTHING, EpochSampler, ShardSampler, TrainSet, draws_per_epoch
-from ocr.data.handover import possible
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex, StringTable
 from ocr.data.sources.build import FileSource
@@ -56,13 +55,6 @@ def test_number_of_workers_changes_nothing(pipeline):
         batches.append(list(loader))
     for a, b in zip(*batches, strict=True):
         assert torch.equal(a["image"], b["image"]) and torch.equal(a["targets"], b["targets"])
-
-
-@pytest.mark.skipif(torch.cuda.is_available() or not possible(), reason="batches are handed over in another way")
-@pytest.mark.parametrize("workers, ahead", [(1, 2), (2, 2), (3, 1), (4, 1)])
-def test_memory_for_batches_ahead_does_not_grow_with_every_worker(workers, ahead, pipeline):
-    loader = make_data(pipeline, num_workers=workers).load("train").train_dataloader()
-    assert loader.prefetch_factor == ahead and loader.handover.slots == ahead + 1
 
 
 class Blocks:
@@ -202,6 +194,7 @@ def test_an_index_of_100_000_samples_is_flat_arrays():
 def test_worker_count():
     assert worker_count(0) == 0 and worker_count(3) == 3
     assert 1 <= worker_count("auto") <= max(1, os.cpu_count() or 1)
+    assert worker_count("auto", training=True) <= worker_count("auto")
     with pytest.raises(UserError):
         worker_count(-1)
 

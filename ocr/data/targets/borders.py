@@ -6,16 +6,12 @@ See Liao et al. 2020, section 3.4: on the outline it is 1, at the offset inside 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from ocr.geometry.raster import SUBPIXEL_BITS, fixed_point
 from ocr.geometry.rectangles import Rectangles
-
-FINEST = 64.0  # units a pixel, at most, of distances in whole numbers
-LARGEST = 16000  # of these units: two coordinates add up to less than an int16 holds
 
 
 def draw_borders(
@@ -40,16 +36,15 @@ def draw_borders(
         return
     height, width = thresh_map.shape
     windows = _windows(rectangles, offsets, height, width)
-    distances = _Distances.of(rectangles, windows)
     for k, (x0, y0, x1, y1) in enumerate(windows.tolist()):
         if x0 >= x1 or y0 >= y1:
             continue
         if rectangles.exact[k]:
-            distance, unit = distances.window(k, x1 - x0, y1 - y0), distances.unit[k]
+            distance = _from_rectangle(rectangles, k, x0, y0, x1, y1)
         else:
-            distance, unit = _from_outline(polygons[k], x0, y0, x1, y1, int(np.ceil(offsets[k])) + 1), 1.0
-        limit = max(offsets[k] * unit, 1e-6)
-        inside = (distance <= distance.dtype.type(limit)).view(np.uint8)
+            distance = _from_outline(polygons[k], x0, y0, x1, y1, int(np.ceil(offsets[k])) + 1)
+        limit = max(float(offsets[k]), 1e-6)
+        inside = (distance <= limit).view(np.uint8)
         border = cv2.convertScaleAbs(distance, alpha=255 / limit)
         window = thresh_map[y0:y1, x0:x1]
         cv2.max(window, np.invert(border, out=border), dst=window)
@@ -66,46 +61,17 @@ def _windows(rectangles: Rectangles, offsets: np.ndarray, height: int, width: in
     return np.concatenate([low, high], axis=1).astype(int)
 
 
-class _Distances(NamedTuple):
-    """Signed distances from rectangles in closed form.
+def _from_rectangle(rectangle: Rectangles, k: int, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    """Distances of the pixel centres of a window from the outline of rectangle ``k``, negative inside; float32.
 
-    They are whole numbers of 1 / ``unit`` pixels in int16, which halves what passes through the processor, at an error
-    of some hundredths of a pixel. Around a corner they are those from the nearer side's line: as for the kernel and
-    for what the kernel grows to, every level set is a rectangle.
-
-    Attributes:
-        columns, rows: int16 (M, 2, W) and (M, 2, H) of the largest window, from each window's left and top on; their
-            sums are the coordinates along two sides, from the centre.
-        half: int16 (M, 2, 1, 1), half lengths of these sides.
-        unit: list of M floats, units a pixel.
+    Around a corner they are those from the nearer side's line: as for the kernel and for what it is unclipped to,
+    every level set is a rectangle.
     """
-
-    columns: np.ndarray
-    rows: np.ndarray
-    half: np.ndarray
-    unit: list[float]
-
-    @classmethod
-    def of(cls, rectangles: Rectangles, windows: np.ndarray) -> _Distances:
-        """Each rectangle is looked at in a window of its own, int (M, 4): x0, y0, x1, y1."""
-        centres, halves = rectangles.centres, rectangles.halves
-        low, high = windows[:, :2], windows[:, 2:]
-        farthest = np.maximum(np.abs(low - centres), np.abs(high - centres)).sum(axis=1) + halves.sum(axis=1)
-        unit = np.minimum(FINEST, LARGEST / np.maximum(farthest, 1e-6))
-        axes = (rectangles.axes * unit[:, None, None]).astype(np.float32)
-        first = (low - centres + 0.5).astype(np.float32)[..., None]
-        width, height = (high - low).max(axis=0).clip(min=0).tolist()
-        x, y = np.arange(width, dtype=np.float32) + first[:, :1], np.arange(height, dtype=np.float32) + first[:, 1:]
-        # beyond its own window a value may be too large for int16; int32 on the way lets it wrap in silence
-        columns, rows = (p.astype(np.int32).astype(np.int16) for p in (axes[..., :1] * x, axes[..., 1:] * y))
-        half = np.rint(halves * unit[:, None]).astype(np.int16)[..., None, None]
-        return cls(columns, rows, half, unit.tolist())
-
-    def window(self, k: int, width: int, height: int) -> np.ndarray:
-        """Of the pixel centres of the window from the outline of rectangle ``k``, negative inside; int16, in units."""
-        along = np.add(self.rows[k, :, :height, None], self.columns[k, :, None, :width])
-        np.subtract(np.abs(along, out=along), self.half[k], out=along)
-        return np.maximum(along[0], along[1], out=along[0])
+    centre, axes, halves = rectangle.centres[k], rectangle.axes[k].astype(np.float32), rectangle.halves[k]
+    x = np.arange(x0 + 0.5, x1, dtype=np.float32) - np.float32(centre[0])
+    y = np.arange(y0 + 0.5, y1, dtype=np.float32) - np.float32(centre[1])
+    along, across = (np.abs(a * x + b * y[:, None]) - np.float32(half) for (a, b), half in zip(axes, halves))
+    return np.maximum(along, across, out=along)
 
 
 def _from_outline(polygon: np.ndarray, x0: int, y0: int, x1: int, y1: int, reach: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from ocr.tracking.secrets import HIDDEN, redactor_for
 Level = Literal["ok", "warning", "fault"]
 IGNORED = ("WANDB_DISABLED", "WANDB_USER", "WANDB_ENABLED")  # by wandb; the runners read them
 NEEDED_GB = 2.0
+SHARED_MEMORY, NEEDED_SHARED_MB = Path("/dev/shm"), 256
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def examine(config: Any, environment: EnvReport, timeout: float = 5) -> Iterator
         lambda: _key(config),
         lambda: _server(config, timeout),
         lambda: _folders(config),
+        _shared_memory,
         _unsynced,
         _versions,
         _gpu,
@@ -235,6 +237,15 @@ def _folders(config: Any) -> Iterator[Finding]:
         low = free < NEEDED_GB
         yield Finding(f"folder {name}", "warning" if low else "ok", f"{relative(place)} writable, {free:.1f} GB free",
                       "make clean-runs, or another paths.output" if low else "")  # fmt: skip
+
+
+def _shared_memory() -> Iterator[Finding]:
+    """Loader workers hand batches over through /dev/shm, of which a container has 64 MB unless told otherwise."""
+    if SHARED_MEMORY.is_dir():
+        free = shutil.disk_usage(SHARED_MEMORY).free / 1e6
+        low = free < NEEDED_SHARED_MB
+        yield Finding("shared memory", "warning" if low else "ok", f"{SHARED_MEMORY} has {free:.0f} MB free",
+                      "docker run --shm-size=1g, or data.num_workers=0" if low else "")  # fmt: skip
 
 
 def _unsynced() -> Iterator[Finding]:
