@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -212,7 +212,7 @@ def draws_per_epoch(
 class EpochSampler(Sampler):
     """Which samples an epoch draws, in which order, each with a seed.
 
-    A function of (seed, epoch), and of what it was told to favour.
+    A function of (seed, epoch).
 
     A source gives a part of it without repeats when fewer samples are drawn than it has, whole rounds and a part when
     more. Ranks get equal shares; what does not divide evenly is left for another epoch.
@@ -228,18 +228,6 @@ class EpochSampler(Sampler):
         self.lengths, self.draws = list(lengths), list(draws)
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0
-        self._odds, self._share = np.zeros(sum(self.lengths)), 0.0
-
-    def favour(self, difficulty: Mapping[int, float], share: float) -> None:
-        """Draw a share of each source's samples in proportion to their difficulty; unknown ones count as average.
-
-        Args:
-            difficulty: by sample, from 0; the same in all ranks.
-            share: 0 <= share <= 1.
-        """
-        self._odds = np.full(sum(self.lengths), float(np.mean(list(difficulty.values()))))
-        self._odds[list(difficulty)] = list(difficulty.values())
-        self._share = share
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -253,9 +241,6 @@ class EpochSampler(Sampler):
         for length, wanted in zip(self.lengths, self.draws):
             rounds = [rng.permutation(length) for _ in range(-(-wanted // length))]
             chosen = np.concatenate(rounds)[:wanted]
-            odds = self._odds[start : start + length]
-            if (favoured := round(self._share * wanted)) and odds.sum() > 0:
-                chosen[wanted - favoured :] = rng.choice(length, favoured, p=odds / odds.sum())
             parts.append(start + chosen)
             start += length
         order = rng.permutation(np.concatenate(parts))

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import shapely
-
-from ocr.geometry.convex import convex, intersection_areas, one_way_round, signed_areas
 
 DIGITS = 5  # of shares of areas, whose last bits must not decide whether a threshold is reached
 IGNORE_OVERLAP = 0.5  # a detection with more than this share of its area on ignored text does not count
@@ -52,15 +48,15 @@ class Pairs:
     """How the detections and the labelled text of one image overlap; every protocol starts from it.
 
     Attributes:
-        found, wanted: polygons (N, 2) of the D detections and the G texts.
+        detections, truths: shapely polygons (D,), (G,).
         area_d, area_g: float64 (D,), (G,).
         bounds_d, bounds_g: float64 (D, 4), (G, 4), least x and y, greatest x and y; NaN of what has no area.
         d, g: int64 (P,), pairs whose bounding boxes meet.
         shared: float64 (P,), area of their intersection.
     """
 
-    found: Sequence[np.ndarray]
-    wanted: Sequence[np.ndarray]
+    detections: np.ndarray
+    truths: np.ndarray
     area_d: np.ndarray
     area_g: np.ndarray
     bounds_d: np.ndarray
@@ -68,16 +64,6 @@ class Pairs:
     d: np.ndarray
     g: np.ndarray
     shared: np.ndarray
-
-    @cached_property
-    def detections(self) -> np.ndarray:
-        """Shapely polygons (D,)."""
-        return to_shapes(self.found)
-
-    @cached_property
-    def truths(self) -> np.ndarray:
-        """Shapely polygons (G,)."""
-        return to_shapes(self.wanted)
 
     @property
     def iou(self) -> np.ndarray:
@@ -88,9 +74,8 @@ class Pairs:
         """Those of some of the detections, bool (D,)."""
         place = np.cumsum(kept) - 1
         some = kept[self.d]
-        found = [self.found[k] for k in np.flatnonzero(kept)]
         return replace(
-            self, found=found, area_d=self.area_d[kept], bounds_d=self.bounds_d[kept],
+            self, detections=self.detections[kept], area_d=self.area_d[kept], bounds_d=self.bounds_d[kept],
             d=place[self.d[some]], g=self.g[some], shared=self.shared[some],
         )  # fmt: skip
 
@@ -116,47 +101,11 @@ class Pairs:
 
 def pair(detections: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Pairs:
     """Polygons float (N, 2) of one image, in the same pixels, to their overlaps."""
-    found, wanted = _Measured.of(detections), _Measured.of(truth)
-    d, g = _meeting(found.bounds, wanted.bounds)
-    shared = np.zeros(len(d))
-    easy = found.convex[d] & wanted.convex[g]
-    shared[easy] = intersection_areas(found.quads[d[easy]], wanted.quads[g[easy]])
-    pairs = Pairs(detections, truth, found.area, wanted.area, found.bounds, wanted.bounds, d, g, shared)
-    if not easy.all():
-        hard = ~easy
-        shared[hard] = shapely.area(shapely.intersection(pairs.detections[d[hard]], pairs.truths[g[hard]]))
-    return pairs
-
-
-class _Measured(NamedTuple):
-    """Polygons of one image.
-
-    Attributes:
-        quads: float64 (M, 4, 2), with positive area, of those that are convex quadrangles.
-        convex: bool (M,), which ones these are.
-        area: float64 (M,).
-        bounds: float64 (M, 4), least x and y, greatest x and y; NaN of what has no area.
-    """
-
-    quads: np.ndarray
-    convex: np.ndarray
-    area: np.ndarray
-    bounds: np.ndarray
-
-    @classmethod
-    def of(cls, polygons: Sequence[np.ndarray]) -> _Measured:
-        quads = np.zeros((len(polygons), 4, 2))
-        four = [k for k, p in enumerate(polygons) if len(p) == 4]
-        if four:
-            quads[four] = np.array([polygons[k] for k in four], np.float64)
-        easy = convex(quads)
-        quads = one_way_round(quads)
-        area, bounds = signed_areas(quads), np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)
-        if not easy.all():
-            hard = np.flatnonzero(~easy)
-            shapes = to_shapes([polygons[k] for k in hard])
-            area[hard], bounds[hard] = shapely.area(shapes), shapely.bounds(shapes)
-        return cls(quads, easy, area, bounds)
+    shapes_d, shapes_g = to_shapes(detections), to_shapes(truth)
+    bounds_d, bounds_g = shapely.bounds(shapes_d).reshape(-1, 4), shapely.bounds(shapes_g).reshape(-1, 4)
+    d, g = _meeting(bounds_d, bounds_g)
+    shared = shapely.area(shapely.intersection(shapes_d[d], shapes_g[g]))
+    return Pairs(shapes_d, shapes_g, shapely.area(shapes_d), shapely.area(shapes_g), bounds_d, bounds_g, d, g, shared)
 
 
 def _meeting(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
