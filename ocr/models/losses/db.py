@@ -16,50 +16,6 @@ from ocr.models.outputs import Maps
 EPS = 1e-6
 
 
-def top_k_sum(values: torch.Tensor, mask: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """Sum of the k largest of the masked values, differentiable, with k a tensor and no sort.
-
-    The k-th largest value is looked for in the bit patterns of non-negative floats, which are ordered as the floats
-    are. Values equal to the k-th share its part.
-
-    Args:
-        values: float32, any shape, >= 0.
-        mask: bool, same shape.
-        k: float or integer scalar tensor, 0 <= k <= mask.sum().
-
-    Returns:
-        scalar tensor.
-    """
-    bits = torch.where(mask, values.detach(), -1.0).view(torch.int32)  # -1.0 is negative as an integer, too
-    low = _kth_by_counting(bits[mask], k) if bits.device.type == "cpu" else _kth_by_bisection(bits, k)
-    above = bits > low
-    equal = (bits == low) & mask
-    share = (k - above.sum()) / equal.sum().clamp(min=1)
-    return (values * above).sum() + (values * equal).sum() * share.clamp(0, 1)
-
-
-def _kth_by_bisection(bits: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """The largest pattern that k of the patterns reach: 31 passes over the data, no copy to the host."""
-    low = torch.zeros((), dtype=torch.int32, device=bits.device)
-    for bit in range(30, -1, -1):
-        candidate = low + (1 << bit)
-        low = torch.where((bits >= candidate).sum() >= k, candidate, low)
-    return low
-
-
-def _kth_by_counting(bits: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """The same for non-negative patterns, by counting upper halves, then lower halves: two passes, on a CPU."""
-    low = torch.zeros((), dtype=torch.int32)
-    for shift, size in ((16, 1 << 15), (0, 1 << 16)):
-        counts = torch.bincount((bits >> shift) & (size - 1), minlength=size)
-        reached = counts.flip(0).cumsum(0).flip(0)  # by how many values a half is reached; falls
-        half = ((reached >= k).sum() - 1).clamp(min=0)
-        k = k - (reached[half] - counts[half])
-        low = low + (half << shift).to(low.dtype)
-        bits = bits[(bits >> shift) & (size - 1) == half]
-    return low
-
-
 def balanced_bce(
     logits: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, negative_ratio: float, min_negatives: float
 ) -> torch.Tensor:
@@ -77,11 +33,11 @@ def balanced_bce(
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * mask
     positive = (target > 0.5) & (mask > 0.5)
     negative = (target <= 0.5) & (mask > 0.5)
-    n_positive, n_negative = positive.sum(), negative.sum()
-    wanted = torch.maximum(n_positive * negative_ratio, (n_positive + n_negative) * min_negatives).floor()
-    k = torch.minimum(wanted, n_negative.to(wanted.dtype))
-    total = (loss * positive).sum() + top_k_sum(loss, negative, k)
-    return total / (n_positive + k).clamp(min=1)
+    n_positive, n_negative = int(positive.sum()), int(negative.sum())
+    n_hard = max(n_positive * negative_ratio, (n_positive + n_negative) * min_negatives)
+    n_hard = min(int(n_hard), n_negative)
+    hardest = torch.topk(loss[negative], n_hard, sorted=False).values
+    return ((loss * positive).sum() + hardest.sum()) / max(n_positive + n_hard, 1)
 
 
 def masked_l1(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -5,41 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ocr.models.detector import Maps
-from ocr.models.losses.db import DBLoss, _kth_by_bisection, _kth_by_counting, balanced_bce, dice, masked_l1, top_k_sum
+from ocr.models.losses.db import DBLoss, balanced_bce, dice, masked_l1
 
 LOSS = DBLoss(5.0, 10.0, 1.0, 3.0, 0.01, 50, 0.3, 0.7, per_image=False)
-
-
-@settings(deadline=None)
-@given(st.integers(1, 400), st.integers(0, 10_000), st.booleans())
-def test_top_k_sum_is_the_sum_of_the_sorted_head(n: int, seed: int, ties: bool):
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.rand(n, generator=generator) * 20
-    if ties:
-        values = values.round()
-    mask = torch.rand(n, generator=generator) < 0.7
-    for k in {0, int(mask.sum()) // 3, int(mask.sum())}:
-        wanted = values[mask].sort(descending=True).values[:k].sum()
-        torch.testing.assert_close(top_k_sum(values, mask, torch.tensor(float(k))), wanted)
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(0, 2.0**99, width=32), max_size=50), st.floats(0, 1))
-def test_the_kth_value_is_the_same_on_a_cpu_and_elsewhere(values: list[float], share: float):
-    bits = torch.tensor(values, dtype=torch.float32).abs().view(torch.int32)  # -0.0 is none
-    k = torch.tensor(round(share * len(values)))
-    assert _kth_by_counting(bits, k) == _kth_by_bisection(bits, k)
-
-
-def test_top_k_sum_has_the_gradient_of_the_chosen():
-    values = torch.tensor([5.0, 1.0, 3.0, 3.0, 9.0], requires_grad=True)
-    mask = torch.tensor([True, True, True, True, False])
-    top_k_sum(values, mask, torch.tensor(2.0)).backward()
-    assert values.grad.tolist() == [1.0, 0.0, 0.5, 0.5, 0.0]  # two equal values share the second place
 
 
 def slow_balanced_bce(logits, target, mask, ratio, least):
