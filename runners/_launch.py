@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from ocr.errors import UserError, first_line, one_line, user_error  # noqa: E402
+from ocr.migrations import migrate_overrides  # noqa: E402
 from ocr.tracking.credentials import load_env_variables  # noqa: E402
 from ocr.tracking.ending import abandoned, ending_of  # noqa: E402
 from ocr.tracking.secrets import Redactor, redactor_for  # noqa: E402
@@ -80,7 +81,10 @@ def _run(main: Callable[[], Any]) -> None:
     try:
         load_env_variables()
         let_go_of_cores()
-        sys.argv[1:] = check_command_line(with_earlier_overrides(check_command_line(sys.argv[1:])))
+        arguments, notes = migrate_overrides(check_command_line(sys.argv[1:]))
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        sys.argv[1:] = check_command_line(with_earlier_overrides(arguments))
         main()
     except UserError as error:
         _fail(str(error))

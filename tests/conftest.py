@@ -12,7 +12,10 @@ import cv2
 import numpy as np
 import pytest
 from filelock import FileLock
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
+from ocr.metrics.collection import MetricCollection
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
 from ocr.types import Sample
 
@@ -73,6 +76,11 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["val/hmean"] > 0.5, "nothing was learned, so that equal figures would show nothing"
     return folder
+
+
+def all_metrics() -> MetricCollection:
+    """The collection of ``configs/metrics/default.yaml``."""
+    return MetricCollection(instantiate(OmegaConf.load(ROOT / "configs/metrics/default.yaml")))
 
 
 def write_image(path: Path, width: int = 200, height: int = 100) -> Path:

@@ -56,6 +56,18 @@ SMALL = [
 LEARNS = [*SMALL, "optimizer.lr=5e-3", "trainer.max_epochs=5", "seed=7"]  # hmean 0.7 on val, 0.8 on test
 
 
+def network_config(backbone: str = "mobilenetv3_small_050", neck: int = 16, head: int = 4) -> dict[str, Any]:
+    """The description of a small DBDetector with random weights."""
+    return {
+        "_target_": "ocr.models.detector.DBDetector",
+        "backbone": {"_target_": "ocr.models.backbones.timm.TimmBackbone", "name": backbone, "pretrained": False,
+                     "kwargs": {}},
+        "neck": {"_target_": "ocr.models.necks.fpn.FPN", "_partial_": True, "channels": neck,
+                 "adaptive_scale_fusion": False},
+        "head": {"_target_": "ocr.models.heads.db.DBHead", "_partial_": True, "channels": head, "prior": 0.1},
+    }  # fmt: skip
+
+
 def run(runner: str, *arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Start a runner as a user would."""
     command = [sys.executable, str(ROOT / "runners" / f"{runner}.py"), *arguments]

@@ -20,7 +20,7 @@ def step(config: DictConfig) -> list[Row]:
     import torch
 
     from ocr.training.build import build_module, precision, prepare_process, put_back_batch_norms
-    from ocr.training.optim.schedule import make_optimizer
+    from ocr.training.optim.parameters import make_optimizer
 
     prepare_process()
     device = _device(config)
@@ -29,7 +29,7 @@ def step(config: DictConfig) -> list[Row]:
     if config.model.get("batch_norms"):
         put_back_batch_norms(module, [batch["image"]])
     module.train()
-    optimizer = make_optimizer(module.network, module.optimizer_config)
+    optimizer = make_optimizer(module.network, module.optimizer_settings)
     autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
         str(precision(config.trainer.precision, config.trainer.accelerator))
     )

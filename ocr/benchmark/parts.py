@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ocr.benchmark.clock import Timing, in_turns
 from ocr.benchmark.rows import Row
@@ -162,22 +162,22 @@ def metrics(config: DictConfig) -> list[Row]:
     import torch
 
     from ocr.benchmark.workload import boxes
-    from ocr.metrics.cleval import CLEval
-    from ocr.metrics.deteval import DetEval
-    from ocr.metrics.evaluation import Evaluation
-    from ocr.metrics.hmean import DetectionHmean
+    from ocr.metrics.collection import MetricCollection
+    from ocr.utils.instantiate import instantiate
 
     torch.set_num_threads(1)
     detections, truths = boxes(500, 50, seed=0)
 
-    def run(kind: type) -> Callable[[], Any]:
+    protocols = instantiate(OmegaConf.to_container(config.metrics))
+
+    def run(names: Iterable[str]) -> Callable[[], Any]:
         def work() -> Any:
-            metric = kind()
-            metric.update(detections, truths)
-            return metric.compute()
+            collection = MetricCollection({name: protocols[name] for name in names})
+            collection.update(detections, truths)
+            return collection.compute()
 
         return work
 
-    works = {"plain": DetectionHmean, "deteval": DetEval, "cleval": CLEval, "all": Evaluation}
-    timings = in_turns({name: run(kind) for name, kind in works.items()}, min(5, config.repeats))
+    works = {"plain": run(["hmean"]), "deteval": run(["deteval"]), "cleval": run(["cleval"]), "all": run(protocols)}
+    timings = in_turns(works, min(5, config.repeats))
     return [Row.time(f"metrics.{name}", timing, "s", "500 images of 50 boxes") for name, timing in timings.items()]

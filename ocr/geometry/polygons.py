@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import shapely
 
@@ -107,3 +108,39 @@ def clip_to_image(polygon: np.ndarray, width: int, height: int) -> np.ndarray | 
     if not pieces:
         return None
     return normal_form(shapely.get_coordinates(max(pieces, key=lambda g: g.area).exterior))
+
+
+def to_valid_shapely(polygons: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays (N, 2) to an object array of valid shapely Polygons; a shape without area becomes an empty one."""
+    usable = [i for i, p in enumerate(polygons) if len(p) >= 3 and np.isfinite(p).all()]
+    shapes = np.full(len(polygons), shapely.Polygon(), object)
+    if usable:
+        points = np.concatenate([polygons[i] for i in usable]).astype(np.float64)
+        owner = np.repeat(np.arange(len(usable)), [len(polygons[i]) for i in usable])
+        drawn = np.atleast_1d(shapely.polygons(shapely.linearrings(points, indices=owner)))
+        wrong = ~shapely.is_valid(drawn)
+        drawn[wrong] = shapely.buffer(drawn[wrong], 0)
+        shapes[usable] = drawn
+    return shapes
+
+
+def aspect_ratios(polygons: Sequence[np.ndarray]) -> np.ndarray:
+    """Width / height, float64 (M,): mean opposite sides of quads; of others, of the minimum-area rectangle."""
+    ratios = np.ones(len(polygons))
+    quads = [k for k, p in enumerate(polygons) if len(p) == 4]
+    if quads:
+        corners = np.stack([polygons[k] for k in quads]).astype(np.float64)
+        start = corners.sum(axis=2).argmin(axis=1)
+        corners = np.take_along_axis(corners, ((start[:, None] + np.arange(4)) % 4)[..., None], axis=1)
+        sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
+        pairs = sides[:, :2] + sides[:, 2:]
+        x_first = np.abs(corners[:, 1] - corners[:, 0])  # the first side is the horizontal one when clockwise
+        flip = x_first[:, 1] > x_first[:, 0]
+        across = np.where(flip[:, None], pairs[:, ::-1], pairs) / 2
+        ratios[quads] = (across[:, 0] + 1e-5) / (across[:, 1] + 1e-5)
+    for k, polygon in enumerate(polygons):
+        if len(polygon) != 4:
+            (_, (w, h), angle) = cv2.minAreaRect(np.asarray(polygon, np.float32))
+            w, h = (h, w) if 45 < angle % 180 < 135 else (w, h)
+            ratios[k] = (w + 1e-5) / (h + 1e-5)
+    return ratios

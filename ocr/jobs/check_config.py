@@ -8,7 +8,7 @@ import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
@@ -19,7 +19,9 @@ from ocr.errors import UserError, one_line
 from ocr.pipeline import Pipeline
 from ocr.tracking.record import plain_config
 from ocr.tracking.schema import check_logger, unknown_setting
-from ocr.training.optim.schedule import OptimizerConfig
+from ocr.training.optim.parameters import OptimizerSettings, make_optimizer
+from ocr.training.optim.schedule import make_scheduler
+from ocr.utils.instantiate import instantiate
 
 # what a job's own settings must be: their kind, the least and the most
 _OWN: dict[str, tuple[Any, float, float]] = {
@@ -40,6 +42,8 @@ _OWN: dict[str, tuple[Any, float, float]] = {
     "data.val_from": (float, 0, 1),
     "data.test_from": (float, 0, 1),
     "data.difficulty": (float, 0, 1),
+    "optimizer.lr": (float, 0, math.inf),
+    "optimizer.weight_decay": (float, 0, math.inf),
 }
 _CALLBACK = "it needs the _target_ of a lightning.pytorch.Callback, or null"
 _SIMPLE = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -53,7 +57,12 @@ def validate(config: DictConfig) -> None:
     """
     plain = plain_config(config)
     problems: list[str] = []
-    for check in (lambda: _check_own(plain), lambda: _check_logger(plain), lambda: _check_dataclasses(plain)):
+    for check in (
+        lambda: _check_own(plain),
+        lambda: _check_logger(plain),
+        lambda: _check_dataclasses(plain),
+        lambda: _check_optimizer(plain),
+    ):
         try:
             check()
         except UserError as error:
@@ -67,7 +76,8 @@ def validate(config: DictConfig) -> None:
 
 def _check_own(plain: Mapping[str, Any]) -> None:
     problems = []
-    own = plain | {f"data.{key}": value for key, value in (plain.get("data") or {}).items()}
+    groups = {group: plain.get(group) or {} for group in ("data", "optimizer")}
+    own = plain | {f"{group}.{key}": value for group, node in groups.items() for key, value in node.items()}
     for key, (kind, least, most) in _OWN.items():
         if key in own and (words := _misfit(kind, own[key])) is not None:
             problems.append(f"{key} must be {words}, got {own[key]!r}")
@@ -84,6 +94,18 @@ def _check_own(plain: Mapping[str, Any]) -> None:
         raise UserError("; ".join(problems))
 
 
+def _check_optimizer(plain: Mapping[str, Any]) -> None:
+    """Make optimizer and scheduler once, for a layer of one weight."""
+    if "optimizer" not in plain:
+        return
+    from torch import nn
+
+    settings = OptimizerSettings(
+        instantiate(plain["optimizer"]), instantiate(plain["schedule"]), plain["lr_multipliers"] or {}
+    )
+    make_scheduler(make_optimizer(nn.Linear(1, 1), replace(settings, lr_multipliers={})), settings.schedule, 10)
+
+
 def _check_logger(plain: Mapping[str, Any]) -> None:
     if "logger" in plain:
         check_logger(plain["logger"])
@@ -92,18 +114,11 @@ def _check_logger(plain: Mapping[str, Any]) -> None:
 def _check_dataclasses(plain: Mapping[str, Any]) -> None:
     for path, node in (
         ("model.pipeline", (plain.get("model") or {}).get("pipeline")),
-        ("pipeline", plain.get("pipeline")),
+        ("fallback_pipeline", plain.get("fallback_pipeline")),
     ):
         if node:
             _check_kinds(Pipeline, path, node)
             Pipeline.from_dict(node)
-    if "optimizer" in plain:
-        names = [f.name for f in fields(OptimizerConfig)]
-        unknown = [unknown_setting(k, names, "optimizer.") for k in plain["optimizer"] if k not in names]
-        if unknown:
-            raise UserError("; ".join(unknown))
-        _check_kinds(OptimizerConfig, "optimizer", plain["optimizer"])
-        OptimizerConfig(**plain["optimizer"])
 
 
 def _check_callbacks(callbacks: Any) -> list[str]:

@@ -15,11 +15,12 @@ from ocr.data.datasets import EvalSet
 from ocr.errors import UserError
 from ocr.geometry.offsets import unclip_distance
 from ocr.jobs.results import print_results
-from ocr.metrics.hmean import DetectionHmean
+from ocr.metrics.hmean import Hmean
 from ocr.metrics.matching import pair
+from ocr.metrics.protocol import evaluate
 from ocr.models.onnx.export import PRECISIONS, export_onnx, to_fp16, to_int8
 from ocr.models.postprocess.db import find_candidates
-from ocr.models.tta import Views
+from ocr.models.tta import TestTimeAugmentation
 from ocr.pipeline import Pipeline
 from ocr.training.build import build_data, load_module, prepare_process
 from ocr.training.data_record import KEY, read_record
@@ -52,10 +53,10 @@ def export(config: DictConfig, checkpoint: Path) -> Path:
         raise UserError(f"{checkpoint} is ONNX already; runners/tune.py makes a checkpoint of such a file")
     prepare_process()
     module = load_module(checkpoint, config)
-    if views := module.views.changed():
-        log.warning("the checkpoint was tuned for several looks at an image (%s), an exported file has one: tune it "
-                    "again without", views)  # fmt: skip
-        module.views = Views()
+    if tta := module.tta.changed():
+        log.warning("the checkpoint was tuned for test-time augmentation (%s), an exported file does a single pass: "
+                    "tune it again without", tta)  # fmt: skip
+        module.tta = TestTimeAugmentation()
     images = _images(config, module.pipeline)
     truth = _read(module, images)
     output = Path(config.output).expanduser()
@@ -106,11 +107,9 @@ def _images(config: DictConfig, pipeline: Pipeline) -> list[dict[str, Any]]:
 
 
 def _read(module: DetectionModule, images: list[dict[str, Any]]) -> Reading:
-    metric = DetectionHmean()
     detections = [module.detect([item["image"]], [item["size"]])[0] for item in images]
     truths: list[Truth] = [item["truth"] for item in images]
-    metric.update(detections, truths)
-    return Reading(detections, float(metric.compute()["hmean"]))
+    return Reading(detections, evaluate(Hmean(), detections, truths)["hmean"])
 
 
 def agreement(one: list[Detections], other: list[Detections]) -> tuple[int, int]:

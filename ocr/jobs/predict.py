@@ -37,7 +37,7 @@ def predict(config: DictConfig, checkpoint: Path) -> Path:
         UserError: no picture could be read.
     """
     prepare_process()
-    module = load_module(checkpoint, config, plain(config.pipeline))
+    module = load_module(checkpoint, config, plain(config.fallback_pipeline))
     output = Path(config.output)
     check_formats(config.formats)
     pictures = find_pictures(config.source)

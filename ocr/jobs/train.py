@@ -28,6 +28,7 @@ from ocr.training.build import (
     build_callbacks,
     build_data,
     build_loggers,
+    build_metrics,
     build_module,
     build_trainer,
     crops_for_norms,
@@ -37,8 +38,8 @@ from ocr.training.build import (
     prepare_process,
     put_back_batch_norms,
 )
+from ocr.training.callbacks.best_scores import BestScores
 from ocr.training.callbacks.progress import Progress
-from ocr.training.callbacks.weights import BestScores
 from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, CleanCheckpoints
 from ocr.training.data_record import DataRecord, KeepDataRecord, Standing, leave_out_seen, read_record
 from ocr.training.loading import plain
@@ -149,7 +150,9 @@ def _data_record(config: DictConfig, data: DetectionData, resumed: Path | None) 
 
 def _load_best(config: DictConfig, best: str | Path) -> DetectionModule:
     """The checkpoint that this run has written, whose classes this command names."""
-    return load_module(best, {"trusted_targets": [*targets_in(plain(config.model.network))]})
+    module = load_module(best, {"trusted_targets": [*targets_in(plain(config.model.network))]})
+    module.metrics = build_metrics(config)
+    return module
 
 
 def _tune_best(config: DictConfig, best: Path, data: DetectionData, trainer: L.Trainer) -> dict[str, float]:

@@ -126,7 +126,8 @@ def write_tuned(
         content = torch.load(source, map_location="cpu", weights_only=True)
     content["hyper_parameters"]["pipeline"] = pipeline.to_dict()
     content["tuned"] = tuned.facts()
-    content["views"] = module.views.changed()
+    content.pop("views", None)  # the key of earlier releases
+    content["tta"] = module.tta.changed()
     if data_record is not None:
         content[KEY] = data_record.to_checkpoint()
     save_tensors(content, target)
@@ -139,5 +140,5 @@ def _trainable(module: DetectionModule, source: Path) -> DetectionModule:
         return module
     network = {"_target_": "ocr.models.pretrained.ppocr.pretrained_detector", "weights": str(source)}
     trainable = DetectionModule(network, module.pipeline.to_dict())
-    trainable.views = module.views
+    trainable.tta = module.tta
     return trainable

@@ -5,86 +5,73 @@ One-to-one matching at IoU 0.5, as the plain hmean; fixed-size counts that add u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import shapely
-import torch
-from torchmetrics import Metric
 
 from ocr.geometry.offsets import short_side
-from ocr.metrics.cleval import aspect_ratios
-from ocr.metrics.matching import Match, Pairs
+from ocr.geometry.polygons import aspect_ratios
+from ocr.metrics.matching import ComparedImage
 from ocr.metrics.scores import scores
-from ocr.types import Detections, Truth
-from ocr.utils.distributed import gather_objects
 
 HEIGHTS = (0, 8, 12, 16, 24, 32, 48, 64)  # pixels of the original image, lower bounds
 ASPECTS = (0, 0.5, 1, 2, 4, 8, 16)  # width / height, lower bounds
 STEPS = 200  # score thresholds from 0 to 1
+SHAPES = {"height": (3, len(HEIGHTS)), "aspect": (3, len(ASPECTS)), "curve": (2, STEPS + 1), "iou": (2,)}
 
 
-def _short_sides(shapes: np.ndarray) -> np.ndarray:
-    return short_side(shapely.area(shapes), shapely.length(shapes))
-
-
-class Breakdown(Metric):
+class Breakdown:
     """Counts behind a precision-recall curve and scores by size and shape."""
 
-    full_state_update = False
+    size = sum(int(np.prod(shape)) for shape in SHAPES.values())
 
-    def __init__(self) -> None:
-        super().__init__(dist_sync_fn=gather_objects)
-        for name, size in (("height", len(HEIGHTS)), ("aspect", len(ASPECTS))):
-            self.add_state(name, torch.zeros(3, size, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("curve", torch.zeros(2, STEPS + 1, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("iou", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(
-        self,
-        detections: Sequence[Detections],
-        truths: Sequence[Truth],
-        pairs: Sequence[Pairs],
-        matches: Sequence[Match],
-    ) -> None:
-        """Add images, one entry each in all lists."""
-        for found, truth, pair, match in zip(detections, truths, pairs, matches, strict=True):
-            self._add(found, truth, pair, match)
-
-    def _add(self, found: Detections, truth: Truth, pairs: Pairs, match: Match) -> None:
+    def count(self, image: ComparedImage) -> np.ndarray:
+        """The tables of :data:`SHAPES` one after the other, float64 (size,)."""
+        truth, pairs, match = image.truth, image.pairs, image.match
         wanted, counts = ~np.asarray(truth.ignore, bool), ~match.dont_care
         hit_g, hit_d = wanted & (match.truth >= 0), match.detection >= 0
-        sides = (_short_sides(pairs.truths), _short_sides(pairs.detections))
-        shapes = (aspect_ratios(truth.polygons), aspect_ratios(found.polygons))
-        for state, edges, (of_truth, of_found) in ((self.height, HEIGHTS, sides), (self.aspect, ASPECTS, shapes)):
-            bins_g, bins_d = (np.searchsorted(edges, values, side="right") - 1 for values in (of_truth, of_found))
-            bins_d = np.where(hit_d, bins_g[match.detection], bins_d) if len(bins_g) else bins_d  # with its text
-            table = [np.bincount(b, minlength=len(edges)) for b in (bins_g[hit_g], bins_d[counts], bins_g[wanted])]
-            state += torch.as_tensor(np.array(table, np.float64), device=state.device)
-        place = np.clip(np.floor(np.asarray(found.scores, np.float64) * STEPS).astype(int), 0, STEPS)
-        curve = [np.bincount(place[k], minlength=STEPS + 1) for k in (hit_d & counts, counts)]
-        self.curve += torch.as_tensor(np.array(curve, np.float64), device=self.curve.device)
-        self.iou += torch.tensor([match.iou[hit_g].sum(), hit_g.sum()], dtype=torch.float64, device=self.iou.device)
+        sides = tuple(short_side(shapely.area(s), shapely.length(s)) for s in (pairs.truths, pairs.detections))
+        ratios = (aspect_ratios(truth.polygons), aspect_ratios(image.detections.polygons))
+        tables: list[Any] = []
+        for edges, (of_truth, of_detections) in ((HEIGHTS, sides), (ASPECTS, ratios)):
+            bins_g, bins_d = (np.searchsorted(edges, v, side="right") - 1 for v in (of_truth, of_detections))
+            if len(bins_g):  # a matched detection counts in the bin of its text
+                bins_d = np.where(hit_d, bins_g[match.detection], bins_d)
+            tables += [np.bincount(b, minlength=len(edges)) for b in (bins_g[hit_g], bins_d[counts], bins_g[wanted])]
+        place = np.clip(np.floor(np.asarray(image.detections.scores, np.float64) * STEPS).astype(int), 0, STEPS)
+        tables += [np.bincount(place[k], minlength=STEPS + 1) for k in (hit_d & counts, counts)]
+        return np.concatenate([*tables, [match.iou[hit_g].sum(), hit_g.sum()]]).astype(np.float64)
 
-    def compute(self) -> dict[str, Any]:
-        """``mean_iou`` of the matches, and tables of plain floats.
+    def scores(self, totals: np.ndarray) -> dict[str, float]:
+        """``mean_iou`` of the matches, 0 without any."""
+        total, matches = _split(totals)["iou"].tolist()
+        return {"mean_iou": total / matches if matches else 0.0}
+
+    def tables(self, totals: np.ndarray) -> dict[str, list[dict[str, float]]]:
+        """Rows of plain floats.
 
         Returns:
-            mean_iou: float32 scalar, 0 without matches.
-            height, aspect: a row a bin: lower bound, texts, and its precision, recall and hmean.
-            curve: a row a threshold on the score, rising: threshold, precision, recall, hmean.
+            height, aspect: a row per bin: lower bound (``from``), texts, and its precision, recall and hmean.
+            curve: a row per threshold on the score, rising: threshold, precision, recall, hmean.
         """
-        total, matches = self.iou.tolist()
-        tables: dict[str, Any] = {"mean_iou": torch.tensor(total / matches if matches else 0.0)}
+        parts, tables = _split(totals), {}
         for name, edges in (("height", HEIGHTS), ("aspect", ASPECTS)):
-            matched, detected, wanted = getattr(self, name).tolist()
+            matched, detected, wanted = parts[name].tolist()
             rows = [
                 scores(m, d, m, w) | {"from": e, "texts": w} for m, d, w, e in zip(matched, detected, wanted, edges)
             ]
             tables[name] = [row for row, d in zip(rows, detected) if row["texts"] or d]
-        hits, found = torch.flip(torch.cumsum(torch.flip(self.curve, (1,)), 1), (1,)).tolist()
-        wanted = float(self.height[2].sum())
-        rows = [scores(h, f, h, wanted) | {"threshold": k / STEPS} for k, (h, f) in enumerate(zip(hits, found))]
-        tables["curve"] = [row for row, f in zip(rows, found) if f]
+        hits, detected = np.flip(np.cumsum(np.flip(parts["curve"], 1), 1), 1).tolist()
+        texts = float(parts["height"][2].sum())
+        rows = [scores(h, d, h, texts) | {"threshold": k / STEPS} for k, (h, d) in enumerate(zip(hits, detected))]
+        tables["curve"] = [row for row, d in zip(rows, detected) if d]
         return tables
+
+
+def _split(totals: np.ndarray) -> dict[str, np.ndarray]:
+    parts, start = {}, 0
+    for name, shape in SHAPES.items():
+        end = start + int(np.prod(shape))
+        parts[name], start = totals[start:end].reshape(shape), end
+    return parts

@@ -17,41 +17,17 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import shapely
-import torch
-from torchmetrics import Metric
 
-from ocr.metrics.matching import Pairs, pair
+from ocr.geometry.polygons import aspect_ratios
+from ocr.metrics.matching import ComparedImage, Pairs
 from ocr.metrics.scores import scores
 from ocr.types import Detections, Truth
-from ocr.utils.distributed import gather_objects
 
 AREA_PRECISION = 0.3
 VERTICAL = 0.5  # below this ratio of first to second side text runs along the second
 MOST_CHARACTERS = 10  # of text whose length is guessed from its shape
 EDGE = 1e-6  # pixels, which decide for points on an edge
 GRANULARITY = 1.0  # characters that a split or a merge costs
-
-
-def aspect_ratios(polygons: Sequence[np.ndarray]) -> np.ndarray:
-    """Width / height, float64 (M,): mean opposite sides of quads; of others, of the minimum-area rectangle."""
-    ratios = np.ones(len(polygons))
-    quads = [k for k, p in enumerate(polygons) if len(p) == 4]
-    if quads:
-        corners = np.stack([polygons[k] for k in quads]).astype(np.float64)
-        start = corners.sum(axis=2).argmin(axis=1)
-        corners = np.take_along_axis(corners, ((start[:, None] + np.arange(4)) % 4)[..., None], axis=1)
-        sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
-        pairs = sides[:, :2] + sides[:, 2:]
-        x_first = np.abs(corners[:, 1] - corners[:, 0])  # the first side is the horizontal one when clockwise
-        flip = x_first[:, 1] > x_first[:, 0]
-        across = np.where(flip[:, None], pairs[:, ::-1], pairs) / 2
-        ratios[quads] = (across[:, 0] + 1e-5) / (across[:, 1] + 1e-5)
-    for k, polygon in enumerate(polygons):
-        if len(polygon) != 4:
-            (_, (w, h), angle) = cv2.minAreaRect(np.asarray(polygon, np.float32))
-            w, h = (h, w) if 45 < angle % 180 < 135 else (w, h)
-            ratios[k] = (w + 1e-5) / (h + 1e-5)
-    return ratios
 
 
 def side_ratios(polygons: Sequence[np.ndarray]) -> np.ndarray:
@@ -177,38 +153,27 @@ def _less_ignored(pairs: Pairs, ignore: np.ndarray) -> np.ndarray:
     return shared
 
 
-class CLEval(Metric):
-    """Pooled over images and ranks, and as the mean over images.
+class CLEval:
+    """Characters pooled over all images, and the mean over images.
 
     >>> import numpy as np
+    >>> from ocr.metrics.protocol import evaluate
+    >>> from ocr.types import Detections, Truth
     >>> word = np.array([[0, 0], [40, 0], [40, 10], [0, 10]], np.float32)
-    >>> metric = CLEval()
-    >>> metric.update([Detections([word * (0.5, 1)], np.ones(1))], [Truth([word], np.zeros(1, bool), ["text"])])
-    >>> {name: round(value.item(), 2) for name, value in metric.compute().items()}
-    {'precision': 1.0, 'recall': 0.5, 'hmean': 0.67, 'image_hmean': 0.67}
+    >>> half, truth = Detections([word * (0.5, 1)], np.ones(1)), Truth([word], np.zeros(1, bool), ["text"])
+    >>> evaluate(CLEval(), [half], [truth])["cleval_recall"]
+    0.5
     """
 
-    full_state_update = False
-    higher_is_better = True
+    size = 7
 
-    def __init__(self) -> None:
-        super().__init__(dist_sync_fn=gather_objects)
-        self.add_state("sums", torch.zeros(5, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+    def count(self, image: ComparedImage) -> np.ndarray:
+        """What :func:`cleval` returns, then the image's own hmean and 1, float64 (7,)."""
+        sums = cleval(image.pairs, image.detections, image.truth)
+        return np.append(sums, [character_scores(*sums.tolist())["hmean"], 1.0])
 
-    def update(
-        self, detections: Sequence[Detections], truths: Sequence[Truth], pairs: Sequence[Pairs] | None = None
-    ) -> None:
-        """Add images, one entry each in all lists; ``pairs`` where they are known already."""
-        if pairs is None:
-            pairs = [pair(d.polygons, t.polygons) for d, t in zip(detections, truths, strict=True)]
-        rows = np.array([cleval(p, d, t) for p, d, t in zip(pairs, detections, truths)]).reshape(-1, 5)
-        means = [character_scores(*row)["hmean"] for row in rows.tolist()]
-        self.sums += torch.as_tensor(rows.sum(axis=0), dtype=self.sums.dtype, device=self.sums.device)
-        self.images += torch.tensor([sum(means), len(means)], dtype=self.images.dtype, device=self.images.device)
-
-    def compute(self) -> dict[str, torch.Tensor]:
-        """``precision``, ``recall``, ``hmean`` (pooled) and ``image_hmean`` (mean over images), float32 scalars."""
-        total, images = self.images.tolist()
-        result = character_scores(*self.sums.tolist()) | {"image_hmean": total / images if images else 0.0}
-        return {name: torch.tensor(value, dtype=torch.float32) for name, value in result.items()}
+    def scores(self, totals: np.ndarray) -> dict[str, float]:
+        """``cleval_precision``, ``_recall``, ``_hmean`` (pooled) and ``_image_hmean`` (mean over images)."""
+        *sums, hmeans, images = totals.tolist()
+        values = character_scores(*sums) | {"image_hmean": hmeans / images if images else 0.0}
+        return {f"cleval_{name}": value for name, value in values.items()}

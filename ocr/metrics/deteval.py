@@ -8,16 +8,10 @@ last pixel is counted (so that it adds 1 to each side); centres and diagonals ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import torch
-from torchmetrics import Metric
 
-from ocr.metrics.matching import Pairs, pair
+from ocr.metrics.matching import ComparedImage, Pairs
 from ocr.metrics.scores import scores
-from ocr.types import Detections, Truth
-from ocr.utils.distributed import gather_objects
 
 AREA_RECALL, AREA_PRECISION = 0.8, 0.4
 SPLIT, MERGE = 0.8, 1.0  # what one-to-many and many-to-one matches count
@@ -75,36 +69,25 @@ def _distance(pairs: Pairs, g: np.ndarray, d: np.ndarray) -> np.ndarray:
     return 2 * centres / np.maximum(diagonals, 1e-12)
 
 
-class DetEval(Metric):
-    """Pooled over images and ranks.
+class DetEval:
+    """Sums pooled over all images.
 
     >>> import numpy as np
+    >>> from ocr.metrics.protocol import evaluate
+    >>> from ocr.types import Detections, Truth
     >>> line = np.array([[0, 0], [20, 0], [20, 2], [0, 2]], np.float32)
-    >>> halves = [line * (0.5, 1), line * (0.5, 1) + (10, 0)]
-    >>> metric = DetEval()
-    >>> metric.update([Detections(halves, np.ones(2))], [Truth([line], np.zeros(1, bool))])
-    >>> {name: round(value.item(), 2) for name, value in metric.compute().items()}
-    {'precision': 0.8, 'recall': 0.8, 'hmean': 0.8}
+    >>> halves = Detections([line * (0.5, 1), line * (0.5, 1) + (10, 0)], np.ones(2))
+    >>> round(evaluate(DetEval(), [halves], [Truth([line], np.zeros(1, bool))])["deteval_hmean"], 2)
+    0.8
     """
 
-    full_state_update = False
-    higher_is_better = True
+    size = 4
 
-    def __init__(self) -> None:
-        super().__init__(dist_sync_fn=gather_objects)
-        self.add_state("sums", torch.zeros(4, dtype=torch.float64), dist_reduce_fx="sum")
+    def count(self, image: ComparedImage) -> np.ndarray:
+        """What :func:`deteval` returns, float64 (4,)."""
+        return np.array(deteval(image.pairs, image.truth.ignore), np.float64)
 
-    def update(
-        self, detections: Sequence[Detections], truths: Sequence[Truth], pairs: Sequence[Pairs] | None = None
-    ) -> None:
-        """Add images, one entry each in all lists; ``pairs`` where they are known already."""
-        if pairs is None:
-            pairs = [pair(d.polygons, t.polygons) for d, t in zip(detections, truths, strict=True)]
-        totals = np.sum([deteval(p, t.ignore) for p, t in zip(pairs, truths)] or [(0, 0, 0, 0)], axis=0)
-        self.sums += torch.as_tensor(totals, dtype=self.sums.dtype, device=self.sums.device)
-
-    def compute(self) -> dict[str, torch.Tensor]:
-        """``precision``, ``recall`` and ``hmean``, float32 scalars."""
-        recall_sum, precision_sum, wanted, found = self.sums.tolist()
-        result = scores(precision_sum, found, recall_sum, wanted)
-        return {name: torch.tensor(value, dtype=torch.float32) for name, value in result.items()}
+    def scores(self, totals: np.ndarray) -> dict[str, float]:
+        """``deteval_precision``, ``deteval_recall`` and ``deteval_hmean``."""
+        recall_sum, precision_sum, wanted, detected = totals.tolist()
+        return {f"deteval_{k}": v for k, v in scores(precision_sum, detected, recall_sum, wanted).items()}

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import shapely
 
+from ocr.geometry.polygons import to_valid_shapely
+from ocr.types import Detections, Truth
+
 DIGITS = 5  # of shares of areas, whose last bits must not decide whether a threshold is reached
 IGNORE_OVERLAP = 0.5  # a detection with more than this share of its area on ignored text does not count
 
@@ -27,20 +30,6 @@ class Match:
     detection: np.ndarray
     dont_care: np.ndarray
     iou: np.ndarray
-
-
-def to_shapes(polygons: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays (N, 2) to valid shapely polygons; a shape with no area becomes an empty one."""
-    usable = [i for i, p in enumerate(polygons) if len(p) >= 3 and np.isfinite(p).all()]
-    shapes = np.full(len(polygons), shapely.Polygon(), object)
-    if usable:
-        points = np.concatenate([polygons[i] for i in usable]).astype(np.float64)
-        owner = np.repeat(np.arange(len(usable)), [len(polygons[i]) for i in usable])
-        drawn = np.atleast_1d(shapely.polygons(shapely.linearrings(points, indices=owner)))
-        wrong = ~shapely.is_valid(drawn)
-        drawn[wrong] = shapely.buffer(drawn[wrong], 0)
-        shapes[usable] = drawn
-    return shapes
 
 
 @dataclass(frozen=True)
@@ -101,7 +90,7 @@ class Pairs:
 
 def pair(detections: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Pairs:
     """Polygons float (N, 2) of one image, in the same pixels, to their overlaps."""
-    shapes_d, shapes_g = to_shapes(detections), to_shapes(truth)
+    shapes_d, shapes_g = to_valid_shapely(detections), to_valid_shapely(truth)
     bounds_d, bounds_g = shapely.bounds(shapes_d).reshape(-1, 4), shapely.bounds(shapes_g).reshape(-1, 4)
     d, g = _meeting(bounds_d, bounds_g)
     shared = shapely.area(shapely.intersection(shapes_d[d], shapes_g[g]))
@@ -152,3 +141,25 @@ def match(
 ) -> Match:
     """:func:`match_pairs` of polygons."""
     return match_pairs(pair(detections, truth), ignore, threshold)
+
+
+@dataclass(frozen=True)
+class ComparedImage:
+    """One image's detections beside its labels: what every evaluation protocol counts from.
+
+    Attributes:
+        detections, truth: in the pixels of the original image.
+        pairs: their overlaps.
+        match: their one-to-one matches at IoU 0.5.
+    """
+
+    detections: Detections
+    truth: Truth
+    pairs: Pairs
+    match: Match
+
+
+def compare(detections: Detections, truth: Truth) -> ComparedImage:
+    """Overlaps and matches of one image."""
+    pairs = pair(detections.polygons, truth.polygons)
+    return ComparedImage(detections, truth, pairs, match_pairs(pairs, truth.ignore))

@@ -21,6 +21,7 @@ from torch import nn
 
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError, first_line
+from ocr.metrics.collection import MetricCollection
 from ocr.models.onnx.batch_norms import with_batch_norms
 from ocr.models.onnx.graph import GraphDetector
 from ocr.models.pretrained.ppocr import carried_pipeline
@@ -33,6 +34,8 @@ from ocr.training.loading import find_model as find_model
 from ocr.training.loading import load_module, plain
 from ocr.training.loading import origin_of as origin_of
 from ocr.training.module import DetectionModule
+from ocr.training.optim.parameters import OptimizerSettings
+from ocr.utils.instantiate import instantiate
 from ocr.utils.machine import cpu_has_bf16
 from ocr.utils.memory import keep_freed_memory
 
@@ -70,20 +73,30 @@ def open_checkpoint(config: DictConfig, checkpoint: Path, whole: bool = False) -
     """
     prepare_process()
     L.seed_everything(config.seed, workers=True, verbose=False)
-    module = load_module(checkpoint, config, plain(config.pipeline))
+    module = load_module(checkpoint, config, plain(config.fallback_pipeline))
+    if "metrics" in config:
+        module.metrics = build_metrics(config)
     data = build_data(config, module.pipeline)
     return module, data.load(config.split, whole=whole)
 
 
 def build_module(config: DictConfig) -> DetectionModule:
-    """A module with a fresh network from ``config.model`` and ``config.optimizer``."""
+    """A module with a fresh network from ``config.model``, ready to be trained."""
     return DetectionModule(
         network=plain(config.model.network),
         pipeline=_with_normalisation_of_weights(config.model),
-        loss=plain(config.model.loss),
-        optimizer=plain(config.optimizer),
+        loss=instantiate(plain(config.model.loss)),
+        optimizer=OptimizerSettings(
+            instantiate(plain(config.optimizer)), instantiate(plain(config.schedule)), plain(config.lr_multipliers)
+        ),
+        metrics=build_metrics(config),
         compile_network=compiles(config.model.compile, config.trainer.accelerator),
     )
+
+
+def build_metrics(config: DictConfig) -> MetricCollection:
+    """The protocols of ``config.metrics``."""
+    return MetricCollection(instantiate(plain(config.metrics)))
 
 
 def put_back_batch_norms(module: DetectionModule, images: Iterable[torch.Tensor]) -> None:
@@ -91,7 +104,7 @@ def put_back_batch_norms(module: DetectionModule, images: Iterable[torch.Tensor]
     if not isinstance(module.network, GraphDetector):
         raise UserError("model.batch_norms=true is for networks that were read from ONNX files (model=ppocr_v4)")
     before = module.network
-    module.take(with_batch_norms(before, (module.normalise(image) for image in images)))
+    module.set_network(with_batch_norms(before, (module.normalise(image) for image in images)))
     added = len(module.network.nodes) - len(before.nodes)
     log.info("batch norms put back behind %d convolutions", added)
 

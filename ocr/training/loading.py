@@ -12,16 +12,17 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import UserError, first_line, user_error
+from ocr.migrations import stored_tta
 from ocr.models.checkpoint_file import check_fit, check_map, read_checkpoint
 from ocr.models.onnx.batch_norms import without_batch_norms
 from ocr.models.onnx.graph import GraphDetector
 from ocr.models.onnx.runtime import OnnxDetector
 from ocr.models.pretrained.ppocr import PACKAGED, weights_file
-from ocr.models.tta import Views
+from ocr.models.tta import TestTimeAugmentation
 from ocr.tracking.start import job_facts
 from ocr.tracking.tools.download import local_checkpoint
 from ocr.training.module import DetectionModule
-from ocr.training.trust import check_stored_network
+from ocr.training.trust import stored_network
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def load_module(
         path: a ``.ckpt`` that :mod:`runners.train` wrote, a run folder, of which the best one is taken, or an
             ``.onnx`` file, which onnxruntime runs.
         overrides: ``resize`` and ``postprocess`` of :class:`ocr.pipeline.Pipeline`, what is to change, None stays;
-            ``views``, settings of :class:`ocr.models.tta.Views`, likewise; and ``trusted_targets``, names of classes
+            ``tta``, settings of :class:`ocr.models.tta.TestTimeAugmentation`; and ``trusted_targets``, names of classes
             that a checkpoint may build beside those of :func:`ocr.training.trust.network_classes`.
         foreign: the pipeline of an ONNX file that carries none.
 
@@ -49,12 +50,12 @@ def load_module(
     """
     path = checkpoint_path(path)
     overrides = overrides or {}
-    carried: dict[str, Any] = {}
+    tta: Mapping[str, Any] = {}
     state: Mapping[str, torch.Tensor] | None = None
     if path.suffix == ".onnx":
         network, pipeline = _read_onnx_file(path, foreign)
     else:
-        network, pipeline, state, carried = _read_checkpoint(path, list(overrides.get("trusted_targets") or ()))
+        network, pipeline, state, tta = _read_checkpoint(path, list(overrides.get("trusted_targets") or ()))
     if foreign and pipeline is not foreign:
         _warn_of_what_changes_nothing(path)
     try:
@@ -62,7 +63,7 @@ def load_module(
             changes = dict(overrides.get(part) or {})
             pipeline = {**pipeline, part: {**pipeline[part], **{k: v for k, v in changes.items() if v is not None}}}
         module = DetectionModule(network, pipeline)
-        module.views = Views.of(carried, plain(overrides.get("views")))
+        module.tta = TestTimeAugmentation.from_settings(tta, plain(overrides.get("tta")))
     except Exception as error:  # settings in a file may be wrong in as many ways as there are constructors
         raise UserError(f"{path}: {_reason(error)}") from error
     if state is not None:
@@ -70,7 +71,7 @@ def load_module(
         module.load_state_dict(state)
     if isinstance(module.network, GraphDetector):
         check_map(module.network, path)
-        module.take(without_batch_norms(module.network))
+        module.set_network(without_batch_norms(module.network))
     return module.eval()
 
 
@@ -84,7 +85,7 @@ def _reason(error: Exception) -> str:
 
 
 def _warn_of_what_changes_nothing(path: Path) -> None:
-    if ignored := [change for change in job_facts().overrides if change.lstrip("+").startswith("pipeline")]:
+    if ignored := [change for change in job_facts().overrides if "fallback_pipeline" in change]:
         what = ", ".join(ignored)
         log.warning("%s has a pipeline of its own: %s changes nothing, resize.* and postprocess.* would", path, what)
 
@@ -98,21 +99,23 @@ def _read_onnx_file(path: Path, foreign: Mapping[str, Any] | None) -> tuple[dict
 
 def check_checkpoint(path: Path, trusted: Collection[str] = ()) -> None:
     """Raise UserError where a checkpoint is damaged, is none, or names classes that no file may name."""
-    check_stored_network(read_checkpoint(path)["hyper_parameters"]["network"], path, trusted)
+    stored_network(read_checkpoint(path)["hyper_parameters"]["network"], path, trusted)
 
 
 def _read_checkpoint(
     path: Path, trusted: Collection[str]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
-    """Network, pipeline, weights and the views that the pipeline was tuned for."""
+    """Network, pipeline, weights, and the test-time augmentation that the pipeline was tuned for."""
     checkpoint = read_checkpoint(path)
     parameters = checkpoint["hyper_parameters"]
-    check_stored_network(parameters["network"], path, trusted)
-    network = _without_other_weights(parameters["network"])
+    network = _without_other_weights(stored_network(parameters["network"], path, trusted))
     if not isinstance(network, dict):
         raise UserError(f"{path} is no checkpoint of this project: it does not describe its network")
     _check_size(network, checkpoint["state_dict"], path)
-    return network, parameters["pipeline"], checkpoint["state_dict"], checkpoint.get("views") or {}
+    try:
+        return network, parameters["pipeline"], checkpoint["state_dict"], stored_tta(checkpoint)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _without_other_weights(node: Any) -> Any:

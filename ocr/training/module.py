@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-import hydra
 import lightning as L
 import numpy as np
 import torch
 
-from ocr.metrics.evaluation import Evaluation
+from ocr.metrics.collection import MetricCollection
+from ocr.metrics.hmean import Hmean
 from ocr.models.cpu_layers import quicken
 from ocr.models.onnx.runtime import OnnxDetector
 from ocr.models.postprocess.db import detect
-from ocr.models.tta import Views
+from ocr.models.tta import TestTimeAugmentation
 from ocr.pipeline import Pipeline
-from ocr.training.optim.schedule import OptimizerConfig, ResumableSchedule, freeze_parts, make_optimizer
+from ocr.training.optim.parameters import OptimizerSettings, freeze_parts, make_optimizer
+from ocr.training.optim.schedule import make_scheduler
 from ocr.types import Detections
+from ocr.utils.instantiate import instantiate
 
 
 class DetectionModule(L.LightningModule):
@@ -28,12 +30,13 @@ class DetectionModule(L.LightningModule):
         network: config of the network (``_target_``), plain types; kept in the checkpoint, so that the network can
             be built again from it alone.
         pipeline: :meth:`Pipeline.to_dict` of the pipeline; kept likewise.
-        loss: config of the loss; not needed outside training.
-        optimizer: :class:`OptimizerConfig` as a dict; not needed outside training.
+        loss: maps and targets to terms, see :class:`ocr.models.losses.db.DBLoss`; not needed outside training.
+        optimizer: not needed outside training.
+        metrics: the protocols of validation and test; None for the plain hmean alone.
         compile_network: train through ``torch.compile``; images outside training differ in size and run as they are.
 
     Attributes:
-        views: how an image is looked at outside training.
+        tta: test-time augmentation and tiling, used outside training.
         test_prefix: of the keys of a test's figures, see :class:`ocr.training.data_record.Standing`.
         compiled: ``compile_network``.
     """
@@ -42,39 +45,39 @@ class DetectionModule(L.LightningModule):
         self,
         network: Mapping[str, Any],
         pipeline: Mapping[str, Any],
-        loss: Mapping[str, Any] | None = None,
-        optimizer: Mapping[str, Any] | None = None,
+        loss: Callable[..., dict[str, torch.Tensor]] | None = None,
+        optimizer: OptimizerSettings | None = None,
+        metrics: MetricCollection | None = None,
         compile_network: bool = False,
     ) -> None:
         super().__init__()
         self.pipeline = Pipeline.from_dict(pipeline)
-        self.loss = hydra.utils.instantiate(loss) if loss else None
-        self.optimizer_config = OptimizerConfig(**optimizer) if optimizer else None
+        self.loss, self.optimizer_settings = loss, optimizer
         self.compiled = compile_network
         self.save_hyperparameters({"network": dict(network), "pipeline": self.pipeline.to_dict()}, logger=False)
-        self.take(hydra.utils.instantiate(network, _convert_="all"))
-        self.views = Views()
+        self.set_network(instantiate(network))
+        self.tta = TestTimeAugmentation()
         self.test_prefix = "test"
-        self.evaluation = Evaluation()
+        self.metrics = metrics or MetricCollection({"hmean": Hmean()})
         self.tables: dict[str, dict[str, Any]] = {}  # of the newest pass of each stage, see Breakdown.compute
         self.register_buffer("mean", torch.tensor(self.pipeline.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(self.pipeline.std).view(1, 3, 1, 1) * 255), persistent=False)
 
-    def take(self, network: torch.nn.Module) -> None:
+    def set_network(self, network: torch.nn.Module) -> None:
         """Train and evaluate this network from now on; checkpoints describe it where it knows its own blueprint."""
         self.network = quicken(network).to(memory_format=torch.channels_last)
         if (blueprint := getattr(network, "blueprint", None)) is not None:
             self.hparams["network"] = blueprint
-        if self.optimizer_config is not None:
-            freeze_parts(self.network, self.optimizer_config)
+        if self.optimizer_settings is not None:
+            freeze_parts(self.network, self.optimizer_settings.lr_multipliers)
         if self.compiled:
             self.network.compile()
 
     def train(self, mode: bool = True) -> DetectionModule:
         """Training or evaluation mode; frozen parts stay in evaluation mode."""
         super().train(mode)
-        if self.optimizer_config is not None:
-            freeze_parts(self.network, self.optimizer_config)
+        if self.optimizer_settings is not None:
+            freeze_parts(self.network, self.optimizer_settings.lr_multipliers)
         return self
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
@@ -106,7 +109,7 @@ class DetectionModule(L.LightningModule):
     @torch.inference_mode()
     def probability_maps(self, images: torch.Tensor) -> np.ndarray:
         """uint8 (B, H, W, 3) at network size to float32 (B, H, W) in 0..1, on the host."""
-        maps = self.views.run(self._probability, self.normalise(images), self.pipeline.resize.multiple)
+        maps = self.tta.run(self._probability, self.normalise(images), self.pipeline.resize.multiple)
         return maps.squeeze(1).cpu().numpy()
 
     def _probability(self, images: torch.Tensor) -> torch.Tensor:
@@ -142,16 +145,16 @@ class DetectionModule(L.LightningModule):
             return None
         detections = self.detect(batch["images"], batch["sizes"])
         with self._clock("metric"):
-            result = self.evaluation.update(detections, batch["truths"])
+            result = self.metrics.update(detections, batch["truths"])
         return {"detections": detections, **vars(result)}
 
     def _log_scores(self, stage: str) -> None:
-        values, self.tables[stage] = self.evaluation.compute()
-        self.evaluation.reset()
+        values, self.tables[stage] = self.metrics.compute()
+        self.metrics.reset()
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, rank_zero_only=False)
 
     def on_validation_epoch_start(self) -> None:
-        self.evaluation.reset()
+        self.metrics.reset()
 
     def validation_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any] | None:
         return self._evaluate(batch)
@@ -160,7 +163,7 @@ class DetectionModule(L.LightningModule):
         self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
-        self.evaluation.reset()
+        self.metrics.reset()
 
     def test_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any] | None:
         return self._evaluate(batch)
@@ -172,7 +175,10 @@ class DetectionModule(L.LightningModule):
         return {"detections": self.detect(batch["images"], batch["sizes"])}
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = make_optimizer(self.network, self.optimizer_config)
+        assert self.optimizer_settings is not None, "a module without optimizer settings cannot be trained"
+        optimizer = make_optimizer(self.network, self.optimizer_settings)
         steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = ResumableSchedule(optimizer, self.optimizer_config, steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": make_scheduler(optimizer, self.optimizer_settings.schedule, steps),
+        }

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import UserError, first_line
+from ocr.migrations import migrate_overrides
 from ocr.tracking.record import plain_config
 from ocr.tracking.secrets import HIDDEN
 from ocr.training.trust import CONFIGS, TARGET, check_targets, config_targets, network_classes, targets_in
@@ -51,7 +52,7 @@ class StoppedRun:
         overrides = _read_yaml(folder / ".hydra" / "overrides.yaml", list)
         config = _read_yaml(folder / ".hydra" / "config.yaml", dict)
         runtime = (_read_yaml(folder / ".hydra" / "hydra.yaml", dict).get("hydra") or {}).get("runtime") or {}
-        texts = [str(o) for o in overrides]
+        texts, _ = migrate_overrides([str(o) for o in overrides])
         hidden = [key_of(o) for o in texts if HIDDEN in o]
         # what an earlier resume took over is in the config
         shown = [o for o in texts if HIDDEN not in o and not o.startswith("++data.")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ocr.errors import UserError
+from ocr.migrations import migrate_network
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-NETWORK_MODULES = ("ocr.models.backbones.timm", "ocr.models.necks.fpn", "ocr.models.detector", "ocr.models.onnx.graph")
+NETWORK_FOLDERS = ("ocr.models.backbones", "ocr.models.necks", "ocr.models.heads")
+NETWORK_MODULES = ("ocr.models.detector", "ocr.models.onnx.graph")
 TARGET = "_target_"
 DEEPEST = 40
 PLAIN = (str, int, float, bool, type(None))
@@ -26,15 +29,18 @@ PLAIN = (str, int, float, bool, type(None))
 
 @functools.cache
 def network_classes() -> frozenset[str]:
-    """Names of the ``nn.Module`` subclasses that are defined in the modules of backbones, necks, heads and detectors.
+    """Names of the ``nn.Module`` subclasses that are defined in the folders of backbones, necks, heads and detectors.
 
-    >>> sorted(name.rpartition(".")[2] for name in network_classes() if "detector" in name)
-    ['DBDetector', 'DBHead', 'MapHead']
+    >>> sorted(name.rpartition(".")[2] for name in network_classes() if "heads" in name)
+    ['DBHead', 'MapHead']
     """
     from torch import nn
 
+    modules = list(NETWORK_MODULES)
+    for folder in NETWORK_FOLDERS:
+        modules += [m.name for m in pkgutil.iter_modules(importlib.import_module(folder).__path__, f"{folder}.")]
     found = set()
-    for name in NETWORK_MODULES:
+    for name in modules:
         for attribute, value in vars(importlib.import_module(name)).items():
             if inspect.isclass(value) and issubclass(value, nn.Module):
                 target = f"{name}.{attribute}"
@@ -84,15 +90,17 @@ def check_targets(node: Any, allowed: Collection[str], source: str) -> None:
             )
 
 
-def check_stored_network(node: Any, path: Path, trusted: Collection[str] = ()) -> None:
-    """Refuse a checkpoint's description of its network unless building it can do nothing else.
+def stored_network(node: Any, path: Path, trusted: Collection[str] = ()) -> Any:
+    """A checkpoint's description of its network with today's names, refused unless building it can do nothing else.
 
     Raises:
         UserError: it names a class that is neither in :func:`network_classes` nor in ``trusted``, has a ``${...}``,
             which may read the environment or make a node, or something that is not plain.
     """
     _check_plain(node, path)
+    node = migrate_network(node)
     check_targets(node, network_classes() | set(trusted), str(path))
+    return node
 
 
 def _check_plain(node: Any, path: Path, depth: int = 0) -> None:

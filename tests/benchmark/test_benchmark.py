@@ -21,7 +21,8 @@ from ocr.benchmark.rows import Goal, Row
 from ocr.benchmark.workload import boxes, ideal_map, lines
 from ocr.data.targets.maps import TargetMaker
 from ocr.errors import UserError
-from ocr.metrics.hmean import DetectionHmean
+from ocr.metrics.hmean import Hmean
+from ocr.metrics.protocol import evaluate
 from ocr.models.postprocess.db import find_polygons
 from ocr.pipeline import PostProcess
 from tests.tiny import run
@@ -59,9 +60,7 @@ def test_what_is_measured_on_is_what_it_says():
     kernels = ideal_map(list(polygons), 704, 1280, TargetMaker("area", 0.4, 4))
     found, _ = find_polygons(kernels, PostProcess(0.3, 0.6, "exact", 0.4, 3, 1000, "quad"))
     assert len(found) == 60
-    metric = DetectionHmean()
-    metric.update(*boxes(5, 50, seed=0))
-    assert 0.85 < float(metric.compute()["hmean"]) < 1
+    assert 0.85 < evaluate(Hmean(), *boxes(5, 50, seed=0))["hmean"] < 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").is_file(), reason="memory by process is Linux's")

@@ -22,6 +22,7 @@ from ocr.training.build import build_module, load_module
 from ocr.training.module import DetectionModule
 from ocr.types import Detections
 from tests.conftest import ROOT
+from tests.tiny import network_config
 
 pytest.importorskip("onnxruntime", reason="make setup EXTRAS=ppocr installs it")
 RECEIPTS = sorted((ROOT / "tests/fixtures").glob("**/*.jpg"))
@@ -112,13 +113,7 @@ def test_polygons_are_counted_as_alike_only_when_both_have_them():
 
 def test_what_was_trained_from_scratch_and_exported_is_a_start_for_more(tmp_path: Path):
     """A file of this project's own network reads back, and brings the normalisation that was put into it."""
-    backbone = {
-        "_target_": "ocr.models.backbones.timm.TimmBackbone",
-        "name": "mobilenetv4_conv_small",
-        "pretrained": False,
-    }
-    network = {"_target_": "ocr.models.detector.DBDetector", "backbone": backbone, "neck_channels": 32,
-               "adaptive_scale_fusion": False, "head_channels": 8, "prior": 0.1}  # fmt: skip
+    network = network_config("mobilenetv4_conv_small", 32, 8)
     module, path = DetectionModule(network, PPOCR.to_dict()).eval(), tmp_path / "own.onnx"
     wants = export_onnx(module.network, module.pipeline, path, {})
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):

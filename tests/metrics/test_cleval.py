@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ocr.metrics.cleval import CLEval, aspect_ratios, character_centres, cleval, guessed_length
-from ocr.metrics.evaluation import Evaluation
+from ocr.geometry.polygons import aspect_ratios
+from ocr.metrics.cleval import CLEval, character_centres, cleval, guessed_length
 from ocr.metrics.matching import pair
+from ocr.metrics.protocol import evaluate
 from ocr.types import Detections, Truth
+from tests.conftest import all_metrics
 
 
 def box(x: float, y: float, w: float, h: float) -> np.ndarray:
@@ -83,12 +85,10 @@ def test_aspect_ratio_does_not_depend_on_where_a_quad_starts():
 
 
 def test_pooled_and_by_image():
-    metric = CLEval()
     truth = Truth([WORD], np.zeros(1, bool), ["eight ch"])
-    metric.update([Detections([WORD], np.ones(1)), Detections([], np.zeros(0))], [truth, truth])
-    result = {k: v.item() for k, v in metric.compute().items()}
-    assert result["recall"] == pytest.approx(0.5) and result["precision"] == pytest.approx(1.0)
-    assert result["hmean"] == pytest.approx(2 / 3) and result["image_hmean"] == pytest.approx(0.5)
+    result = evaluate(CLEval(), [Detections([WORD], np.ones(1)), Detections([], np.zeros(0))], [truth, truth])
+    assert result["cleval_recall"] == pytest.approx(0.5) and result["cleval_precision"] == pytest.approx(1.0)
+    assert result["cleval_hmean"] == pytest.approx(2 / 3) and result["cleval_image_hmean"] == pytest.approx(0.5)
 
 
 def test_all_protocols_of_500_images_of_50_boxes():
@@ -101,9 +101,9 @@ def test_all_protocols_of_500_images_of_50_boxes():
         detections.append(
             Detections([p + rng.normal(0, 1, (4, 2)).astype(np.float32) for p in polygons], rng.random(50))
         )
-    evaluation = Evaluation()
-    evaluation.update(detections, truths)
-    values, tables = evaluation.compute()
+    metrics = all_metrics()
+    metrics.update(detections, truths)
+    values, tables = metrics.compute()
     assert values["hmean"] > 0.99 and values["cleval_hmean"] > 0.99 and 0.5 < values["mean_iou"] < 1
     assert sum(row["texts"] for row in tables["height"]) == 25000
     recalls = [row["recall"] for row in tables["curve"]]

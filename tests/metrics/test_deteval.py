@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ocr.metrics.collection import PooledMetric
 from ocr.metrics.deteval import DetEval, deteval
-from ocr.metrics.matching import pair
+from ocr.metrics.matching import compare, pair
 from ocr.types import Detections, Truth
 
 
@@ -57,11 +58,12 @@ def test_a_text_that_two_detections_touch_matches_only_as_one_of_many():
 def test_images_are_pooled_and_ranks_add_up():
     cases = [([LINE], [LINE]), ([box(0, 0, 50, 10), box(50, 0, 50, 10)], [LINE]), ([], [LINE])]
     images = [(Detections(f, np.ones(len(f))), Truth(w, np.zeros(len(w), bool))) for f, w in cases]
-    whole, parts = DetEval(), [DetEval(), DetEval()]
-    whole.update([f for f, _ in images], [w for _, w in images])
+    whole, parts = PooledMetric(DetEval()), [PooledMetric(DetEval()), PooledMetric(DetEval())]
+    whole.update([compare(f, w) for f, w in images])
     for k, (f, w) in enumerate(images):
-        parts[k % 2].update([f], [w])
-    assert whole.compute()["recall"].item() == pytest.approx(1.8 / 3)
-    assert whole.compute()["precision"].item() == pytest.approx(2.6 / 3)
-    parts[0].sums += parts[1].sums
+        parts[k % 2].update([compare(f, w)])
+    scores, _ = whole.compute()
+    assert scores["deteval_recall"] == pytest.approx(1.8 / 3)
+    assert scores["deteval_precision"] == pytest.approx(2.6 / 3)
+    parts[0].totals += parts[1].totals
     assert parts[0].compute() == whole.compute()

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocr.metrics import hmean
-from ocr.metrics.evaluation import Evaluation
-from ocr.metrics.hmean import DetectionHmean
-from ocr.metrics.matching import match
+from ocr.metrics.collection import PooledMetric
+from ocr.metrics.hmean import Hmean
+from ocr.metrics.matching import compare, match
+from ocr.metrics.protocol import evaluate
 from ocr.metrics.scores import scores
 from ocr.types import Detections, Truth
+from tests.conftest import all_metrics
 
 
 def plain(matched: float, detected: float, wanted: float) -> dict[str, float]:
@@ -116,12 +118,12 @@ def test_an_image_without_text_has_nothing_to_miss():
     ignored = Truth([word], np.ones(1, bool))
     none, one, lost = Detections([], np.zeros(0)), Detections([word], np.ones(1)), Detections([word + 90], np.ones(1))
     figures = [
-        Evaluation().update([found], [truth]).image_scores[0]
+        all_metrics().update([found], [truth]).image_scores[0]
         for found, truth in ((one, empty), (none, empty), (lost, ignored), (one, ignored), (lost, some))
     ]
     got = [(f["recall"], f["precision"], f["hmean"]) for f in figures]
     assert got == [(1, 0, 0), (1, 1, 1), (1, 0, 0), (1, 1, 1), (0, 0, 0)]
-    evaluation = Evaluation()
+    evaluation = all_metrics()
     assert evaluation.update([one, none], [empty, empty]).scores["recall"] == 1
     assert evaluation.compute()[0]["recall"] == 0
     evaluation.update([one], [some])
@@ -142,21 +144,20 @@ def test_pooled_over_images_and_merged_over_ranks():
         truth = [box(*rng.uniform(20, 80, 2), 20, 8) for _ in range(5)]
         found = [p + rng.normal(0, 2, 2).astype(np.float32) for p in truth[: rng.integers(1, 6)]]
         images.append((Detections(found, np.ones(len(found))), Truth(truth, np.zeros(5, bool))))
-    whole = DetectionHmean()
-    for d, t in images:
-        whole.update([d], [t])
-    ranks = [DetectionHmean(), DetectionHmean()]
+    whole = PooledMetric(Hmean())
+    whole.update([compare(d, t) for d, t in images])
+    ranks = [PooledMetric(Hmean()), PooledMetric(Hmean())]
     for k, (d, t) in enumerate(images):
-        ranks[k % 2].update([d], [t])
-    merged = DetectionHmean()
-    merged.counts = torch.stack([r.counts for r in ranks]).sum(dim=0)  # what dist_reduce_fx="sum" does
+        ranks[k % 2].update([compare(d, t)])
+    merged = PooledMetric(Hmean())
+    merged.totals = torch.stack([r.totals for r in ranks]).sum(dim=0)  # what dist_reduce_fx="sum" does
     merged._update_count = 1
-    assert merged._reductions["counts"].__name__ == "dim_zero_sum"
+    assert merged._reductions["totals"].__name__ == "dim_zero_sum"
     assert whole.compute() == merged.compute()
     totals = np.sum([slow_count(d.polygons, t.polygons, [False] * 5, 0.5) for d, t in images], axis=0)
-    assert whole.compute()["hmean"].item() == pytest.approx(plain(*totals)["hmean"])
+    assert whole.compute()[0]["hmean"] == pytest.approx(plain(*totals)["hmean"])
 
 
 def test_lists_of_different_length_are_an_error():
-    with pytest.raises(ValueError, match="1 detections for 0 truths"):
-        DetectionHmean().update([Detections([], np.zeros(0))], [])
+    with pytest.raises(ValueError, match="shorter"):
+        evaluate(Hmean(), [Detections([], np.zeros(0))], [])

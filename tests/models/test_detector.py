@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import pytest
 import torch
@@ -8,11 +9,16 @@ import torch
 from ocr.errors import UserError
 from ocr.models.backbones.timm import TimmBackbone
 from ocr.models.detector import DBDetector
+from ocr.models.heads.db import DBHead
+from ocr.models.necks.fpn import FPN
 
 
 def detector(fusion: bool = False, name: str = "mobilenetv3_small_050") -> DBDetector:
     torch.manual_seed(0)
-    return DBDetector(TimmBackbone(name, False), 32, fusion, 8, 0.1).to(memory_format=torch.channels_last)
+    neck = partial(FPN, channels=32, adaptive_scale_fusion=fusion)
+    return DBDetector(TimmBackbone(name, False), neck, partial(DBHead, channels=8, prior=0.1)).to(
+        memory_format=torch.channels_last
+    )
 
 
 @pytest.mark.parametrize("fusion", [False, True])

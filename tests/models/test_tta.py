@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ocr.errors import UserError
 from ocr.models.postprocess.db import find_polygons
-from ocr.models.tta import Views, spans
+from ocr.models.tta import TestTimeAugmentation, spans
 from ocr.pipeline import PostProcess, ResizePolicy
 
 POST = PostProcess(0.5, 0.5, "ratio", 1.5, 3, 1000, "quad")
@@ -57,8 +57,8 @@ def test_lines_over_seams_stay_whole(page: torch.Tensor, network):
         seen.append(tuple(images.shape[2:]))
         return network(images)
 
-    whole = Views().run(network, page, 32)
-    tiled = Views(tile=224, overlap=96).run(counted, page, 32)
+    whole = TestTimeAugmentation().run(network, page, 32)
+    tiled = TestTimeAugmentation(tile=224, overlap=96).run(counted, page, 32)
     assert len(seen) > 6 and all(max(size) <= 224 for size in seen)
     assert (whole - tiled).abs().max() < (1e-6 if network is darkness else 0.06)
     for a, b in zip(whole, tiled):
@@ -67,55 +67,40 @@ def test_lines_over_seams_stay_whole(page: torch.Tensor, network):
         np.testing.assert_allclose(np.stack(polygons[0]), np.stack(polygons[1]), atol=0.01)
 
 
-@pytest.mark.parametrize(
-    "views", [Views(flips=("horizontal", "vertical")), Views(turns=(90, 180, 270)), Views(turns=(90,), merge="max")]
-)
-def test_flips_and_turns_come_back_to_their_place(page: torch.Tensor, views: Views):
-    torch.testing.assert_close(views.run(blurred, page, 32), blurred(page))
+@pytest.mark.parametrize("settings", [{"rotations": (90, 180, 270)}, {"rotations": (90,), "merge": "max"}])
+def test_rotated_maps_come_back_to_their_place(page: torch.Tensor, settings: dict):
+    torch.testing.assert_close(TestTimeAugmentation(**settings).run(blurred, page, 32), blurred(page))
 
 
-def test_scales_come_back_to_their_place(page: torch.Tensor):
-    sizes = []
-
-    def counted(images: torch.Tensor) -> torch.Tensor:
-        sizes.append(tuple(images.shape[2:]))
-        return darkness(images)
-
-    merged = Views(scales=(1.0, 0.7)).run(counted, page, 32)
-    assert sizes == [(416, 608), (320, 448)]
-    whole, both = (find_polygons(np.ascontiguousarray(m[0, 0]), POST)[0] for m in (darkness(page), merged))
-    assert len(whole) == len(both)
-    assert np.abs(np.stack(whole) - np.stack(both)).max() < 2.5
-
-
-def test_mean_and_max_differ_where_views_do():
+def test_mean_and_max_differ_where_passes_do():
     image = torch.zeros(1, 3, 32, 64)
     image[..., 32:] = 1
 
     def left_only(images: torch.Tensor) -> torch.Tensor:
         return images[:, :1] * (torch.arange(64) < 32)
 
-    mean = Views(flips=("horizontal",)).run(left_only, image, 32)
-    most = Views(flips=("horizontal",), merge="max").run(left_only, image, 32)
+    mean = TestTimeAugmentation(rotations=(180,)).run(left_only, image, 32)
+    most = TestTimeAugmentation(rotations=(180,), merge="max").run(left_only, image, 32)
     assert (float(mean.max()), float(most.max())) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"scales": []}, {"scales": [1.5]}, {"flips": ["up"]}, {"turns": [45]}, {"merge": "sum"},
-                {"tile": 64, "overlap": 64}, {"tile": "big"}, {"flips": "horizontal"}, {"turns": 90}]
-)  # fmt: skip
-def test_what_cannot_be_is_said(changes: dict):
-    with pytest.raises(UserError, match=f"views.{next(iter(changes))}"):
-        Views(**changes)
+    "changes", [{"rotations": [45]}, {"merge": "sum"}, {"tile": 64, "overlap": 64}, {"tile": "big"}, {"rotations": 90}]
+)
+def test_wrong_settings_are_refused_by_name(changes: dict):
+    with pytest.raises(UserError, match=f"tta.{next(iter(changes))}"):
+        TestTimeAugmentation(**changes)
 
 
-def test_later_settings_change_single_ones_and_only_changes_are_kept():
-    tuned = Views.of({"scales": [1.0, 0.5], "merge": "max"})
-    assert tuned.changed() == {"scales": [1.0, 0.5], "merge": "max"}
-    assert Views.of(tuned.changed(), {"merge": "mean", "tile": None}) == Views(scales=(1.0, 0.5))
-    assert Views.of(None, {}) == Views() and Views().changed() == {}
+def test_later_settings_override_single_ones_and_only_changes_are_kept():
+    tuned = TestTimeAugmentation.from_settings({"rotations": [90], "merge": "max"})
+    assert tuned.changed() == {"rotations": [90], "merge": "max"}
+    again = TestTimeAugmentation.from_settings(tuned.changed(), {"merge": "mean", "tile": None})
+    assert again == TestTimeAugmentation(rotations=(90,))
+    assert TestTimeAugmentation.from_settings(None, {}) == TestTimeAugmentation()
+    assert TestTimeAugmentation().changed() == {}
     with pytest.raises(UserError, match="zoom"):
-        Views.of({"zoom": 2})
+        TestTimeAugmentation.from_settings({"zoom": 2})
 
 
 def test_long_scans_keep_the_size_of_their_print():

@@ -77,22 +77,17 @@ def test_postprocessing_of_a_checkpoint_can_be_overridden(learned: Path, tmp_pat
     assert small["test/hmean"] < hmean - 0.1, "a network that sees half of the pixels"
 
 
-def test_views_change_what_they_should_and_nothing_else(learned: Path, tmp_path: Path):
+def test_augmentation_changes_what_they_should_and_nothing_else(learned: Path, tmp_path: Path):
     hmean, plain = learned_hmean(learned), predictions_of(learned)
-    whole, folder = scored(learned, tmp_path, "tile", "views.tile=4096")
+    whole, folder = scored(learned, tmp_path, "tile", "tta.tile=4096")
     assert whole["test/hmean"] == hmean and predictions_of(folder) == plain, "one tile is the image"
-    one, folder = scored(learned, tmp_path, "scale", "views.scales=[1.0]")
-    assert one["test/hmean"] == hmean and predictions_of(folder) == plain
-    tiles, folder = scored(learned, tmp_path, "tiles", "views.tile=192", "views.overlap=96")
+    tiles, folder = scored(learned, tmp_path, "tiles", "views.tile=192", "views.overlap=96")  # the former name
     assert tiles["test/hmean"] > 0.5 and predictions_of(folder) != plain
-    for name, view in (("flips", "views.flips=[horizontal]"), ("scales", "views.scales=[1.0,0.8]")):
-        metrics, folder = scored(learned, tmp_path, name, view)
-        assert metrics["test/hmean"] > 0.5 and predictions_of(folder) != plain, name
-    most, folder = scored(learned, tmp_path, "turns", "views.turns=[180]", "views.merge=max")
+    most, folder = scored(learned, tmp_path, "rotations", "tta.rotations=[180]", "tta.merge=max")
     found, before = (sum(len(line["polygons"]) for line in lines) for lines in (predictions_of(folder), plain))
     assert most["test/recall"] > 0 and found != before
-    done = run("test", f"ckpt_path={learned}", "trainer=cpu", *DATA, OFF, "views.turns=[45]", cwd=tmp_path)
-    assert done.returncode == 2 and "views.turns knows 90, 180 and 270" in done.stderr
+    done = run("test", f"ckpt_path={learned}", "trainer=cpu", *DATA, OFF, "tta.rotations=[45]", cwd=tmp_path)
+    assert done.returncode == 2 and "tta.rotations knows 90, 180 and 270" in done.stderr
 
 
 def test_a_resumed_run_keeps_the_best_score_of_the_stopped_one(learned: Path, tmp_path: Path):

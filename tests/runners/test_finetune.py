@@ -75,7 +75,7 @@ def predictions(folder: Path) -> dict[str, list[np.ndarray]]:
 def test_batches_change_nothing_and_tiles_little(tuned: tuple[Path, Path], tmp_path: Path):
     images, folder = tuned
     found = {}
-    for name, more in (("one", []), ("batch", ["batch_size=4"]), ("tiles", ["views.tile=448"])):
+    for name, more in (("one", []), ("batch", ["batch_size=4"]), ("tiles", ["tta.tile=448"])):
         done = run("predict", f'ckpt_path="{folder}"', f'source="{images}"', f"output={tmp_path}/{name}",
                    "accelerator=cpu", "num_workers=0", "resize.long_side=640", *more, cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr

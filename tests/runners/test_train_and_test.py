@@ -111,7 +111,7 @@ def test_resume_goes_on_with_the_runs_own_settings(trained: Path):
     assert done.returncode == 0, done.stderr
     resumed = torch.load(run_folder(trained, "more") / "checkpoints/last.ckpt", weights_only=True)
     assert resumed["epoch"] == 2 and resumed["global_step"] == 6
-    assert resumed["hyper_parameters"]["network"]["neck_channels"] == 16  # from the stopped run's command line
+    assert resumed["hyper_parameters"]["network"]["neck"]["channels"] == 16  # from the stopped run's command line
     assert "has changed" not in done.stderr
     rows = (run_folder(trained, "more") / "csv/metrics.csv").read_text()
     assert "0,,," not in rows.splitlines()[1][:2]
@@ -145,7 +145,7 @@ def test_debug_configs(choice: str, tmp_path: Path):
 
 
 def test_a_training_that_diverges_ends_with_an_error(tmp_path: Path):
-    done = run("train", *TINY, OFF, "optimizer.lr=1e30", "optimizer.warmup_share=0", cwd=tmp_path)
+    done = run("train", *TINY, OFF, "optimizer.lr=1e30", "schedule.warmup_fraction=0", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     [message] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "not finite after step 2" in message and "optimizer.lr" in message, "two steps an epoch, then a validation"

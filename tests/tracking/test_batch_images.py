@@ -12,13 +12,12 @@ import pytest
 import torch
 import wandb
 
-from ocr.metrics.evaluation import Evaluation
 from ocr.pipeline import Pipeline
 from ocr.tracking.batch_images import FALSE, FOUND, MISSED, ProblemBatches, WorstImages, draw_matches
 from ocr.tracking.schema import PerBatchImages
 from ocr.tracking.secrets import Redactor
 from ocr.types import Detections, Truth
-from tests.conftest import quad
+from tests.conftest import all_metrics, quad
 
 SETTINGS = dict(
     enabled=True, recall_threshold=0.8, max_batches=2, max_images=2, max_side=64, seconds=60, table_rows=3
@@ -33,7 +32,7 @@ def batch(found: list[list], truth: list[list]) -> tuple[dict[str, Any], dict[st
     """A batch of white images of 128 x 96 with their truth and detections, as the module returns it."""
     truths = [Truth(polygons(*t), np.zeros(len(t), bool)) for t in truth]
     detections = [Detections(polygons(*f), np.ones(len(f))) for f in found]
-    outputs = {"detections": detections, **vars(Evaluation().update(detections, truths))}
+    outputs = {"detections": detections, **vars(all_metrics().update(detections, truths))}
     names = [f"folder/image_{len(t)}_{k}.jpg" for k, t in enumerate(truth)]
     images = [torch.full((96, 128, 3), 255, dtype=torch.uint8) for _ in truth]
     return {"images": images, "sizes": [(128, 96)] * len(truth), "truths": truths, "names": names}, outputs

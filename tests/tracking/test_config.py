@@ -95,7 +95,7 @@ def test_the_hash_is_that_of_the_settings_wherever_the_run_lies(folder: str):
         (["model.loss.k=[1]"], ["model.loss.k must be"]),
         (["+callbacks.checkpoint.filname=x"], ["did you mean 'callbacks.checkpoint.filename'"]),
         (["callbacks.progress._target_=ocr.nowhere.Thing"], ["callbacks.progress._target_"]),
-        (["optimizer.lr=-1", "logger.finish_timeout=0"], ["optimizer.lr must be positive", "logger.finish_timeout"]),
+        (["optimizer.lr=-1", "logger.finish_timeout=0"], ["optimizer.lr must be at least 0", "logger.finish_timeout"]),
     ],
 )  # fmt: skip
 def test_a_faulty_config_is_refused_before_wandb(overrides: list[str], words: list[str]):

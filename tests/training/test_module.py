@@ -18,28 +18,22 @@ from lightning.pytorch.callbacks import WeightAveraging
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.errors import UserError
 from ocr.jobs.tune import write_tuned
-from ocr.models.tta import Views
+from ocr.models.tta import TestTimeAugmentation
 from ocr.training import build
 from ocr.training.build import build_data, build_module, load_module
 from ocr.training.callbacks.ema import warmed_up_ema
 from ocr.training.module import DetectionModule
 from ocr.tuning.search import choose
 from ocr.types import Detections, Truth
+from ocr.utils.instantiate import instantiate
 from tests.conftest import ROOT
-from tests.tiny import TINY
+from tests.tiny import TINY, network_config
 
 
 @pytest.fixture
 def module(pipeline) -> DetectionModule:
     torch.manual_seed(0)
-    backbone = {
-        "_target_": "ocr.models.backbones.timm.TimmBackbone", "name": "mobilenetv3_small_050", "pretrained": False,
-        "kwargs": {},
-    }  # fmt: skip
-    network = {
-        "_target_": "ocr.models.detector.DBDetector", "backbone": backbone, "neck_channels": 16,
-        "adaptive_scale_fusion": False, "head_channels": 4, "prior": 0.1,
-    }  # fmt: skip
+    network = network_config()
     return DetectionModule(network, pipeline.to_dict()).eval()
 
 
@@ -125,14 +119,15 @@ def test_only_plain_weights_are_saved(module: DetectionModule):
     assert not [k for k in module.state_dict() if not k.startswith("network.")]
 
 
-def test_a_checkpoint_is_read_with_the_views_that_it_was_tuned_for(module: DetectionModule, tmp_path: Path):
+def test_a_checkpoint_is_read_with_the_augmentation_that_it_was_tuned_for(module: DetectionModule, tmp_path: Path):
     plain, tuned = tmp_path / "plain.ckpt", tmp_path / "tuned.ckpt"
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, plain)
     now = asdict(module.pipeline.postprocess) | {"long_side": module.pipeline.resize.long_side}
-    module.views = Views(scales=(1.0, 0.5))
+    module.tta = TestTimeAugmentation(tile=320)
     write_tuned(plain, module, choose(np.ones((1, 1, 7)), [now], now, 2, 0.0, 1), tuned)
-    assert load_module(plain).views == load_module(tuned, {"views": {"scales": [1.0]}}).views == Views()
-    assert load_module(tuned).views == load_module(tuned, {"views": {"scales": None}}).views == module.views
+    assert load_module(plain).tta == TestTimeAugmentation()
+    assert load_module(tuned).tta == load_module(tuned, {"tta": {"tile": None}}).tta == module.tta
+    assert load_module(tuned, {"tta": {"tile": 640}}).tta.tile == 640
 
 
 @pytest.fixture
@@ -152,11 +147,11 @@ def test_a_pipeline_that_a_checkpoint_does_not_need_is_said_to_change_nothing(
 ):
     path, foreign = tmp_path / "a.ckpt", module.pipeline.to_dict()
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
-    for changes, told in ((["seed=1"], 0), (["seed=1", "pipeline.postprocess.thresh=0.2"], 1)):
+    for changes, told in ((["seed=1"], 0), (["seed=1", "fallback_pipeline.postprocess.thresh=0.2"], 1)):
         job(changes)
         load_module(path, {"postprocess": {"thresh": 0.1}}, foreign)
         assert len(caplog.records) == told
-    assert "pipeline.postprocess.thresh=0.2 changes nothing, resize.* and postprocess.* would" in caplog.text
+    assert "fallback_pipeline.postprocess.thresh=0.2 changes nothing, resize.* and postprocess.* would" in caplog.text
     load_module(path)
     assert len(caplog.records) == 1, "nobody offered one"
 
@@ -178,7 +173,7 @@ def fitted(overrides: list[str], network: dict | None = None) -> tuple[Detection
     L.seed_everything(0, verbose=False)
     module = build_module(config)
     if network:
-        module.take(build.hydra.utils.instantiate(network, _convert_="all"))
+        module.set_network(instantiate(network))
     with torch.no_grad():
         for parameter in module.parameters():  # no round numbers, which an average keeps by luck
             parameter.add_(0.01 * torch.rand_like(parameter))
@@ -201,7 +196,7 @@ def changed(module: DetectionModule, before: dict[str, torch.Tensor]) -> set[str
 
 def test_a_frozen_backbone_is_unchanged_to_the_bit():
     """Weights, batch-norm statistics and counters; its stochastic depth is off too."""
-    frozen = ["+optimizer.lr_shares.backbone=0", "model.backbone.pretrained=false",
+    frozen = ["+lr_multipliers.backbone=0", "model.backbone.pretrained=false",
               "+model.backbone.kwargs.drop_path_rate=0.5"]  # fmt: skip
     module, before, modes = fitted(frozen)
     state = set(before)
@@ -239,7 +234,7 @@ def test_without_a_share_of_zero_the_whole_network_trains():
 
 def test_a_frozen_head_still_gives_the_threshold_map():
     """The head as a whole stays in training mode: in evaluation mode it would leave out what the loss needs."""
-    frozen = ["+optimizer.lr_shares={head:0,threshold:0}", "model.backbone.pretrained=false"]
+    frozen = ["+lr_multipliers={head:0,threshold:0}", "model.backbone.pretrained=false"]
     module, before, modes = fitted(frozen)
     assert not {name for name in changed(module, before) if name.startswith("head.")}
     assert {name for name in before if name.startswith(("backbone.", "neck."))} == changed(module, before)
@@ -267,7 +262,7 @@ def test_a_frozen_stem_of_a_graph_is_unchanged_to_the_bit():
          "stride": 4},
     ]  # fmt: skip
     network = {"_target_": "ocr.models.onnx.graph.GraphDetector", "nodes": nodes}
-    module, before, modes = fitted(["+optimizer.lr_shares.stem=0", "model.backbone.pretrained=false"], network)
+    module, before, modes = fitted(["+lr_multipliers.stem=0", "model.backbone.pretrained=false"], network)
     stem = {name for name in before if name.startswith(("layers.stem", "layers.body"))}
     assert {part: len(p) for part, p in module.network.parts().items()}["stem"] == 8
     assert {name for name in stem if "num_batches_tracked" in name}
@@ -286,7 +281,7 @@ def test_metrics_stay_on_the_cpu_when_the_module_goes_to_a_device_without_float6
 
     module._apply(move)  # what module.to("mps") does to every parameter, buffer and state below a module
     truths = [Truth([square, square + 50], np.zeros(2, bool))]
-    module.evaluation.update([Detections([square], np.ones(1))], truths)
-    values, _ = module.evaluation.compute()
-    assert next(module.parameters()).is_meta and module.evaluation.plain.counts.dtype == torch.float64
+    module.metrics.update([Detections([square], np.ones(1))], truths)
+    values, _ = module.metrics.compute()
+    assert next(module.parameters()).is_meta and module.metrics.metrics["hmean"].totals.dtype == torch.float64
     assert values["recall"] == 0.5 and all(value.device.type == "cpu" for value in values.values())

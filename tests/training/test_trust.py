@@ -17,12 +17,9 @@ from ocr.training.build import load_module
 from ocr.training.module import DetectionModule
 from ocr.training.trust import config_targets, network_classes
 from tests.hostile import hostile_checkpoints, untouched
-from tests.tiny import OFF, run
+from tests.tiny import OFF, network_config, run
 
-BACKBONE = {"_target_": "ocr.models.backbones.timm.TimmBackbone", "name": "mobilenetv3_small_050", "pretrained": False,
-            "kwargs": {}}  # fmt: skip
-NETWORK = {"_target_": "ocr.models.detector.DBDetector", "backbone": BACKBONE, "neck_channels": 16,
-           "adaptive_scale_fusion": False, "head_channels": 4, "prior": 0.1}  # fmt: skip
+NETWORK = network_config()
 
 
 class OneLayer(nn.Module):
@@ -147,7 +144,7 @@ def test_a_wrong_checkpoint_says_what_is_wrong_with_it(fault: str, words: str, s
     elif fault == "unknown":
         state["network.new"] = torch.zeros(1)
     elif fault == "huge":
-        parameters["network"]["neck_channels"] = 2**20  # of its own 10 TB of weights
+        parameters["network"]["neck"]["channels"] = 2**20  # of its own 10 TB of weights
     elif fault == "no weights":
         sound["state_dict"] = {"a": 1}
     elif fault == "no pipeline":
@@ -157,7 +154,7 @@ def test_a_wrong_checkpoint_says_what_is_wrong_with_it(fault: str, words: str, s
     elif fault == "threshold":
         parameters["pipeline"]["postprocess"]["thresh"] = "low"
     elif fault == "network":
-        parameters["network"]["neck_channels"] = "many"
+        parameters["network"]["neck"]["channels"] = "many"
     elif fault == "itself":
         parameters["network"]["backbone"]["kwargs"]["again"] = parameters["network"]
     torch.save(sound, path)
@@ -268,7 +265,7 @@ def test_a_wrong_onnx_file_is_not_trained_from(settings, tmp_path: Path):
         "+callbacks.x={a: 1}",
         "+callbacks.x._target_=torch.nn.ReLU",
         "+callbacks.x._target_=builtins.dict",
-        "+callbacks.x={_target_: ocr.training.callbacks.weights.FiniteWeights, every: 3, _partial_: true}",
+        "+callbacks.x={_target_: ocr.training.callbacks.finite_weights.FiniteWeights, every: 3, _partial_: true}",
         "+callbacks.x={_target_: ocr.training.callbacks.ema.warmed_up_ema, decay: 0.1}",
     ],
 )

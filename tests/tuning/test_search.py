@@ -16,8 +16,9 @@ from ocr.data.targets.maps import SHRINK_MAP, TargetMaker
 from ocr.errors import UserError
 from ocr.jobs.tune import tuning_metrics
 from ocr.metrics.deteval import DetEval
-from ocr.metrics.hmean import DetectionHmean
-from ocr.metrics.matching import match
+from ocr.metrics.hmean import Hmean
+from ocr.metrics.matching import compare, match
+from ocr.metrics.protocol import evaluate
 from ocr.models.postprocess.db import detect
 from ocr.pipeline import Pipeline
 from ocr.training.build import load_module
@@ -60,17 +61,17 @@ def test_counts_equal_those_of_the_real_way(images: list[CachedImage], pipeline:
     for k, combination in enumerate(combinations):
         params = {name: value for name, value in combination.items() if name != "long_side"}
         real = replace(pipeline, postprocess=replace(pipeline.postprocess, **params))
-        metric, by_deteval, fit = DetectionHmean(), DetEval(), 0.0
+        sums, deteval_sums, fit = np.zeros(3), np.zeros(4), 0.0
         for image in images:
             found = detect(image.probability(320), *image.size, real)
-            metric.update([found], [image.truth])
-            by_deteval.update([found], [image.truth])
+            sums += Hmean().count(compare(found, image.truth))
+            deteval_sums += DetEval().count(compare(found, image.truth))
             fit += match(found.polygons, image.truth.polygons, image.truth.ignore).iou.sum()
         texts, detections, matched, overlap, others, precision_sum, recall_sum = counts[:, k].sum(axis=0).tolist()
         assert overlap == pytest.approx(fit)
-        assert metric.counts.tolist() == [matched, detections, texts], combination
-        assert by_deteval.sums.tolist() == pytest.approx([recall_sum, precision_sum, texts, others]), combination
-        hmean, deteval_hmean = (float(m.compute()["hmean"]) for m in (metric, by_deteval))
+        assert sums.tolist() == [matched, detections, texts], combination
+        assert deteval_sums.tolist() == pytest.approx([recall_sum, precision_sum, texts, others]), combination
+        hmean, deteval_hmean = Hmean().scores(sums)["hmean"], DetEval().scores(deteval_sums)["deteval_hmean"]
         merits.append(0.9 * hmean + 0.1 * deteval_hmean)
     assert max(merits) - min(merits) > 0.1, "the grid makes a difference"
     tuned = choose(counts, combinations, combinations[0], GRID.folds, GRID.deteval_weight, 1)
@@ -82,10 +83,9 @@ def test_either_metric_may_be_all_that_is_tuned_for(images: list[CachedImage], p
     counts = count_images(images, GRID, pipeline.postprocess, num_workers=0)
     combinations = GRID.combinations([320])
     plain, by_deteval = (choose(counts, combinations, combinations[-1], 3, weight, 1) for weight in (0.0, 1.0))
-    for tuned, name, metric in ((plain, "hmean", DetectionHmean()), (by_deteval, "deteval_hmean", DetEval())):
-        for image in images:
-            metric.update([detect(image.probability(320), *image.size, tuned.pipeline(pipeline))], [image.truth])
-        assert tuned.best[name] == pytest.approx(float(metric.compute()["hmean"]), abs=1e-6)
+    for tuned, name, protocol in ((plain, "hmean", Hmean()), (by_deteval, "deteval_hmean", DetEval())):
+        found = [detect(image.probability(320), *image.size, tuned.pipeline(pipeline)) for image in images]
+        assert tuned.best[name] == pytest.approx(evaluate(protocol, found, [i.truth for i in images])[name], abs=1e-6)
         assert tuned.best[name] == tuned.best["merit"] == max(row[name] for row in tuned.table)
         assert tuning_metrics(tuned)[f"tune/tuned_{name}"] == tuned.best[name] > tuned.before[name]
     assert plain.best["deteval_hmean"] < by_deteval.best["deteval_hmean"], "they want different things"

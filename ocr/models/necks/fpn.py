@@ -33,6 +33,9 @@ class FPN(nn.Module):
         self.strides = list(strides)
         self.channels = channels // levels * levels
         self.fusion = AdaptiveScaleFusion(self.channels, levels) if adaptive_scale_fusion else None
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """(B, C_i, H / stride_i, W / stride_i), finest first, to (B, channels, H / stride_0, W / stride_0).

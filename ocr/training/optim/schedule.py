@@ -1,113 +1,44 @@
-"""The optimizer, and its learning rate per step: linear warm-up, then cosine or polynomial decay."""
+"""Learning rate per step: linear warm-up, then cosine or polynomial decay, with rules for a resumed run."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from ocr.errors import UserError
-from ocr.training.optim.lamb import FilterLamb, filter_axes
 
 log = logging.getLogger(__name__)
+STEP_ARGUMENTS = ("total_steps", "T_max", "total_iters")  # of torch's schedulers: the length of the training
 
 
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """Settings of the optimizer.
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler], steps: int
+) -> dict[str, Any]:
+    """The scheduler as Lightning takes it.
 
-    Attributes:
-        kind: ``adamw``, or ``lamb``, see :class:`ocr.training.optim.lamb.FilterLamb`, whose step is a share of each
-            filter's norm: for networks whose batch norms were folded, so that one's weights are thousands
-            of times another's.
-        lr: peak learning rate.
-        weight_decay: on matrices and kernels; biases and norms have none.
-        betas: of AdamW.
-        schedule: ``cosine`` or ``poly``, after the warm-up.
-        warmup_share: share of all steps in which the rate rises linearly from 0.
-        power: of the polynomial (0.9 in DB).
-        final_share: the rate ends at this share of the peak.
-        lr_shares: factors on the rate for parts of the network, by name: those of its ``parts()``. A part with 0 is
-            frozen, see :func:`freeze_parts`.
-        resume_schedule: of a resumed run, ``continue`` or ``replan``, see :class:`ResumableSchedule`.
-    """
+    A scheduler with one of :data:`STEP_ARGUMENTS` gets the number of training steps there, unless the config gives it,
+    and moves per step. Others, such as ``StepLR``, move per epoch.
 
-    kind: str
-    lr: float
-    weight_decay: float
-    betas: tuple[float, float]
-    schedule: str
-    warmup_share: float
-    power: float
-    final_share: float
-    lr_shares: Mapping[str, float]
-    resume_schedule: str
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("adamw", "lamb"):
-            raise UserError(f"optimizer.kind must be adamw or lamb, got {self.kind!r}")
-        if not self.lr > 0:
-            raise UserError(f"optimizer.lr must be positive, got {self.lr}")
-        if self.schedule not in ("cosine", "poly"):
-            raise UserError(f"optimizer.schedule must be cosine or poly, got {self.schedule!r}")
-        if self.resume_schedule not in ("continue", "replan"):
-            raise UserError(f"optimizer.resume_schedule must be continue or replan, got {self.resume_schedule!r}")
-        for name in ("warmup_share", "final_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"optimizer.{name} must lie in 0..1, got {getattr(self, name)}")
-        for part, share in self.lr_shares.items():
-            if isinstance(share, bool) or not isinstance(share, (int, float)) or share < 0:
-                raise UserError(f"optimizer.lr_shares.{part} must be a number from 0, got {share!r}")
-
-
-def freeze_parts(model: nn.Module, config: OptimizerConfig) -> None:
-    """Freeze the parts with a share of 0: no gradients, and batch norms, dropout and the like in evaluation mode.
-
-    The backward pass then ends where nothing before it learns. Call it before a strategy wraps the model, since DDP
-    waits for gradients of all that wanted one then, and again after each ``train()``, which undoes the evaluation mode.
-    A module belongs to a part when all its parameters do; one that spans several parts keeps its mode, because a
-    detector or head in evaluation mode leaves out its threshold map.
-    """
-    parts = model.parts() if hasattr(model, "parts") else {}
-    for part in parts.keys() & {name for name, share in config.lr_shares.items() if share == 0}:
-        frozen = {id(parameter) for parameter in parts[part]}
-        for parameter in parts[part]:
-            parameter.requires_grad_(False)
-        for module in model.modules():
-            own = {id(parameter) for parameter in module.parameters()}
-            if own and own <= frozen:
-                module.eval()
-
-
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer over the parameters that want a gradient; biases, norms and single factors do not decay.
+    Args:
+        schedule: makes the scheduler from the optimizer, a ``functools.partial``.
+        steps: of the whole training.
 
     Raises:
-        UserError: ``lr_shares`` names a part that the network does not have.
+        UserError: the scheduler refuses a setting.
     """
-    parts: dict[str, list[nn.Parameter]] = model.parts() if hasattr(model, "parts") else {"all": [*model.parameters()]}
-    if unknown := set(config.lr_shares) - set(parts):
-        raise UserError(
-            f"optimizer.lr_shares: no part {', '.join(sorted(unknown))}; this network has {', '.join(parts)}"
-        )
-    groups = []
-    for part, parameters in parts.items():
-        share = float(config.lr_shares.get(part, 1.0))
-        trained = [p for p in parameters if p.requires_grad and share > 0]
-        matrices, others = [p for p in trained if p.squeeze().ndim > 1], [p for p in trained if p.squeeze().ndim <= 1]
-        for members, decay, suffix in ((matrices, config.weight_decay, ""), (others, 0.0, "_flat")):
-            if members:
-                group = {"params": members, "weight_decay": decay, "lr": config.lr * share, "name": part + suffix}
-                groups.append(group)
-    betas = tuple(config.betas)
-    if config.kind == "lamb":
-        return FilterLamb(groups, filter_axes(model), config.lr, betas, config.weight_decay)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=betas)
+    names = [name for name in STEP_ARGUMENTS if name in inspect.signature(schedule).parameters]
+    given = getattr(schedule, "keywords", {})
+    try:
+        scheduler = schedule(optimizer, **{name: steps for name in names if name not in given})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"schedule: {error}") from error
+    return {"scheduler": scheduler, "interval": "step" if names else "epoch"}
 
 
 @dataclass
@@ -120,7 +51,9 @@ class Schedule:
         begin, low: step and factor that the rise starts from.
         start, rate: step and factor that the rise ends at and the decay begins at.
         total: step that the decay ends at.
-        kind, power, final: of the decay, see :class:`OptimizerConfig`.
+        kind: of the decay, ``cosine`` or ``poly``.
+        power: of ``poly``.
+        final: factor at the end.
     """
 
     begin: int
@@ -133,10 +66,9 @@ class Schedule:
     final: float
 
     @classmethod
-    def planned(cls, total: int, config: OptimizerConfig) -> Schedule:
+    def planned(cls, total: int, kind: str, power: float, warmup_fraction: float, final: float) -> Schedule:
         """The schedule of a fresh run of ``total`` steps."""
-        warmup = max(1, round(total * config.warmup_share))
-        return cls(0, 0.0, warmup, 1.0, total, config.schedule, config.power, config.final_share)
+        return cls(0, 0.0, max(1, round(total * warmup_fraction)), 1.0, total, kind, power, final)
 
     def __call__(self, step: int) -> float:
         if step < self.start:
@@ -163,20 +95,47 @@ class Schedule:
         return replace(new, begin=step, low=now, start=start, rate=new(start))
 
 
-class ResumableSchedule(torch.optim.lr_scheduler.LambdaLR):
+class WarmupDecay(torch.optim.lr_scheduler.LambdaLR):
     """:class:`Schedule` on an optimizer, with a rule for a resumed run that trains longer or shorter than planned.
 
-    ``continue`` goes on from the rate that the stopped run had, see :meth:`Schedule.continued`; with the same end it is
-    the stopped run's schedule, step for step. ``replan`` takes the schedule that a fresh run of the new length would
-    have, at the step that was reached: twice the epochs of a finished run begin with a jump to half the peak.
+    Args:
+        optimizer: whose learning rates are the peaks.
+        total_steps: of the training.
+        decay: ``cosine`` or ``poly``.
+        power: of ``poly`` (0.9 in DB).
+        warmup_fraction: of all steps, in which the rate rises from 0, 0..1.
+        final_fraction: of the peak rate at the end, 0..1.
+        on_resume: ``continue`` goes on from the rate that the stopped run had, see :meth:`Schedule.continued`; with
+            the same end it is the stopped run's schedule, step for step. ``replan`` takes the schedule of a fresh run
+            of the new length, at the step that was reached: twice the epochs of a finished run begin with a jump to
+            half the peak.
+
+    Raises:
+        UserError: a setting is out of range.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, config: OptimizerConfig, total: int) -> None:
-        self._rule = config.resume_schedule
-        super().__init__(optimizer, Schedule.planned(total, config))
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        total_steps: int,
+        decay: str,
+        power: float,
+        warmup_fraction: float,
+        final_fraction: float,
+        on_resume: str,
+    ) -> None:
+        if decay not in ("cosine", "poly"):
+            raise UserError(f"schedule.decay must be cosine or poly, got {decay!r}")
+        if on_resume not in ("continue", "replan"):
+            raise UserError(f"schedule.on_resume must be continue or replan, got {on_resume!r}")
+        for name, value in (("warmup_fraction", warmup_fraction), ("final_fraction", final_fraction)):
+            if not 0 <= value <= 1:
+                raise UserError(f"schedule.{name} must lie in 0..1, got {value}")
+        self._on_resume = on_resume
+        super().__init__(optimizer, Schedule.planned(total_steps, decay, power, warmup_fraction, final_fraction))
 
     def state_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in super().state_dict().items() if key != "_rule"}
+        return {key: value for key, value in super().state_dict().items() if key != "_on_resume"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         planned, peaks = self.lr_lambdas[0], self.base_lrs
@@ -184,7 +143,7 @@ class ResumableSchedule(torch.optim.lr_scheduler.LambdaLR):
         stored = state_dict["lr_lambdas"][0]
         plain = {key: value for key, value in state_dict.items() if key != "lr_lambdas"}
         super().load_state_dict({**plain, "lr_lambdas": [None] * len(self.lr_lambdas)})
-        if self._rule == "continue" and stored is not None:
+        if self._on_resume == "continue" and stored is not None:
             schedule = Schedule(**stored).continued(self.last_epoch, planned)
             changed = peaks != self.base_lrs
         else:  # before schedules were stored, replanning was all there was
@@ -199,9 +158,9 @@ class ResumableSchedule(torch.optim.lr_scheduler.LambdaLR):
                         schedule.total)  # fmt: skip
         rises = f", rises to {max(self.base_lrs) * schedule.rate:.3g} until step {schedule.start}"
         log.info(
-            "learning rate: goes on with %.3g after step %d%s, to step %d (optimizer.resume_schedule=%s)%s",
+            "learning rate: goes on with %.3g after step %d%s, to step %d (schedule.on_resume=%s)%s",
             max(self._last_lr), self.last_epoch, rises if self.last_epoch < schedule.start else "", schedule.total,
-            self._rule, "; the new optimizer.lr would need replan" if changed else "",
+            self._on_resume, "; the new optimizer.lr would need replan" if changed else "",
         )  # fmt: skip
 
     def get_rates(self) -> list[float]:

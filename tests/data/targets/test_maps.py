@@ -7,7 +7,8 @@ import shapely
 
 from ocr.data.targets.maps import SHRINK_MAP, SHRINK_MASK, THRESH_MAP, THRESH_MASK, TargetMaker
 from ocr.errors import UserError
-from ocr.metrics.hmean import DetectionHmean
+from ocr.metrics.hmean import Hmean
+from ocr.metrics.protocol import evaluate
 from ocr.models.postprocess.db import detect
 from ocr.types import Truth
 
@@ -138,9 +139,7 @@ def test_perfect_maps_come_back_as_the_labels(pipeline):
     polygons = [rectangle(20, 20 + 30 * k, 60 + 25 * k, 18, 3 * k) for k in range(6)]
     maps = TargetMaker("area", 0.4, 4)(polygons, np.zeros(6, bool), 320, 320)
     found = detect(maps[SHRINK_MAP].astype(np.float32), 320, 320, pipeline)
-    metric = DetectionHmean()
-    metric.update([found], [Truth(polygons, np.zeros(6, bool))])
-    assert metric.compute()["hmean"] == 1
+    assert evaluate(Hmean(), [found], [Truth(polygons, np.zeros(6, bool))])["hmean"] == 1
 
 
 def test_shrink_ratio_out_of_range():

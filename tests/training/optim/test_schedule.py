@@ -1,24 +1,30 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from timm.optim import Lamb
 from torch import nn
 
 from ocr.errors import UserError
 from ocr.training.callbacks.ema import warmed_up_ema
-from ocr.training.optim.schedule import OptimizerConfig, ResumableSchedule, Schedule, freeze_parts, make_optimizer
+from ocr.training.optim.parameters import OptimizerSettings, freeze_parts, make_optimizer
+from ocr.training.optim.schedule import Schedule, WarmupDecay, make_scheduler
 from ocr.training.resume import find_checkpoint, with_earlier_overrides
 
-CONFIG = OptimizerConfig("adamw", 1e-3, 1e-4, (0.9, 0.999), "cosine", 0.1, 0.9, 0.01, {}, "continue")
+DECAY = {"decay": "cosine", "power": 0.9, "warmup_fraction": 0.1, "final_fraction": 0.01, "on_resume": "continue"}
+
+
+def settings(lr: float = 1e-3, lr_multipliers: dict | None = None, **decay) -> OptimizerSettings:
+    optimizer = partial(torch.optim.AdamW, lr=lr, weight_decay=1e-4, betas=(0.9, 0.999))
+    return OptimizerSettings(optimizer, partial(WarmupDecay, **DECAY | decay), lr_multipliers or {})
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "poly"])
 def test_rate_rises_then_falls_to_its_end(schedule: str):
-    config = replace(CONFIG, schedule=schedule)
-    shares = [Schedule.planned(200, config)(step) for step in range(201)]
+    shares = [Schedule.planned(200, schedule, 0.9, 0.1, 0.01)(step) for step in range(201)]
     assert shares[0] == pytest.approx(1 / 20) and shares[19] == 1.0
     assert shares[:20] == sorted(shares[:20]) and shares[20:] == sorted(shares[20:], reverse=True)
     assert shares[-1] == pytest.approx(0.01)
@@ -28,74 +34,27 @@ def test_rate_rises_then_falls_to_its_end(schedule: str):
 
 def test_norms_and_biases_have_no_weight_decay():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    decayed, free = make_optimizer(model, CONFIG).param_groups
+    decayed, free = make_optimizer(model, settings()).param_groups
     assert [p.ndim for p in decayed["params"]] == [4] and decayed["weight_decay"] == 1e-4
     assert len(free["params"]) == 3 and free["weight_decay"] == 0
 
 
-def test_a_step_of_lamb_is_a_share_of_each_filter():
-    """What makes networks without batch norms trainable, whose filters differ by orders of magnitude."""
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 2, 2, stride=2))
-    with torch.no_grad():
-        model[0].weight[0] *= 1e3
-        model[0].weight[1] = 0
-        model[1].weight[:, 1] *= 1e3
-        model[1].bias.zero_()
-    before = [p.detach().clone() for p in model.parameters()]
-    optimizer = make_optimizer(model, replace(CONFIG, kind="lamb", lr=0.01, weight_decay=0.0))
-    model(torch.randn(1, 3, 8, 8)).square().mean().backward()
+def test_resume_takes_the_moments_of_the_former_lamb():
+    """As runs wrote them until timm's LAMB took the place of the project's own."""
+    model = nn.Linear(3, 2)
+    lamb = partial(Lamb, lr=1e-3, max_grad_norm=None, trust_clip=True, always_adapt=True)
+    optimizer = make_optimizer(model, OptimizerSettings(lamb, partial(WarmupDecay, **DECAY), {}))
+    state = {k: {"step": torch.tensor(7.0), "mean": torch.full_like(p, 0.5), "square": torch.ones_like(p)}
+             for k, p in enumerate(model.parameters())}  # fmt: skip
+    groups = [{"params": [0], "name": "all", "lr": 1e-4, "betas": (0.9, 0.999), "weight_decay": 0.0},
+              {"params": [1], "name": "all_flat", "lr": 1e-4, "betas": (0.9, 0.999), "weight_decay": 0.0}]  # fmt: skip
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    assert optimizer.param_groups[0]["step"] == 7 and optimizer.param_groups[0]["lr"] == 1e-4
+    assert torch.equal(optimizer.state[model.weight]["exp_avg"], torch.full((2, 3), 0.5))
+    before = model.weight.detach().clone()
+    model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    (weight, bias, transposed, zero) = (new.detach() - old for old, new in zip(before, model.parameters()))
-
-    strong = before[0][0].norm()
-    assert (weight[0].norm() / strong).item() == pytest.approx(0.01, rel=1e-3), "the first axis has the filters"
-    floor = 0.1 * (before[0].square().sum((1, 2, 3)).mean().sqrt())
-    for k in (1, 2, 3):
-        assert (weight[k].norm() / floor).item() == pytest.approx(0.01, rel=1e-3), "dead filters can come back"
-    assert (transposed[:, 1].norm() / before[2][:, 1].norm()).item() == pytest.approx(0.01, rel=1e-3)
-    assert (transposed[:, 0].norm() / transposed[:, 1].norm()).item() < 0.1, "the second axis of a transposed one"
-    assert (bias.norm() / before[1].norm()).item() == pytest.approx(0.01, rel=1e-3), "a bias is taken whole"
-    assert torch.allclose(zero.abs(), torch.full_like(zero, 0.01), rtol=1e-3), "from zero the step is Adam's"
-
-
-def test_a_filter_without_a_gradient_comes_to_rest():
-    """Momentum dies away as 0.9 ** step; its norm may neither keep the filter moving nor make the factor overflow."""
-    torch.manual_seed(0)
-    model = nn.Conv2d(2, 2, 1, bias=False)
-    with torch.no_grad():
-        model.weight[1] *= 100
-    optimizer = make_optimizer(model, replace(CONFIG, kind="lamb", lr=0.01, weight_decay=0.0))
-    for step in range(1200):
-        if step == 60:
-            resting = model.weight.detach()[1].clone()
-        model.weight.grad = torch.randn_like(model.weight)
-        model.weight.grad[1] *= step < 3
-        optimizer.step()
-    moved = (model.weight.detach()[1] - resting).norm().item()
-    assert torch.isfinite(model.weight).all()
-    assert moved < 0.01 * resting.norm().item()
-
-
-def test_lamb_goes_on_from_its_state_alone():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1))
-    config = replace(CONFIG, kind="lamb", lr=0.01)
-    images = torch.randn(4, 2, 3, 8, 8)
-
-    def train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: torch.Tensor) -> None:
-        for batch in batches:
-            optimizer.zero_grad()
-            model(batch).square().mean().backward()
-            optimizer.step()
-
-    optimizer = make_optimizer(model, config)
-    train(model, optimizer, images[:2])
-    other = copy.deepcopy(model)
-    resumed = make_optimizer(other, config)
-    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(model, optimizer, images[2:])
-    train(other, resumed, images[2:])
-    for a, b in zip(model.parameters(), other.parameters()):
-        assert torch.equal(a, b)
+    assert not torch.equal(model.weight, before)
 
 
 def test_parts_of_a_network_have_rates_of_their_own():
@@ -104,25 +63,34 @@ def test_parts_of_a_network_have_rates_of_their_own():
             return {"body": [*self[0].parameters()], "head": [*self[1].parameters()]}
 
     model = Parts(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
-    groups = make_optimizer(model, replace(CONFIG, lr=1.0, lr_shares={"body": 0.1})).param_groups
+    groups = make_optimizer(model, settings(1.0, {"body": 0.1})).param_groups
     assert {g["name"]: g["lr"] for g in groups} == {"body": 0.1, "body_flat": 0.1, "head": 1.0, "head_flat": 1.0}
-    frozen = make_optimizer(model, replace(CONFIG, lr_shares={"body": 0})).param_groups
+    freeze_parts(model, {"body": 0})
+    frozen = make_optimizer(model, settings(1.0, {"body": 0})).param_groups
     assert {g["name"] for g in frozen} == {"head", "head_flat"}
-    freeze_parts(model, replace(CONFIG, lr_shares={"body": 0}))
     model(torch.randn(1, 3, 8, 8)).mean().backward()
     assert all(p.grad is None for p in model[0].parameters()) and all(p.grad is not None for p in model[1].parameters())
     with pytest.raises(UserError, match="no part bodi; this network has body, head"):
-        make_optimizer(model, replace(CONFIG, lr_shares={"bodi": 1.0}))
+        make_optimizer(model, settings(1.0, {"bodi": 1.0}))
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"lr": 0}, {"schedule": "steps"}, {"warmup_share": 2}, {"resume_schedule": "warm"}, {"kind": "sgd"},
-     {"lr_shares": {"a": -1}}],
-)  # fmt: skip
+    [{"lr": -1}, {"decay": "steps"}, {"warmup_fraction": 2}, {"on_resume": "warm"}, {"lr_multipliers": {"all": -1}}],
+)
 def test_wrong_settings(change: dict):
     with pytest.raises(UserError):
-        replace(CONFIG, **change)
+        chosen = settings(**change)
+        make_scheduler(make_optimizer(nn.Linear(2, 2), chosen), chosen.schedule, 10)
+
+
+def test_schedulers_of_torch_get_the_length_of_the_training():
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=1.0)
+    one_cycle = make_scheduler(optimizer, partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1.0), 30)
+    assert one_cycle["interval"] == "step" and one_cycle["scheduler"].total_steps == 30
+    cosine = make_scheduler(optimizer, partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=7), 30)
+    assert cosine["interval"] == "step" and cosine["scheduler"].T_max == 7, "what the config gives counts"
+    assert make_scheduler(optimizer, partial(torch.optim.lr_scheduler.StepLR, step_size=2), 30)["interval"] == "epoch"
 
 
 def test_early_average_follows_the_weights_and_a_late_one_keeps_its_decay():
@@ -153,9 +121,10 @@ class Run:
     """A scheduled optimizer as Lightning drives it."""
 
     def __init__(self, total: int, **change) -> None:
-        self.config = replace(CONFIG, final_share=0.0, **change)
-        self.optimizer = make_optimizer(nn.Linear(2, 2), self.config)
-        self.schedule = ResumableSchedule(self.optimizer, self.config, total)
+        chosen = settings(**{"final_fraction": 0.0} | change)
+        self.change = change
+        self.optimizer = make_optimizer(nn.Linear(2, 2), chosen)
+        self.schedule = make_scheduler(self.optimizer, chosen.schedule, total)["scheduler"]
 
     def steps(self, count: int) -> list[float]:
         """The rate of each of the next steps."""
@@ -183,9 +152,9 @@ def test_a_run_that_is_resumed_with_its_own_length_has_the_rates_of_one_that_nev
 @pytest.mark.parametrize("schedule", ["cosine", "poly"])
 @pytest.mark.parametrize(("stop", "total"), [(4, 60), (4, 150), (10, 60), (50, 60), (50, 150), (99, 400)])
 def test_a_raised_or_lowered_length_goes_on_without_a_jump_and_ends_at_the_final_rate(schedule, stop, total):
-    run = Run(100, schedule=schedule)
+    run = Run(100, decay=schedule)
     run.steps(stop)
-    more = run.resumed(total, schedule=schedule)
+    more = run.resumed(total, decay=schedule)
     after = more.steps(total - stop)
     assert after[0] == pytest.approx(run.steps(1)[0]), "the rate that was to come next"
     if stop >= 10:  # of the warm-up
@@ -219,8 +188,8 @@ def test_epochs_that_became_so_short_that_no_step_is_left_are_warned_about(caplo
 def test_a_schedule_can_be_planned_again_for_the_new_length():
     run = Run(100)
     run.steps(100)
-    assert run.resumed(200, resume_schedule="replan").steps(100) == Run(200).steps(200)[100:]
-    assert run.resumed(200, resume_schedule="replan", lr=1e-4).steps(1) == [Run(200, lr=1e-4).steps(101)[100]]
+    assert run.resumed(200, on_resume="replan").steps(100) == Run(200).steps(200)[100:]
+    assert run.resumed(200, on_resume="replan", lr=1e-4).steps(1) == [Run(200, lr=1e-4).steps(101)[100]]
 
 
 def test_a_new_peak_that_changes_nothing_is_said(caplog):

@@ -1,0 +1,140 @@
+"""Names of earlier releases and what replaced them. Old files load; old settings work for a release, with a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ocr.errors import UserError
+
+# classes that a checkpoint's description of its network, a run's settings or an exported file may name
+CLASSES = {
+    "ocr.models.backbone.TimmBackbone": "ocr.models.backbones.timm.TimmBackbone",
+    "ocr.models.neck.FPN": "ocr.models.necks.fpn.FPN",
+    "ocr.models.detector.DBHead": "ocr.models.heads.db.DBHead",
+    "ocr.models.graph.GraphDetector": "ocr.models.onnx.graph.GraphDetector",
+    "ocr.models.ppocr.pretrained_detector": "ocr.models.pretrained.ppocr.pretrained_detector",
+    "ocr.models.loss.DBLoss": "ocr.models.losses.db.DBLoss",
+    "ocr.training.ema.warmed_up_ema": "ocr.training.callbacks.ema.warmed_up_ema",
+    "ocr.training.callbacks.BestScores": "ocr.training.callbacks.best_scores.BestScores",
+    "ocr.training.callbacks.FiniteWeights": "ocr.training.callbacks.finite_weights.FiniteWeights",
+    "ocr.training.progress.Progress": "ocr.training.callbacks.progress.Progress",
+    "ocr.training.tuning.Grid": "ocr.tuning.search.Grid",
+    "ocr.data.transforms.RandomGeometry": "ocr.data.transforms.random.RandomGeometry",
+    "ocr.data.transforms.RandomLight": "ocr.data.transforms.random.RandomLight",
+    "ocr.data.targets.TargetMaker": "ocr.data.targets.maps.TargetMaker",
+}
+_FPN, _HEAD = CLASSES["ocr.models.neck.FPN"], CLASSES["ocr.models.detector.DBHead"]
+
+# settings and groups of the command line, the longest match counts
+KEYS = {
+    "views": "tta",
+    "views.turns": "tta.rotations",
+    "pipeline": "model/pipeline@fallback_pipeline",
+    "pipeline.": "fallback_pipeline.",
+    "pipeline@model.pipeline": "model/pipeline",
+    "loss@model.loss": "model/loss",
+    "optimizer.schedule": "schedule",
+    "optimizer.warmup_share": "schedule.warmup_fraction",
+    "optimizer.power": "schedule.power",
+    "optimizer.final_share": "schedule.final_fraction",
+    "optimizer.resume_schedule": "schedule.on_resume",
+    "optimizer.lr_shares": "lr_multipliers",
+    "optimizer.kind": "optimizer",
+}
+REMOVED = {
+    "views.scales": "passes at other scales gained nothing: raise resize.long_side",
+    "views.flips": "flipped passes gained nothing: tta.rotations is for pages that lie on their side",
+    "callbacks.hard_examples": "drawing hard images more often gained nothing",
+    "data.targets.shrink": "only the published offset (area) is left",
+    "changes": "resize.* and postprocess.* override the stored pipeline without it",
+}
+
+
+def migrate_network(node: Any) -> Any:
+    """A stored description of a network, with today's classes and arguments."""
+    if isinstance(node, (list, tuple)):
+        return [migrate_network(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    node = {key: migrate_network(value) for key, value in node.items()}
+    target = node.get("_target_")
+    if isinstance(target, str):
+        node["_target_"] = target = CLASSES.get(target, target)
+    if target == "ocr.models.detector.DBDetector" and "neck_channels" in node:
+        neck = {"_target_": _FPN, "_partial_": True, "channels": node.pop("neck_channels"),
+                "adaptive_scale_fusion": node.pop("adaptive_scale_fusion")}  # fmt: skip
+        head = {"_target_": _HEAD, "_partial_": True, "channels": node.pop("head_channels"), "prior": node.pop("prior")}
+        node |= {"neck": neck, "head": head}
+    return node
+
+
+def stored_tta(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of test-time augmentation that a checkpoint was tuned for.
+
+    Raises:
+        UserError: they name something that was removed.
+    """
+    settings = dict(checkpoint.get("tta") or {})
+    for key, value in (checkpoint.get("views") or {}).items():
+        if f"views.{key}" in REMOVED:
+            raise UserError(f"it was tuned with views.{key}={value}, which was removed: tune it again")
+        settings["rotations" if key == "turns" else key] = value
+    return settings
+
+
+def migrate_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides of the command line with today's names; and a line for each that was old."""
+    migrated, notes = [], []
+    for override in overrides:
+        new, note = _migrate(override)
+        migrated += new
+        notes += note
+    return migrated, notes
+
+
+def _migrate(override: str) -> tuple[list[str], list[str]]:
+    prefix = override[: len(override) - len(override.lstrip("+~"))]
+    key, equals, value = override[len(prefix) :].partition("=")
+    for old, reason in REMOVED.items():
+        if key == old or key.startswith(f"{old}."):
+            ignored = "is ignored" if value in ("null", "none", "area", "") else "was removed"
+            if ignored == "was removed":
+                raise UserError(f"{key}={value}: {key} was removed: {reason}")
+            return [], [f"{key} {ignored}: {reason}"]
+    best = max((old for old in KEYS if _matches(key, old)), key=len, default=None)
+    if best is None:
+        return [_with_new_classes(override)], []
+    new = KEYS[best] + key[len(best) :]
+    if prefix == "+" and new != "lr_multipliers" and not new.startswith("lr_multipliers."):
+        prefix = ""  # the key is there now
+    return [f"{prefix}{new}{equals}{value}"], [f"{key} is called {new} now; the old name works for this release"]
+
+
+def _matches(key: str, old: str) -> bool:
+    return key.startswith(old) if old.endswith(".") else key == old or key.startswith(f"{old}.")
+
+
+def _with_new_classes(override: str) -> str:
+    for old, new in CLASSES.items():
+        if f"{old}" in override and new not in override:
+            override = override.replace(old, new)
+    return override
+
+
+def migrate_optimizer_state(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """A ``load_state_dict_pre_hook`` of optimizers: moments of the former LAMB under timm's names.
+
+    Returns:
+        The state; settings that its groups lack are those of the optimizer.
+    """
+    names = {"mean": "exp_avg", "square": "exp_avg_sq"}
+    moments = {key: {names.get(k, k): v for k, v in values.items()} for key, values in state["state"].items()}
+    groups = []
+    for group in state["param_groups"]:
+        group = optimizer.defaults | group
+        former = [state["state"][p] for p in group["params"] if "square" in state["state"].get(p, {})]
+        if former:
+            group["step"] = max(int(values["step"]) for values in former)
+        groups.append(group)
+    return {**state, "state": moments, "param_groups": groups}
