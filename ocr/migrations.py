@@ -49,6 +49,7 @@ REMOVED = {
     "data.targets.shrink": "only the published offset (area) is left",
     "changes": "resize.* and postprocess.* override the stored pipeline without it",
 }
+KEPT_VALUES = (None, "null", "none", "area", "")  # of removed settings: what is done without them
 
 
 def migrate_network(node: Any) -> Any:
@@ -67,6 +68,27 @@ def migrate_network(node: Any) -> Any:
         head = {"_target_": _HEAD, "_partial_": True, "channels": node.pop("head_channels"), "prior": node.pop("prior")}
         node |= {"neck": neck, "head": head}
     return node
+
+
+def migrate_config(node: Any, path: str = "") -> Any:
+    """A stopped run's composed config with today's classes, without settings that were removed.
+
+    Raises:
+        UserError: a setting that was removed has another value than what is left.
+    """
+    if isinstance(node, list):
+        return [migrate_config(value, path) for value in node]
+    if not isinstance(node, Mapping):
+        return CLASSES.get(node, node) if isinstance(node, str) else node
+    migrated = {}
+    for key, value in node.items():
+        place = f"{path}.{key}" if path else str(key)
+        if place in REMOVED:
+            if value not in KEPT_VALUES:
+                raise UserError(f"{place}={value} was removed: {REMOVED[place]}")
+            continue
+        migrated[key] = migrate_config(value, place)
+    return migrated
 
 
 def stored_tta(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,10 +120,9 @@ def _migrate(override: str) -> tuple[list[str], list[str]]:
     key, equals, value = override[len(prefix) :].partition("=")
     for old, reason in REMOVED.items():
         if key == old or key.startswith(f"{old}."):
-            ignored = "is ignored" if value in ("null", "none", "area", "") else "was removed"
-            if ignored == "was removed":
+            if value not in KEPT_VALUES:
                 raise UserError(f"{key}={value}: {key} was removed: {reason}")
-            return [], [f"{key} {ignored}: {reason}"]
+            return [], [f"{key} is ignored: {reason}"]
     best = max((old for old in KEYS if _matches(key, old)), key=len, default=None)
     if best is None:
         return [_with_new_classes(override)], []

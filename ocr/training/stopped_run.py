@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import UserError, first_line
-from ocr.migrations import migrate_overrides
+from ocr.migrations import migrate_config, migrate_overrides
 from ocr.tracking.record import plain_config
 from ocr.tracking.secrets import HIDDEN
 from ocr.training.trust import CONFIGS, TARGET, check_targets, config_targets, network_classes, targets_in
@@ -51,6 +51,10 @@ class StoppedRun:
             return None
         overrides = _read_yaml(folder / ".hydra" / "overrides.yaml", list)
         config = _read_yaml(folder / ".hydra" / "config.yaml", dict)
+        try:
+            config = migrate_config(config)
+        except UserError as error:
+            raise UserError(f"resume={folder}: {error}") from error
         runtime = (_read_yaml(folder / ".hydra" / "hydra.yaml", dict).get("hydra") or {}).get("runtime") or {}
         texts, _ = migrate_overrides([str(o) for o in overrides])
         hidden = [key_of(o) for o in texts if HIDDEN in o]
