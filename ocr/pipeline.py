@@ -12,7 +12,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from ocr.errors import UserError
-from ocr.geometry.offsets import UNCLIPS, check_amount
+from ocr.geometry.offsets import check_unclip
 
 FORMAT_VERSION = 2  # 1: kernels were measured from pixel centres, one pixel too small
 
@@ -81,7 +81,7 @@ class PostProcess:
         thresh: a pixel belongs to text when its probability is above this.
         box_thresh: a contour is kept when the mean probability inside it is at least this.
         unclip: how a kernel is grown, see :mod:`ocr.geometry.offsets`.
-        unclip_ratio: the amount that this takes: u of ``ratio``, r of ``exact``, the share of ``height``.
+        unclip_ratio: its amount: u of ``ratio``, r of ``exact``.
         min_size: contours and boxes with a shorter side below this many network pixels are dropped.
         max_candidates: at most this many contours per image are looked at, the largest first.
         shape: "quad" for minimum-area rectangles, "polygon" for outlines.
@@ -98,7 +98,7 @@ class PostProcess:
     def __post_init__(self) -> None:
         _share(self, "thresh", "box_thresh")
         _positive(self, "min_size", "max_candidates")
-        check_amount("PostProcess.unclip", self.unclip, UNCLIPS, self.unclip_ratio)
+        check_unclip("PostProcess.unclip", self.unclip, self.unclip_ratio)
         if self.shape not in ("quad", "polygon"):
             raise UserError(f"PostProcess.shape must be quad or polygon, got {self.shape!r}")
 

@@ -19,15 +19,13 @@ def step(config: DictConfig) -> list[Row]:
     """Forward, loss, backward and optimizer on tensors in memory."""
     import torch
 
-    from ocr.training.build import build_module, precision, prepare_process, put_back_batch_norms
+    from ocr.training.build import build_module, precision, prepare_process
     from ocr.training.optim.parameters import make_optimizer
 
     prepare_process()
     device = _device(config)
     batch = _random_batch(config, device)
     module = build_module(config).to(device)
-    if config.model.get("batch_norms"):
-        put_back_batch_norms(module, [batch["image"]])
     module.train()
     optimizer = make_optimizer(module.network, module.optimizer_settings)
     autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
@@ -99,7 +97,7 @@ def training(config: DictConfig) -> list[Row]:
 
     from ocr.benchmark.growth import memory_of_family
     from ocr.benchmark.workload import load_data
-    from ocr.training.build import build_callbacks, build_module, build_trainer, prepare_process, put_back_batch_norms
+    from ocr.training.build import build_callbacks, build_module, build_trainer, prepare_process
 
     prepare_process()
     steps, rounds = int(config.steps), 3
@@ -108,8 +106,6 @@ def training(config: DictConfig) -> list[Row]:
     config.data.epoch_samples = steps * config.data.batch_size
     data = load_data(config, "train", "val")
     batch = next(iter(data.train_dataloader()))
-    if config.model.get("batch_norms"):
-        put_back_batch_norms(module, [batch["image"]])
 
     seconds: dict[str, list[float]] = {"loader": [], "memory": []}
     held: list[float] = []

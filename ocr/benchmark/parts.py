@@ -83,7 +83,7 @@ def sample(config: DictConfig) -> list[Row]:
         (image, data.geometry.matrix(image.shape[1], image.shape[0], truth, data.pipeline.resize, _rng(k)))
         for k, (image, truth) in enumerate(loaded)
     ]
-    text, plain = lines(50, 640, 640, seed=0), TargetMaker("area", 0.4, 4)
+    text, plain = lines(50, 640, 640, seed=0), TargetMaker(0.4, 4)
     works: dict[str, Callable[[], Any]] = {
         "load": lambda: [made.samples.load(k) for k in range(count)],
         "warp": lambda: [warp_image(image, matrix, size, made.fill) for image, matrix in crops],
@@ -145,7 +145,7 @@ def postprocess(config: DictConfig) -> list[Row]:
     from ocr.data.targets.maps import TargetMaker
     from ocr.models.postprocess.db import find_polygons
 
-    kernels = ideal_map(lines(60, 704, 1280, seed=1), 704, 1280, TargetMaker("area", 0.4, 4))
+    kernels = ideal_map(lines(60, 704, 1280, seed=1), 704, 1280, TargetMaker(0.4, 4))
     base = pipeline_of(config).postprocess
     works = {
         shape: (lambda params: lambda: find_polygons(kernels, params))(replace(base, shape=shape))

@@ -105,7 +105,7 @@ def _targets(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callable[[
 
     polygons, large = lines(50, 640, 640, seed=0), lines(12, 640, 640, seed=0)
     ignore = np.zeros(50, bool)
-    maker = TargetMaker("area", 0.4, 4)
+    maker = TargetMaker(0.4, 4)
     ours = maker(large, ignore[:12], 640, 640)
 
     def check(shrink: np.ndarray, threshold: np.ndarray) -> None:
@@ -185,7 +185,7 @@ def _postprocess(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callab
     from ocr.models.postprocess.db import find_polygons
     from ocr.pipeline import PostProcess
 
-    maker = TargetMaker("area", 0.4, 4)
+    maker = TargetMaker(0.4, 4)
     kernels, large = (ideal_map(lines(count, 704, 1280, seed=1), 704, 1280, maker) for count in (60, 15))
     params = PostProcess(thresh=0.3, box_thresh=0.6, unclip="ratio", unclip_ratio=1.5, min_size=3,
                          max_candidates=1000, shape="quad")  # fmt: skip

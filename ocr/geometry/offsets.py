@@ -2,8 +2,7 @@
 
 ``ratio`` is the published pair: training shrinks by A (1 - r^2) / L (Liao et al. 2020, section 3.4) and inference grows
 by A' u / L' (section 3.5), which is no inverse of it; u is a compromise between long and short text. ``exact`` solves
-the first formula for the polygon, given the kernel. ``height`` has an offset that is a share of the shorter side, so
-that kernels of long lines do not thin out to a sixth of their height.
+the first formula for the polygon, given the kernel.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ import numpy as np
 
 from ocr.errors import UserError
 
-SHRINKS = ("area", "height")
-UNCLIPS = ("ratio", "exact", "height")
+UNCLIPS = ("ratio", "exact")
 
 
 def short_side(area: np.ndarray, perimeter: np.ndarray) -> np.ndarray:
@@ -22,17 +20,9 @@ def short_side(area: np.ndarray, perimeter: np.ndarray) -> np.ndarray:
     return (half - np.sqrt(np.maximum(half**2 - 4 * np.asarray(area), 0))) / 2
 
 
-def shrink_distance(area: np.ndarray, perimeter: np.ndarray, shrink: str, amount: float) -> np.ndarray:
-    """Distance in pixels from polygons to their kernels.
-
-    Args:
-        area, perimeter: of the polygons.
-        shrink: ``area`` for A (1 - amount^2) / L, ``height`` for amount * shorter side.
-        amount: the shrink ratio r, or the share.
-    """
-    if shrink == "height":
-        return amount * short_side(area, perimeter)
-    return np.asarray(area) * (1 - amount**2) / np.maximum(perimeter, 1e-6)
+def shrink_distance(area: np.ndarray, perimeter: np.ndarray, shrink_ratio: float) -> np.ndarray:
+    """Distance A (1 - r^2) / L in pixels from polygons of area A and perimeter L to their kernels."""
+    return np.asarray(area) * (1 - shrink_ratio**2) / np.maximum(perimeter, 1e-6)
 
 
 def unclip_distance(area: np.ndarray, perimeter: np.ndarray, unclip: str, amount: float) -> np.ndarray:
@@ -43,22 +33,26 @@ def unclip_distance(area: np.ndarray, perimeter: np.ndarray, unclip: str, amount
 
     Args:
         area, perimeter: of the kernels.
-        unclip: ``ratio``, ``exact`` or ``height``.
-        amount: the unclip ratio u; the shrink ratio r, 0 < r < 1; or the share, below 0.5.
+        unclip: ``ratio`` or ``exact``.
+        amount: the unclip ratio u; or the shrink ratio r, 0 < r < 1.
     """
     if unclip == "ratio":
         return area * amount / perimeter
-    if unclip == "height":
-        return short_side(area, perimeter) * amount / (1 - 2 * amount)
     k = 1 - amount**2
     a, b, c = 8 - 4 * k, perimeter * (1 - k), -k * area
     return (-b + (b * b - 4 * a * c) ** 0.5) / (2 * a)
 
 
-def check_amount(owner: str, kind: str, kinds: tuple[str, ...], amount: float) -> None:
-    """Raise UserError where a kind of offset is unknown or its amount out of range."""
-    if kind not in kinds:
-        raise UserError(f"{owner} must be one of {', '.join(kinds)}, got {kind!r}")
-    limit = {"area": 1.0, "exact": 1.0, "height": 0.5}.get(kind, float("inf"))
-    if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 < amount < limit:
-        raise UserError(f"{owner}={kind} needs a ratio between 0 and {limit:g}, got {amount!r}")
+def check_unclip(owner: str, unclip: str, ratio: float) -> None:
+    """Raise UserError where the kind of unclipping is unknown or its ratio out of range."""
+    if unclip == "height":
+        raise UserError(f"{owner}=height was removed: the stored kernels would not fit: train with today's targets")
+    if unclip not in UNCLIPS:
+        raise UserError(f"{owner} must be one of {', '.join(UNCLIPS)}, got {unclip!r}")
+    check_ratio(f"{owner}={unclip} needs", ratio, 1.0 if unclip == "exact" else float("inf"))
+
+
+def check_ratio(owner: str, ratio: float, limit: float) -> None:
+    """Raise UserError unless a ratio is a number above 0 and below a limit."""
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 < ratio < limit:
+        raise UserError(f"{owner} a ratio between 0 and {limit:g}, got {ratio!r}")

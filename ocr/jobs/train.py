@@ -31,12 +31,10 @@ from ocr.training.build import (
     build_metrics,
     build_module,
     build_trainer,
-    crops_for_norms,
     load_module,
     open_checkpoint,
     origin_of,
     prepare_process,
-    put_back_batch_norms,
 )
 from ocr.training.callbacks.best_scores import BestScores
 from ocr.training.callbacks.progress import Progress
@@ -71,8 +69,6 @@ def train(config: DictConfig, tracking: Tracking | None) -> dict[str, float]:
     data = build_data(config, module.pipeline).load("train", "val")
     if tested := bool(config.test) and data.found("test"):
         data.load("test")
-    if config.model.get("batch_norms"):
-        put_back_batch_norms(module, crops_for_norms(data))
     callbacks = build_callbacks(config)
     data_record = _data_record(config, data, resumed)
     callbacks.append(KeepDataRecord(data_record))

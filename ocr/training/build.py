@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import platform
 import warnings
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO, TorchSyncBatchNorm
@@ -22,8 +20,6 @@ from torch import nn
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError, first_line
 from ocr.metrics.collection import MetricCollection
-from ocr.models.onnx.batch_norms import with_batch_norms
-from ocr.models.onnx.graph import GraphDetector
 from ocr.models.pretrained.ppocr import carried_pipeline
 from ocr.pipeline import Pipeline
 from ocr.tracking.run import Tracking
@@ -40,7 +36,6 @@ from ocr.utils.machine import cpu_has_bf16
 from ocr.utils.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
-NORM_CROPS = 24
 
 
 def prepare_process() -> None:
@@ -97,23 +92,6 @@ def build_module(config: DictConfig) -> DetectionModule:
 def build_metrics(config: DictConfig) -> MetricCollection:
     """The protocols of ``config.metrics``."""
     return MetricCollection(instantiate(plain(config.metrics)))
-
-
-def put_back_batch_norms(module: DetectionModule, images: Iterable[torch.Tensor]) -> None:
-    """A network from an ONNX file gets its batch norms back, with the statistics of uint8 images (B, H, W, 3)."""
-    if not isinstance(module.network, GraphDetector):
-        raise UserError("model.batch_norms=true is for networks that were read from ONNX files (model=ppocr_v4)")
-    before = module.network
-    module.set_network(with_batch_norms(before, (module.normalise(image) for image in images)))
-    added = len(module.network.nodes) - len(before.nodes)
-    log.info("batch norms put back behind %d convolutions", added)
-
-
-def crops_for_norms(data: DetectionData) -> Iterator[torch.Tensor]:
-    """:data:`NORM_CROPS` training crops from all over the set, uint8 (1, H, W, 3) each."""
-    crops = data.train_set()
-    places = np.linspace(0, len(crops) - 1, NORM_CROPS).astype(int).tolist()
-    return (crops[(place, k)]["image"][None] for k, place in enumerate(places))
 
 
 def compiles(wanted: bool | str, accelerator: str) -> bool:

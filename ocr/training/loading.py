@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from ocr.errors import UserError, first_line, user_error
 from ocr.migrations import stored_tta
 from ocr.models.checkpoint_file import check_fit, check_map, read_checkpoint
-from ocr.models.onnx.batch_norms import without_batch_norms
+from ocr.models.onnx.fold import fold_batch_norms
 from ocr.models.onnx.graph import GraphDetector
 from ocr.models.onnx.runtime import OnnxDetector
 from ocr.models.pretrained.ppocr import PACKAGED, weights_file
@@ -71,7 +71,7 @@ def load_module(
         module.load_state_dict(state)
     if isinstance(module.network, GraphDetector):
         check_map(module.network, path)
-        module.set_network(without_batch_norms(module.network))
+        module.set_network(fold_batch_norms(module.network))
     return module.eval()
 
 

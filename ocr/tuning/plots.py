@@ -77,7 +77,7 @@ def plot_surface(tuned: Tuned, path: Path) -> Path:
     )
     figure.suptitle(f"merit {before} before, {best} tuned; {tuned.gain():+.4f} on images it was not chosen on")
     _heat(axes[0, 0], tuned)
-    for kind, colour, marker in (("ratio", P, "o"), ("exact", R, "s"), ("height", H, "^")):
+    for kind, colour, marker in (("ratio", P, "o"), ("exact", R, "s")):
         rows = [r for r in tuned.table if r["unclip"] == kind]
         points = {amount: best for amount, _, best in surface(rows, "unclip_ratio", "unclip")}
         if points:

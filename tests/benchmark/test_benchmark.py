@@ -57,7 +57,7 @@ def test_what_is_measured_on_is_what_it_says():
     """Lines inside their picture, a map that post-processing finds all lines in, detections close to their labels."""
     polygons = np.array(lines(60, 704, 1280, seed=1))
     assert polygons.shape == (60, 4, 2) and polygons[..., 0].min() > -40 and polygons[..., 1].max() < 1320
-    kernels = ideal_map(list(polygons), 704, 1280, TargetMaker("area", 0.4, 4))
+    kernels = ideal_map(list(polygons), 704, 1280, TargetMaker(0.4, 4))
     found, _ = find_polygons(kernels, PostProcess(0.3, 0.6, "exact", 0.4, 3, 1000, "quad"))
     assert len(found) == 60
     assert 0.85 < evaluate(Hmean(), *boxes(5, 50, seed=0))["hmean"] < 1

@@ -30,7 +30,7 @@ def make_data(pipeline, **changes) -> DetectionData:
         test=[{"format": "synthetic", "count": 3, "seed": 2}],
         root=None, batch_size=2, eval_batch_size=2, num_workers=0, strict=False,
         geometry=RandomGeometry((64, 96), (0.5, 1), (1, 1), 5, 1.0),
-        light=RandomLight(0.1, 0.1, 0.1, 0.1, 0.1, 3), targets=TargetMaker("area", 0.4, 3), seed=3,
+        light=RandomLight(0.1, 0.1, 0.1, 0.1, 0.1, 3), targets=TargetMaker(0.4, 3), seed=3,
     )  # fmt: skip
     return DetectionData(pipeline=pipeline, **(settings | changes))
 
@@ -79,7 +79,7 @@ class Blocks:
 def test_targets_lie_where_the_crop_shows_text(pipeline):
     """All texts of the crop have their kernels, those cut by its edge as well, and nothing else has."""
     light, geometry = RandomLight(0, 0, 0, 0, 0, 0), RandomGeometry((192, 192), (1.5, 2.5), (0.9, 1.1), 10, 1.0)
-    crops = TrainSet([Blocks()], pipeline, geometry, light, TargetMaker("area", 0.4, 3))
+    crops = TrainSet([Blocks()], pipeline, geometry, light, TargetMaker(0.4, 3))
     for seed in range(8):
         crop = crops[(0, seed)]
         dark = crop["image"].numpy().max(axis=2) < 128

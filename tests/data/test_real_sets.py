@@ -42,7 +42,7 @@ def test_a_perfect_network_would_read_the_receipts(pipeline):
     [source], _ = build_sources([spec], str(SHARED_DATA), "val", strict=True)
     exact = replace(pipeline.postprocess, unclip="exact", unclip_ratio=0.4, min_size=1)
     pipeline = replace(pipeline, resize=ResizePolicy(960, 32, 2.0), postprocess=exact)
-    make, found, truths = TargetMaker("area", 0.4, 1), [], []
+    make, found, truths = TargetMaker(0.4, 1), [], []
     for i in range(len(source)):
         width, height = source.index.sizes[i].tolist()
         truth = source.index.truth(i)

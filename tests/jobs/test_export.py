@@ -95,7 +95,7 @@ def test_rapidocr_finds_the_same_with_the_file(exported):
 def test_settings_for_rapidocr_grow_a_typical_kernel_alike():
     sides = np.array([[100.0, 6.0]] * 3 + [[20.0, 5.0]])
     plain = PPOCR.to_dict()
-    for unclip, amount in (("ratio", 1.2), ("exact", 0.5), ("height", 0.2)):
+    for unclip, amount in (("ratio", 1.2), ("exact", 0.5)):
         changed = plain | {"postprocess": plain["postprocess"] | {"unclip": unclip, "unclip_ratio": amount}}
         det = OmegaConf.create(rapidocr_settings(Pipeline.from_dict(changed), Path("model.onnx"), sides)).Det
         mine = float(unclip_distance(600.0, 212.0, unclip, amount))

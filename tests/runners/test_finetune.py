@@ -12,8 +12,7 @@ import torch
 from ocr.errors import UserError
 from ocr.jobs.make_data import write_icdar
 from ocr.metrics.matching import pair
-from ocr.models.pretrained.ppocr import pretrained_detector, weights_file
-from ocr.training.build import load_module
+from ocr.models.pretrained.ppocr import weights_file
 from tests.tiny import OFF, run, run_folder
 
 pytestmark = pytest.mark.slow
@@ -32,7 +31,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     (images.parent / "train.txt").write_text("\n".join(names[:4]))
     (images.parent / "val.txt").write_text("\n".join(names[4:]))
     small = ["data.epoch_samples=8", "data.batch_size=4", "data.geometry.crop_size=[160,160]", "data.num_workers=0",
-             "model.batch_norms=true", "model.pipeline.resize.long_side=320", "trainer.max_epochs=1", "trainer=cpu",
+             "model.pipeline.resize.long_side=320", "trainer.max_epochs=1", "trainer=cpu",
              "tuning.thresh=[0.3]", "tuning.unclip={exact:[0.6]}", "tuning.box_thresh=[0.3,0.5]",
              "tuning.min_size=[3]"]  # fmt: skip
     write_icdar(cwd / "street", 3, 1, 0.9)
@@ -53,18 +52,6 @@ def test_it_trains_on_ones_own_receipts_and_on_others_and_tunes(tuned: tuple[Pat
     kept = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["hyper_parameters"]["pipeline"]
     best = json.loads((folder / "tuning.json").read_text())["best"]
     assert kept["postprocess"]["box_thresh"] == best["box_thresh"]
-
-
-def test_its_batch_norms_are_kept_for_training_and_folded_for_use(tuned: tuple[Path, Path]):
-    path = tuned[1] / "checkpoints/best.ckpt"
-    kept = torch.load(path, weights_only=True)["hyper_parameters"]["network"]["nodes"]
-    assert sum(node["op"] == "batch_norm" for node in kept) == 58
-    folded = load_module(path).network
-    assert not any(node["op"] == "batch_norm" for node in folded.nodes)
-    trained, image = pretrained_detector(str(path)).eval(), torch.randn(1, 3, 96, 128)
-    with torch.no_grad():
-        before, after = trained(image).probability, folded(image).probability
-    assert torch.allclose(before, after, atol=1e-4 * float(before.abs().max()))
 
 
 def predictions(folder: Path) -> dict[str, list[np.ndarray]]:

@@ -26,7 +26,7 @@ from ocr.tuning.plots import plot_surface
 from ocr.tuning.search import FIGURES, CachedImage, Grid, choose, collect, count_images, pack
 from ocr.types import Truth
 
-UNCLIP = {"ratio": (1.0, 1.8), "exact": (0.4,), "height": (0.2,)}
+UNCLIP = {"ratio": (1.0, 1.8), "exact": (0.4,)}
 GRID = Grid((), (0.2, 0.5), (0.3, 0.7), (2, 5), UNCLIP, folds=3, repeats=2, deteval_weight=0.1)
 
 
@@ -41,7 +41,7 @@ def blurred_receipt(seed: int, pipeline: Pipeline) -> CachedImage:
     truth = Truth(polygons, rng.random(8) < 0.2)
     side = pipeline.resize.long_side
     assert pipeline.resize.content_size(*size) == size and side == 320
-    kernels = TargetMaker("area", 0.4, 1)(polygons, np.zeros(8, bool), size[1], size[0])[SHRINK_MAP]
+    kernels = TargetMaker(0.4, 1)(polygons, np.zeros(8, bool), size[1], size[0])[SHRINK_MAP]
     soft = cv2.GaussianBlur(kernels.astype(np.float32) * rng.uniform(0.4, 1.0), (0, 0), 1.0)
     image = CachedImage(size, truth, {side: pack(soft)})
     np.testing.assert_allclose(image.probability(side), soft, atol=0.5 / 4095 + 1e-6)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ocr.data.targets.borders import draw_borders
 from ocr.errors import UserError
-from ocr.geometry.offsets import SHRINKS, check_amount, short_side, shrink_distance
+from ocr.geometry.offsets import check_ratio, short_side, shrink_distance
 from ocr.geometry.outlines import areas, measure, move
 from ocr.geometry.raster import fill
 from ocr.geometry.rectangles import Rectangles
@@ -27,8 +27,7 @@ class TargetMaker:
     """Draws the four target maps of one image.
 
     Attributes:
-        shrink: ``area`` for the published offset, ``height`` for a share of the shorter side.
-        shrink_ratio: r of the former, 0 < r < 1 (0.4 in DB), or the share, below 0.5.
+        shrink_ratio: r, 0 < r < 1 (0.4 in DB).
         min_text_size: text whose shorter side is below this many network pixels is masked, not learned.
         end_weight: weight of the background beyond both ends of a text, a whole number from 1. Few pixels lie between
             neighbours on a line, and whether these become one contour hangs on them.
@@ -39,7 +38,6 @@ class TargetMaker:
         balance_limit: the largest such weight, a whole number from 1.
     """
 
-    shrink: str
     shrink_ratio: float
     min_text_size: float
     end_weight: int = 1
@@ -48,7 +46,7 @@ class TargetMaker:
     balance_limit: int = 4
 
     def __post_init__(self) -> None:
-        check_amount("data.targets.shrink", self.shrink, SHRINKS, self.shrink_ratio)
+        check_ratio("data.targets.shrink_ratio must be", self.shrink_ratio, 1.0)
         for name in ("end_weight", "balance_limit"):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= 255:
@@ -85,7 +83,7 @@ class TargetMaker:
         texts = [p for p, out in zip(polygons, ignored) if not out]
         rectangles = Rectangles.of(texts)
         area, perimeter = measure(texts, rectangles)
-        side, offset = short_side(area, perimeter), shrink_distance(area, perimeter, self.shrink, self.shrink_ratio)
+        side, offset = short_side(area, perimeter), shrink_distance(area, perimeter, self.shrink_ratio)
         # cv2 fills the pixels that an outline touches, too: half a pixel less, so that a kernel of three has no fourth
         kernels, owner = move(texts, rectangles, -offset - np.clip((side - 2 * offset - 1) / 2, 0, OUTLINE))
         learned = (side >= self.min_text_size) & (np.bincount(owner, minlength=len(texts)) > 0)

@@ -236,7 +236,7 @@ def broken_after_the_check(folder: Path):
 def test_undecodable_image_in_training_is_replaced_with_a_warning(tmp_path: Path, pipeline, caplog):
     source = broken_after_the_check(tmp_path)
     parts = (
-        RandomGeometry((64, 64), (1, 1), (1, 1), 0, 1), RandomLight(0, 0, 0, 0, 0, 0), TargetMaker("area", 0.4, 3),
+        RandomGeometry((64, 64), (1, 1), (1, 1), 0, 1), RandomLight(0, 0, 0, 0, 0, 0), TargetMaker(0.4, 3),
     )  # fmt: skip
     assert TrainSet([source], pipeline, *parts)[(0, 1)]["image"].shape == (64, 64, 3)
     assert "bad.jpg" in caplog.text

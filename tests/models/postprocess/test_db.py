@@ -109,7 +109,7 @@ def test_strange_maps_do_not_fail(shape: str, fill: float | None):
         {"shape": "circle"},
         {"unclip": "area"},
         {"unclip": "exact", "unclip_ratio": 1.0},
-        {"unclip": "height", "unclip_ratio": 0.5},
+        {"unclip": "height", "unclip_ratio": 0.2},
     ],
 )
 def test_parameters_out_of_range(change: dict):
