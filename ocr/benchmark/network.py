@@ -95,7 +95,7 @@ def training(config: DictConfig) -> list[Row]:
     """Training with the real data against the same steps on one batch in memory, epoch by epoch in turns."""
     import lightning as L
 
-    from ocr.benchmark.growth import memory_of_family
+    from ocr.benchmark.memory import memory_of_family
     from ocr.benchmark.workload import load_data
     from ocr.training.build import build_callbacks, build_module, build_trainer, prepare_process
 

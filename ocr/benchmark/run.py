@@ -8,29 +8,36 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ocr.benchmark.elsewhere import Elsewhere
+from ocr.benchmark.process import Elsewhere
 from ocr.benchmark.rows import Goal, Row, print_rows, write_rows
 from ocr.errors import UserError, user_error
 from ocr.utils.machine import cores
 from ocr.utils.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
+_HOMES = {"parts": ("startup", "index", "sample", "loader", "postprocess", "metrics"),
+          "network": ("step", "training", "validation", "export")}  # fmt: skip
+PARTS = {name: f"ocr.benchmark.{module}.{name}" for module, names in _HOMES.items() for name in names}
 
 
-def benchmark(config: DictConfig) -> list[Row]:
+def benchmark(config: DictConfig, parts: Mapping[str, str] = PARTS) -> list[Row]:
     """Measure ``config.bench``, print the table, write ``benchmark.json`` into the run folder.
+
+    Args:
+        config: the composed config.
+        parts: what can be measured: names of functions by name, each ``function(config) -> list[Row]``.
 
     Raises:
         UserError: an unknown part, or one that the settings do not go with.
     """
-    parts = known_parts()
     wanted = list(parts) if config.bench == "all" else _listed(config.bench)
     if unknown := set(wanted) - set(parts):
         raise UserError(f"bench: no part {', '.join(sorted(unknown))}; there are all, {', '.join(parts)}")
@@ -40,7 +47,7 @@ def benchmark(config: DictConfig) -> list[Row]:
     for name in wanted:
         log.info("bench=%s", name)
         began = time.perf_counter()
-        found, peak = in_own_process(name, plain)
+        found, peak = in_own_process(name, parts[name], plain)
         log.info("bench=%s: %.0f s", name, time.perf_counter() - began)
         rows += [*found, Row.once(f"{name}.peak_memory", peak, "MB", "main process; loader workers beside it")]
     place = Path(config.paths.run_dir, "benchmark.json")
@@ -48,18 +55,6 @@ def benchmark(config: DictConfig) -> list[Row]:
     print_rows(rows, goals)
     log.info("written: %s", place)
     return rows
-
-
-def known_parts() -> dict[str, Callable[[DictConfig], list[Row]]]:
-    from ocr.benchmark.growth import growth
-    from ocr.benchmark.network import export, step, training, validation
-    from ocr.benchmark.parts import index, loader, metrics, postprocess, sample, startup
-    from ocr.benchmark.peer_training import peer_training
-    from ocr.benchmark.peers import peers
-    from ocr.benchmark.wandb_cost import wandb
-
-    quick = (startup, index, sample, loader, step, training, postprocess, metrics, validation, export)
-    return {part.__name__: part for part in (*quick, growth, peers, peer_training, wandb)}
 
 
 def machine() -> dict[str, Any]:
@@ -76,14 +71,14 @@ def _processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def in_own_process(name: str, config: Any) -> tuple[list[Row], float]:
+def in_own_process(name: str, target: str, config: Any) -> tuple[list[Row], float]:
     """Rows of a part, and its peak of resident memory in MB.
 
     Raises:
         UserError: of the part.
         RuntimeError: another error in it, with its traceback.
     """
-    part = Elsewhere(prepare_part, name, config)
+    part = Elsewhere(prepare_part, target, config)
     try:
         complaint, rows, peak = part()
     except RuntimeError as error:
@@ -95,7 +90,7 @@ def in_own_process(name: str, config: Any) -> tuple[list[Row], float]:
     return rows, peak
 
 
-def prepare_part(name: str, config: Any) -> Callable[[], tuple[str, list[Row], float]]:
+def prepare_part(target: str, config: Any) -> Callable[[], tuple[str, list[Row], float]]:
     """A part as work for :class:`Elsewhere`: what the user did wrong, rows, and the peak of resident memory in MB."""
     logging.basicConfig(level=logging.WARNING)
     # a spawned process would spawn its loader workers, too, which a training does not
@@ -104,7 +99,7 @@ def prepare_part(name: str, config: Any) -> Callable[[], tuple[str, list[Row], f
 
     def work() -> tuple[str, list[Row], float]:
         try:
-            rows = known_parts()[name](OmegaConf.create(config))
+            rows = hydra.utils.get_method(target)(OmegaConf.create(config))
         except Exception as error:
             if (found := user_error(error)) is None:
                 raise

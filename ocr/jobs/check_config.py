@@ -38,7 +38,6 @@ _OWN: dict[str, tuple[Any, float, float]] = {
     "repeats": (int, 1, math.inf),
     "steps": (int, 1, math.inf),
     "budget": (float, 0, math.inf),
-    "growth_most": (float, 0, math.inf),
     "data.val_from": (float, 0, 1),
     "data.test_from": (float, 0, 1),
     "data.difficulty": (float, 0, 1),

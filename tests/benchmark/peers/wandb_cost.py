@@ -24,7 +24,7 @@ from ocr.jobs.train import tracking_callbacks
 from ocr.tracking.run import tracked_run
 from ocr.training.build import build_callbacks, build_data, build_module, build_trainer, prepare_process
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 PAIRS = 3
 
 
@@ -64,7 +64,7 @@ def cpu_seconds(name: str) -> float:
     return total
 
 
-def wandb(config: DictConfig) -> list[Row]:
+def wandb_cost(config: DictConfig) -> list[Row]:
     """An epoch that logs over the mean of its neighbours that do not; ten minutes."""
     folder = tempfile.mkdtemp(prefix="wandb_cost_")
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):

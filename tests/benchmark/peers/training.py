@@ -35,7 +35,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 PAIRS = 2  # of a short and a long epoch
 
 
-def peer_training(config: DictConfig) -> list[Row]:
+def training(config: DictConfig) -> list[Row]:
     """Seconds a step of ``references/detection/train.py`` and of ours, from epochs of two lengths each.
 
     The difference of a long and a short run is the steps' time: start, validation and checkpoint fall out of it.
@@ -110,7 +110,7 @@ def _doctr(config: DictConfig, script: Path, root: Path) -> list[str]:
 
 
 def _ours(config: DictConfig, root: Path, images: int) -> list[str]:
-    train = Path(__file__).resolve().parents[2] / "runners" / "train.py"
+    train = Path(__file__).resolve().parents[3] / "runners" / "train.py"
     source = "{format:doctr,images:%s/images,annotations:%s/labels.json}"
     parts = {part: source % (part, part) for part in ("train", "val")}
     return [sys.executable, str(train), "data=folder", f"data.root={root}", f"data.train=[{parts['train']}]",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from ocr.benchmark.memory import memory_of_family
 from ocr.benchmark.rows import Row
 from ocr.data.datamodule import DetectionData
 
@@ -81,28 +81,13 @@ def _epoch(data: DetectionData) -> tuple[float, float]:
     return seconds / done, memory_of_family()
 
 
-def memory_of_family() -> float:
-    """MB that this process and its children hold, what they share counted once; NaN where the system does not say."""
-    me = os.getpid()
-    try:
-        children = Path(f"/proc/{me}/task/{me}/children").read_text().split()
-        rollups = [Path(f"/proc/{me}/smaps_rollup").read_text()]
-    except OSError:
-        return float("nan")
-    for pid in children:
-        with contextlib.suppress(OSError):  # it has ended
-            rollups.append(Path(f"/proc/{pid}/smaps_rollup").read_text())
-    lines = [line.split() for text in rollups for line in text.splitlines() if line.startswith("Pss:")]
-    return sum(int(line[1]) for line in lines) / 1024
-
-
 def _evaluation(images: int) -> tuple[float, int]:
     """Seconds an image of all protocols, their result included, on images of 10 boxes."""
     from ocr.benchmark.workload import boxes
-    from ocr.metrics.evaluation import Evaluation
+    from tests.conftest import all_metrics
 
     detections, truths = boxes(100, 10, seed=0)
-    evaluation = Evaluation()
+    evaluation = all_metrics()
     began = time.perf_counter()
     for k in range(images):
         evaluation.update(detections[k % 100 : k % 100 + 1], truths[k % 100 : k % 100 + 1])

@@ -18,7 +18,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.benchmark.clock import in_turns
-from ocr.benchmark.elsewhere import Elsewhere
+from ocr.benchmark.process import Elsewhere
 from ocr.benchmark.rows import Row
 from ocr.errors import first_line
 from ocr.utils.machine import cores
@@ -227,12 +227,10 @@ def _cleval(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callable[[]
 
     detections, truths = boxes(40, 50, seed=0)
 
-    def run() -> dict[str, Any]:
-        metric = CLEval()
-        metric.update(detections, truths)
-        return metric.compute()
+    def run() -> dict[str, float]:
+        return evaluate(CLEval(), detections, truths)
 
-    ours = float(run()["hmean"])
+    ours = run()["cleval_hmean"]
 
     def package() -> Callable[[], Any]:
         try:
