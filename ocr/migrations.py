@@ -42,6 +42,7 @@ KEYS = {
     "optimizer.lr_shares": "lr_multipliers",
     "optimizer.kind": "optimizer",
 }
+CHOICES = {("data", "photographed"): "camera"}
 REMOVED = {
     "views.scales": "passes at other scales gained nothing: raise resize.long_side",
     "views.flips": "flipped passes gained nothing: tta.rotations is for pages that lie on their side",
@@ -124,6 +125,9 @@ def _migrate(override: str) -> tuple[list[str], list[str]]:
             if value not in KEPT_VALUES:
                 raise UserError(f"{key}={value}: {key} was removed: {reason}")
             return [], [f"{key} is ignored: {reason}"]
+    if (key, value) in CHOICES:
+        new = f"{key}={CHOICES[key, value]}"
+        return [prefix + new], [f"{key}={value} is called {new} now; the old name works for this release"]
     best = max((old for old in KEYS if _matches(key, old)), key=len, default=None)
     if best is None:
         return [_with_new_classes(override)], []

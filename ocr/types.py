@@ -76,13 +76,13 @@ class Truth:
 
 
 @dataclass
-class Picture:
-    """One image and its labels, its pixels not read yet.
+class LazySample:
+    """One image and its labels; pixels are decoded on demand.
 
     Attributes:
-        width, height: of the image as it is, the frame of the labels.
+        width, height: of the original image, pixels; the frame of the labels.
         truth: its labels.
-        pixels: of a factor 1, 2, 4 or 8 the image, uint8 (H, W, 3) RGB, both sides up to that many times shorter.
+        pixels: decodes the image, uint8 (H, W, 3) RGB, at 1 / factor of its size; the factor is 1, 2, 4 or 8.
     """
 
     width: int
@@ -91,6 +91,6 @@ class Picture:
     pixels: Callable[[int], np.ndarray]
 
     @classmethod
-    def of(cls, image: np.ndarray, truth: Truth) -> Picture:
-        """Of pixels that are there already."""
+    def from_array(cls, image: np.ndarray, truth: Truth) -> LazySample:
+        """A sample whose pixels are decoded already, uint8 (H, W, 3) RGB."""
         return cls(image.shape[1], image.shape[0], truth, lambda shrink: image)

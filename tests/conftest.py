@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +22,9 @@ from ocr.metrics.collection import MetricCollection
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
 from ocr.types import Sample
 
+if "RECEIPTS_TEST_CACHE" not in os.environ:  # once, for all processes of the tests
+    os.environ["RECEIPTS_TEST_CACHE"] = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="receipts_cache_")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 FIXTURES = Path(__file__).parent / "fixtures"
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = Path(os.environ.get("OCR_TEST_DATA", ROOT.parent / "shared" / "data"))

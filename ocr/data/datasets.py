@@ -19,7 +19,7 @@ from ocr.data.transforms.random import RandomGeometry, RandomLight, warp_image, 
 from ocr.errors import UserError
 from ocr.geometry.polygons import flatten, unflatten
 from ocr.pipeline import Pipeline
-from ocr.types import Picture, Truth
+from ocr.types import LazySample, Truth
 from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Sources:
         source, local = self._find(i)
         return source.load(local)
 
-    def open(self, i: int) -> Picture:
+    def open(self, i: int) -> LazySample:
         source, local = self._find(i)
         return source.open(local)
 

@@ -19,7 +19,7 @@ from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.random import RandomGeometry, RandomLight
 from ocr.errors import UserError
 from ocr.jobs.make_data import write_icdar
-from ocr.types import Instance, Picture, Sample, Truth
+from ocr.types import Instance, LazySample, Sample, Truth
 from tests.conftest import quad, write_image
 
 
@@ -69,11 +69,13 @@ class Blocks:
     def __len__(self) -> int:
         return 1
 
-    def open(self, i: int) -> Picture:
+    def open(self, i: int) -> LazySample:
         image = np.full((400, 300, 3), 255, np.uint8)
         for (x0, y0), _, (x1, y1), _ in (p.astype(int) for p in self.polygons):
             image[y0:y1, x0:x1] = 0
-        return Picture.of(image, Truth(self.polygons, np.zeros(len(self.polygons), bool), ["A"] * len(self.polygons)))
+        return LazySample.from_array(
+            image, Truth(self.polygons, np.zeros(len(self.polygons), bool), ["A"] * len(self.polygons))
+        )
 
 
 def test_targets_lie_where_the_crop_shows_text(pipeline):
@@ -217,7 +219,7 @@ class Noted:
     def __len__(self) -> int:
         return len(self.source)
 
-    def open(self, i: int) -> Picture:
+    def open(self, i: int) -> LazySample:
         picture = self.source.open(i)
 
         def pixels(shrink: int) -> np.ndarray:

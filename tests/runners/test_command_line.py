@@ -77,7 +77,7 @@ def test_text_in_place_of_any_number_is_a_user_error():
     OmegaConf.register_new_resolver("token", lambda: "abc", replace=True)
     taken = []
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("train", overrides=["data=photographed", "data.root=x", "paths.run_dir=x", "tuning=default"])
+        config = compose("train", overrides=["data=camera", "data.root=x", "paths.run_dir=x", "tuning=default"])
         validate(config)
         for path, value in _leaves(plain_config(config)):
             numbers = [v for v in (value if isinstance(value, list) else [value]) if type(v) in (int, float)]

@@ -149,7 +149,7 @@ def test_a_simulated_photograph_is_drawn_on_as_it_is(learned: Path, tmp_path: Pa
     labels = [",".join(f"{v:g}" for v in polygon.ravel()) + ",text\n" for polygon in truth.polygons]
     (tmp_path / "gt/gt_a.txt").write_text("".join(labels))
     page = f"{{format:icdar,images:img,annotations:gt,root:{tmp_path}}}"
-    done = run("test", f"ckpt_path={learned}", f"data.test=[{page},{{format:photographed,of:[{page}]}}]", "overlays=2",
+    done = run("test", f"ckpt_path={learned}", f"data.test=[{page},{{format:camera,of:[{page}]}}]", "overlays=2",
                "data.num_workers=0", "trainer=cpu", OFF, "name=both", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = run_folder(tmp_path, "both")

@@ -36,7 +36,7 @@ def saved(content: dict[str, Any], folder: Path) -> Path:
 
 
 def test_a_record_is_read_back_as_it_was_written(tmp_path: Path):
-    mixed = [{"format": "photographed", "of": [SOURCE], "seed": 1, "difficulty": 0.5}]
+    mixed = [{"format": "camera", "of": [SOURCE], "seed": 1, "difficulty": 0.5}]
     for changes in ({}, {"test": mixed}, {"root": None, "val": [{"format": "synthetic", "count": 3, "seed": 1}]}):
         found = read_record(saved({"data": record(**changes).to_checkpoint()}, tmp_path))
         assert found.config == CONFIG | changes and found.fingerprint == {"train": "ab", "val": "cd"}

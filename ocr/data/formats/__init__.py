@@ -40,5 +40,5 @@ def reader(name: str) -> Reader:
         UserError: there is no such format.
     """
     if name not in READERS:
-        raise UserError(f"unknown label format {name!r}; known: {', '.join(sorted(READERS))}, synthetic, photographed")
+        raise UserError(f"unknown label format {name!r}; known: {', '.join(sorted(READERS))}, synthetic, camera")
     return READERS[name]

@@ -26,10 +26,10 @@ WORTHWHILE = 2000  # samples; smaller sets are read anew each time
 REPORT = "report.json"
 
 
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME`` or ``~/.cache``, and below it a folder of ours."""
+def cache_folder(kind: str) -> Path:
+    """``$XDG_CACHE_HOME/receipt-text-detection/<kind>``, else below ``~/.cache``; kinds: ``index``, ``rendered``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "receipt-text-detection", "index")
+    return Path(base, "receipt-text-detection", kind)
 
 
 def stamp(settings: Any, paths: Iterable[Path]) -> str:
@@ -61,7 +61,7 @@ def cached(key: str, report: Report, build: Callable[[Report], SampleIndex]) -> 
         report: gets the problems that were found when the index was built.
         build: makes the index; not called when it is stored and ``report.strict`` is off.
     """
-    folder = cache_folder() / key
+    folder = cache_folder("index") / key
     if folder.is_dir() and not report.strict:
         try:
             index = SampleIndex.open(folder)

@@ -20,11 +20,11 @@ from ocr.data.index.cache import cached, stamp
 from ocr.data.index.identity import file_hashes
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex
+from ocr.data.sources.camera import CameraSimulation
 from ocr.data.sources.synthetic import SyntheticReceipts
-from ocr.data.synthetic.camera import Photographed
 from ocr.data.transforms.decode import decode
 from ocr.errors import UserError
-from ocr.types import Picture, Truth
+from ocr.types import LazySample, Truth
 from ocr.utils.machine import cores
 
 PER_IMAGE = {"icdar": icdar.naming, "sroie": sroie.naming}  # formats with one label file per image
@@ -45,7 +45,7 @@ class Source(Protocol):
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         """Image uint8 (H, W, 3) RGB and labels of sample i."""
 
-    def open(self, i: int) -> Picture:
+    def open(self, i: int) -> LazySample:
         """The same with pixels only as fine as they are needed."""
 
     def sizes(self) -> np.ndarray | None:
@@ -77,9 +77,9 @@ class FileSource:
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         return decode(self.index.path(i)), self.index.truth(i)
 
-    def open(self, i: int) -> Picture:
+    def open(self, i: int) -> LazySample:
         width, height = self.index.sizes[i].tolist()
-        return Picture(width, height, self.index.truth(i), partial(decode, self.index.path(i)))
+        return LazySample(width, height, self.index.truth(i), partial(decode, self.index.path(i)))
 
     def sizes(self) -> np.ndarray:
         return self.index.sizes
@@ -122,15 +122,15 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
     weight = float(spec.pop("weight", 1.0))
     if not weight > 0:
         raise UserError(f"the weight of a source must be positive, got {weight}")
-    if name == "photographed":
+    if name in ("camera", "photographed"):  # the latter is the name of earlier releases
         unknown = set(spec) - {"of", "seed", "difficulty"}
         if unknown or not spec.get("of"):
             raise UserError(
-                "a photographed source takes of (a list of sources), seed, difficulty and weight"
+                "a camera source takes of (a list of sources), seed, difficulty and weight"
                 + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; of is missing")
             )
         of = [source for part in spec.pop("of") if len(source := build_source(part, root, report))]
-        return Photographed(of, weight=weight, **spec)
+        return CameraSimulation(of, weight=weight, **spec)
     if name == "synthetic":
         try:
             return SyntheticReceipts(weight=weight, **spec)

@@ -1,48 +1,44 @@
-"""Pictures that are made instead of read: each is made once a run, and kept as a JPEG for all processes of it.
+"""Cache of rendered images: each is rendered once, stored as JPEG, and shared by workers, ranks and later runs.
 
-Drawing a receipt takes twenty times as long as decoding it, and every epoch of a set sees the same ones.
+Rendering a receipt takes twenty times as long as decoding it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import hashlib
+import json
 import logging
 import os
-import pickle
 import shutil
-import tempfile
-import weakref
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import PIL
 
+from ocr.data.index.cache import cache_folder
 from ocr.data.transforms.decode import SHRUNK
-from ocr.geometry.polygons import flatten, unflatten
-from ocr.types import Picture, Truth
-
-try:
-    import fcntl
-except ImportError:  # Windows, where what a killed process leaves stays
-    fcntl = None  # type: ignore[assignment]
+from ocr.types import LazySample, Truth
 
 log = logging.getLogger(__name__)
-MOST = 512 * 2**20  # bytes that one process keeps of one source
-PREFIX, IN_USE = "receipts_", "in_use"  # folders, and the file in each that a living process has locked
-LEAVE_FREE = 2**30  # bytes of the disk that are left to others
+CACHE_LIMIT_BYTES = 512 * 2**20  # written per source and process
+FREE_LIMIT_BYTES = 2**30  # of the disk, left to others
+UNUSED_LIMIT_SECONDS = 30 * 24 * 3600  # after which a source's folder is removed
 
 
 @dataclass
-class Drawing:
-    """A picture that was made, and its labels.
+class RenderedSample:
+    """A rendered image and its labels.
 
     Attributes:
         jpeg: uint8 (B,), the file; its channels are stored as RGB without conversion.
-        width, height: of the picture.
+        width, height: of the image, pixels.
         truth: its labels.
     """
 
@@ -51,117 +47,101 @@ class Drawing:
     height: int
     truth: Truth
 
-    def picture(self) -> Picture:
-        return Picture(self.width, self.height, self.truth, partial(_decode, self.jpeg))
+    def lazy(self) -> LazySample:
+        """The sample with its pixels still to be decoded."""
+        return LazySample(self.width, self.height, self.truth, partial(_decode, self.jpeg))
+
+    def to_bytes(self) -> bytes:
+        """A line of JSON, then the JPEG."""
+        labels = {
+            "size": [self.width, self.height], "jpeg_bytes": len(self.jpeg), "texts": self.truth.texts,
+            "polygons": [p.tolist() for p in self.truth.polygons], "ignore": self.truth.ignore.tolist(),
+        }  # fmt: skip
+        return json.dumps(labels).encode() + b"\n" + self.jpeg.tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RenderedSample:
+        """Inverse of :meth:`to_bytes`.
+
+        Raises:
+            ValueError: the data is cut off or not of this kind.
+        """
+        line, _, jpeg = data.partition(b"\n")
+        labels = json.loads(line)
+        if len(jpeg) != labels["jpeg_bytes"]:
+            raise ValueError("cut off")
+        polygons = [np.array(p, np.float32) for p in labels["polygons"]]
+        truth = Truth(polygons, np.array(labels["ignore"], bool), labels["texts"])
+        return cls(np.frombuffer(jpeg, np.uint8), *labels["size"], truth)
 
 
 def _decode(jpeg: np.ndarray, shrink: int) -> np.ndarray:
     return cv2.imdecode(jpeg, SHRUNK[shrink])
 
 
-class DrawnOnce:
-    """Keeps drawings in a folder among the temporary files, which goes when the process that made it ends.
+def cache_key(*settings: Any) -> str:
+    """Hex digest of a source's settings, of the code that renders and of the libraries that it uses."""
+    digest = hashlib.sha256(json.dumps([cv2.__version__, PIL.__version__, np.__version__, *settings]).encode())
+    for path in sorted((Path(__file__).parents[1] / "synthetic").glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]
 
-    What a killed process has left there is removed by the next one. Worker processes find the same folder, whether
-    they were forked or spawned. Where nothing can be written, or there is no more room, pictures are drawn again each
-    time.
+
+class RenderCache:
+    """A folder per source in the user's cache, see :func:`ocr.data.index.cache.cache_folder`.
+
+    Where nothing can be written, or there is no more room, images are rendered again each time.
 
     Args:
-        room: bytes that one process keeps.
+        key: of the source, see :func:`cache_key`.
+        limit: bytes that one process writes.
     """
 
-    def __init__(self, room: int = MOST) -> None:
-        self._room = room
+    def __init__(self, key: str, limit: int = CACHE_LIMIT_BYTES) -> None:
+        self.folder = cache_folder("rendered") / key
+        self._left = limit
         try:
-            self._folder: Path | None = Path(tempfile.mkdtemp(prefix=PREFIX))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            os.utime(self.folder)
+            _remove_unused(self.folder.parent)
         except OSError as error:
             self._give_up(error)
-            return
-        weakref.finalize(self, _remove, self._folder, _mark(self._folder), os.getpid())
-        for folder in self._folder.parent.glob(f"{PREFIX}*"):
-            _remove_if_left(folder)
 
-    def __call__(self, i: int, draw: Callable[[int], Drawing]) -> Drawing:
-        """Drawing ``i``: kept from before, by whichever process, or drawn now."""
-        if self._folder is None:
-            return draw(i)
-        path = self._folder / str(i)
+    def __call__(self, name: str, render: Callable[[], RenderedSample]) -> RenderedSample:
+        """The sample stored under a name, by whichever process, or rendered now."""
+        path = self.folder / name
         try:
-            return _unpack(path.read_bytes())
-        except OSError:
-            drawing = draw(i)
-            self._keep(path, _pack(drawing))
-            return drawing
+            return RenderedSample.from_bytes(path.read_bytes())
+        except (OSError, ValueError, KeyError):
+            sample = render()
+            self._store(path, sample.to_bytes())
+            return sample
 
-    def _keep(self, path: Path, data: bytes) -> None:
-        if self._room < len(data):
+    def _store(self, path: Path, data: bytes) -> None:
+        if self._left < len(data):
             return
-        part = path.with_name(f"{path.name}.{os.getpid()}")
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
-            if shutil.disk_usage(path.parent).free < LEAVE_FREE:
-                self._room = 0
+            if shutil.disk_usage(path.parent).free < FREE_LIMIT_BYTES:
+                self._left = 0
                 return
             part.write_bytes(data)
             part.replace(path)  # no process ever reads half of a file
-            self._room -= len(data)
+            self._left -= len(data)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        self._folder = None
-        log.warning("drawn pictures cannot be kept (%s): each is drawn anew every epoch; TMPDIR names the place", error)
+        if self._left:
+            log.warning("rendered images cannot be stored in %s (%s): they are rendered again every epoch; "
+                        "XDG_CACHE_HOME names another place", self.folder, error)  # fmt: skip
+        self._left = 0
 
 
-def _mark(folder: Path) -> int | None:
-    """Keep a file in the folder locked until its descriptor is closed, here and in forked processes.
-
-    Returns:
-        The descriptor; None where nothing can be locked, so that a folder which is left stays.
-    """
-    part = folder / f"{IN_USE}.part"
-    try:
-        lock = _lock(part, os.O_CREAT)
-        part.replace(folder / IN_USE)  # nobody finds it before it is locked
-    except OSError:
-        return None
-    return lock
-
-
-def _lock(path: Path, flags: int = 0) -> int:
-    """The descriptor of a file that is locked now.
-
-    Raises:
-        OSError: there is no such file, a living process has its lock, or this system has no such locks.
-    """
-    if not fcntl:
-        raise OSError(errno.ENOLCK, "no locks")
-    file = os.open(path, os.O_RDWR | flags, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise
-    return file
-
-
-def _remove(folder: Path, lock: int | None, owner: int) -> None:
-    if os.getpid() == owner:  # a forked worker has the finalizer, too
-        shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
-
-
-def _remove_if_left(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # in use, or somebody else's
-        _remove(folder, _lock(folder / IN_USE), os.getpid())
-
-
-def _pack(drawing: Drawing) -> bytes:
-    truth = drawing.truth
-    parts = (drawing.jpeg, drawing.width, drawing.height, *flatten(truth.polygons), truth.ignore, truth.texts)
-    return pickle.dumps(parts, protocol=pickle.HIGHEST_PROTOCOL)
-
-
-def _unpack(data: bytes) -> Drawing:
-    jpeg, width, height, points, offsets, ignore, texts = pickle.loads(data)  # written by this run, in a folder of ours
-    return Drawing(jpeg, width, height, Truth(unflatten(points, offsets), ignore, texts))
+def _remove_unused(folder: Path) -> None:
+    oldest = time.time() - UNUSED_LIMIT_SECONDS
+    for other in folder.iterdir():
+        if other.stat().st_mtime < oldest:
+            shutil.rmtree(other, ignore_errors=True)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from ocr.data.index.identity import hashes
-from ocr.data.sources.render_cache import Drawing, DrawnOnce
+from ocr.data.sources.render_cache import RenderCache, RenderedSample, cache_key
 from ocr.data.synthetic import fonts
-from ocr.data.synthetic.camera import carry, check_difficulty, photograph
+from ocr.data.synthetic.camera import check_difficulty, photograph, project_points
 from ocr.data.synthetic.layout import draw_receipt
 from ocr.errors import UserError
 from ocr.geometry.polygons import normal_form, normal_quads
-from ocr.types import Picture, Truth
+from ocr.types import LazySample, Truth
 
 
 @dataclass
@@ -40,7 +42,8 @@ class SyntheticReceipts:
         if self.count < 1:
             raise UserError(f"a synthetic source needs a count of at least 1, got {self.count}")
         check_difficulty(self.difficulty)
-        self._drawn = DrawnOnce()
+        fonts_key = [[path, Path(path).stat().st_size] for path in fonts.system_fonts()]
+        self._cache = RenderCache(cache_key("synthetic", self.seed, self.difficulty, fonts_key))
 
     def __len__(self) -> int:
         return self.count
@@ -50,21 +53,23 @@ class SyntheticReceipts:
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         """Image uint8 (H, W, 3) RGB and its truth, one polygon a text cell."""
-        picture = self.open(i)
-        return picture.pixels(1), picture.truth
+        sample = self.open(i)
+        return sample.pixels(1), sample.truth
 
-    def open(self, i: int) -> Picture:
+    def open(self, i: int) -> LazySample:
         """The same with pixels only as fine as they are needed."""
-        return self._drawn(i, self._draw).picture()
+        return self._cache(str(i), partial(self._render, i)).lazy()
 
-    def _draw(self, i: int) -> Drawing:
+    def _render(self, i: int) -> RenderedSample:
         rng = np.random.default_rng([self.seed, i])
         paper, cells = draw_receipt(rng)
         jpeg, frame, matrix = photograph(paper, rng, self.difficulty)
-        quads = carry(np.concatenate([cell.quad for cell in cells]), matrix).reshape(-1, 4, 2)
+        quads = project_points(np.concatenate([cell.quad for cell in cells]), matrix).reshape(-1, 4, 2)
         sound, normal = normal_quads(quads, *frame)
         polygons = [normal[k] if sound[k] else normal_form(quads[k]) for k in range(len(cells))]
-        return Drawing(jpeg, *frame, Truth(polygons, np.zeros(len(polygons), bool), [cell.text for cell in cells]))
+        return RenderedSample(
+            jpeg, *frame, Truth(polygons, np.zeros(len(polygons), bool), [cell.text for cell in cells])
+        )
 
     def sizes(self) -> None:
         """Unknown before they are drawn."""

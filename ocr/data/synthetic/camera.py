@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from ocr.data.sources.render_cache import Drawing, DrawnOnce
 from ocr.data.transforms.random import add_noise
 from ocr.errors import UserError
-from ocr.types import Picture, Truth
-
-if TYPE_CHECKING:
-    from ocr.data.sources.build import Source
 
 LARGEST = 2000  # pixels that the longer side of a page is shrunk to before it is photographed
 
@@ -74,7 +65,7 @@ def photograph(
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], (width, height), matrix
 
 
-def carry(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def project_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Points (P, 2) through a homography (3, 3), float32."""
     return (
         cv2.perspectiveTransform(points.reshape(-1, 1, 2).astype(np.float64), matrix).reshape(-1, 2).astype(np.float32)
@@ -85,78 +76,6 @@ def check_difficulty(value: float) -> None:
     """Raises UserError outside 0..1."""
     if not 0 <= value <= 1:
         raise UserError(f"difficulty must lie in 0..1, got {value}")
-
-
-@dataclass
-class Photographed:
-    """The images of other sources as a phone would see them, each one picture, the same in every process.
-
-    Attributes:
-        of: what is photographed.
-        seed: of the disturbances.
-        difficulty: see :func:`photograph`.
-        weight: as for any source.
-    """
-
-    of: Sequence[Source]
-    seed: int = 0
-    difficulty: float = 0.5
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_difficulty(self.difficulty)
-        self._ends = np.cumsum([len(source) for source in self.of])
-        self._drawn = DrawnOnce()
-
-    def _place(self, i: int) -> tuple[Source, int]:
-        k = int(np.searchsorted(self._ends, i, side="right"))
-        return self.of[k], i - (int(self._ends[k - 1]) if k else 0)
-
-    def __len__(self) -> int:
-        return sum(len(source) for source in self.of)
-
-    def name(self, i: int) -> str:
-        """The page's with what tells this picture from it, and from pictures of it with other disturbances."""
-        source, k = self._place(i)
-        return f"{source.name(k)}_camera_{self.difficulty:g}_{self.seed}.jpg"
-
-    def load(self, i: int) -> tuple[np.ndarray, Truth]:
-        """Image uint8 (H, W, 3) RGB and labels of sample i."""
-        picture = self.open(i)
-        return picture.pixels(1), picture.truth
-
-    def open(self, i: int) -> Picture:
-        """The same with pixels only as fine as they are needed."""
-        return self._drawn(i, self._draw).picture()
-
-    def _draw(self, i: int) -> Drawing:
-        source, k = self._place(i)
-        paper, truth = source.load(k)
-        scale = min(1.0, LARGEST / max(paper.shape[:2]))
-        size = [max(1, round(side * scale)) for side in paper.shape[1::-1]]
-        sheet = cv2.resize(paper, size, interpolation=cv2.INTER_AREA) if scale < 1 else paper
-        jpeg, frame, matrix = photograph(sheet, np.random.default_rng([self.seed, i]), self.difficulty)
-        matrix = matrix @ np.diag([size[0] / paper.shape[1], size[1] / paper.shape[0], 1.0])
-        polygons = [carry(polygon, matrix) for polygon in truth.polygons]
-        return Drawing(jpeg, *frame, Truth(polygons, truth.ignore, truth.texts))
-
-    def sizes(self) -> None:
-        """Unknown before they are photographed."""
-        return None
-
-    def counts(self) -> dict[str, int]:
-        """Numbers of images, instances and ignored instances."""
-        every = [source.counts() for source in self.of]
-        return {key: sum(counts[key] for counts in every) for key in ("images", "instances", "ignored")}
-
-    def fingerprint(self) -> str:
-        """Hex digest of the settings and of what is photographed."""
-        parts = [str(self.seed), str(self.difficulty), *(source.fingerprint() for source in self.of)]
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-
-    def identities(self) -> np.ndarray:
-        """Those of what is photographed: who has seen the scan knows its text."""
-        return np.concatenate([source.identities() for source in self.of])
 
 
 def _smooth_noise(shape: tuple[int, int], cells: int, rng: np.random.Generator) -> np.ndarray:

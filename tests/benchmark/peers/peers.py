@@ -224,6 +224,7 @@ def _cleval(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callable[[]
     """CLEval of 40 images of 50 boxes."""
     from ocr.benchmark.workload import boxes
     from ocr.metrics.cleval import CLEval
+    from ocr.metrics.protocol import evaluate
 
     detections, truths = boxes(40, 50, seed=0)
 

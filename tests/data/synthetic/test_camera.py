@@ -29,7 +29,7 @@ def test_labels_follow_the_page_into_its_picture(grey: bool, tmp_path: Path):
         "300,700,600,700,600,760,300,760,word\n0,0,1200,0,1200,2600,0,2600,###\n", encoding="utf-8"
     )
     inner = {"format": "icdar", "images": "img", "annotations": "gt"}
-    spec = {"format": "photographed", "of": [inner], "seed": 3, "difficulty": 0.7}
+    spec = {"format": "camera", "of": [inner], "seed": 3, "difficulty": 0.7}
     [source], _ = build_sources([spec], str(tmp_path), "train", True)
     image, truth = source.load(0)
     np.testing.assert_array_equal(image, source.load(0)[0])
@@ -48,8 +48,7 @@ def test_labels_follow_the_page_into_its_picture(grey: bool, tmp_path: Path):
 def test_pictures_depend_on_the_seed_and_sources_follow_each_other():
     of = [{"format": "synthetic", "count": 2, "seed": 1}, {"format": "synthetic", "count": 3, "seed": 2}]
     sources = [
-        build_sources([{"format": "photographed", "of": of, "seed": seed}], None, "train", False)[0][0]
-        for seed in (1, 1, 2)
+        build_sources([{"format": "camera", "of": of, "seed": seed}], None, "train", False)[0][0] for seed in (1, 1, 2)
     ]
     a, b, c = sources
     assert len(a) == 5 and [a.name(i)[:11] for i in range(5)] == ["synthetic_1"] * 2 + ["synthetic_2"] * 3
@@ -66,7 +65,7 @@ def test_each_picture_of_a_page_has_a_name_of_its_own(tmp_path: Path):
                      for name in ("a.png", "a.jpg"))  # fmt: skip
     (tmp_path / "label.txt").write_text(labels)
     page = {"format": "paddle", "images": "img", "annotations": "label.txt"}
-    taken = [{"format": "photographed", "of": [page], **how} for how in ({}, {"seed": 1}, {"difficulty": 0.9})]
+    taken = [{"format": "camera", "of": [page], **how} for how in ({}, {"seed": 1}, {"difficulty": 0.9})]
     sources, _ = build_sources([page, *taken], str(tmp_path), "val", True)
     names = [source.name(i) for source in sources for i in range(len(source))]
     assert len(names) == len(set(names)) == 8
@@ -79,7 +78,7 @@ def test_nothing_to_photograph_is_said_as_for_any_split(tmp_path: Path):
     (tmp_path / "gt/gt_a.txt").write_text("no label", encoding="utf-8")
     inner = {"format": "icdar", "images": "img", "annotations": "gt"}
     with pytest.raises(UserError, match="no usable image"):
-        build_sources([{"format": "photographed", "of": [inner]}], str(tmp_path), "train", False)
+        build_sources([{"format": "camera", "of": [inner]}], str(tmp_path), "train", False)
 
 
 @pytest.mark.parametrize(
@@ -92,4 +91,4 @@ def test_nothing_to_photograph_is_said_as_for_any_split(tmp_path: Path):
 )
 def test_what_is_wrong_with_a_photographed_source_is_said(spec: dict, message: str):
     with pytest.raises(UserError, match=message):
-        build_sources([{"format": "photographed", **spec}], None, "train", False)
+        build_sources([{"format": "camera", **spec}], None, "train", False)

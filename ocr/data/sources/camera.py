@@ -1,0 +1,102 @@
+"""Labelled scans as a phone's camera would see them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ocr.data.sources.render_cache import RenderCache, RenderedSample, cache_key
+from ocr.data.synthetic.camera import LARGEST, check_difficulty, photograph, project_points
+from ocr.types import LazySample, Truth
+
+if TYPE_CHECKING:
+    from ocr.data.sources.build import Source
+
+
+@dataclass
+class CameraSimulation:
+    """The images of other sources as a phone would see them, each one picture, the same in every process.
+
+    Attributes:
+        of: sources of the scans.
+        seed: of the disturbances.
+        difficulty: see :func:`photograph`.
+        weight: as for any source.
+    """
+
+    of: Sequence[Source]
+    seed: int = 0
+    difficulty: float = 0.5
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_difficulty(self.difficulty)
+        self._ends = np.cumsum([len(source) for source in self.of])
+        settings = [self.seed, self.difficulty, *(source.fingerprint() for source in self.of)]
+        self._cache = RenderCache(cache_key("camera", *settings))
+
+    def _place(self, i: int) -> tuple[Source, int]:
+        k = int(np.searchsorted(self._ends, i, side="right"))
+        return self.of[k], i - (int(self._ends[k - 1]) if k else 0)
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.of)
+
+    def name(self, i: int) -> str:
+        """The page's with what tells this picture from it, and from pictures of it with other disturbances."""
+        source, k = self._place(i)
+        return f"{source.name(k)}_camera_{self.difficulty:g}_{self.seed}.jpg"
+
+    def load(self, i: int) -> tuple[np.ndarray, Truth]:
+        """Image uint8 (H, W, 3) RGB and labels of sample i."""
+        picture = self.open(i)
+        return picture.pixels(1), picture.truth
+
+    def open(self, i: int) -> LazySample:
+        """The same with pixels only as fine as they are needed."""
+        return self._cache(self._file_name(i), partial(self._render, i)).lazy()
+
+    def _file_name(self, i: int) -> str:
+        """In the cache: with the size and time of the scan's file, where it is one."""
+        source, k = self._place(i)
+        try:
+            status = Path(source.name(k)).stat()
+        except OSError:
+            return str(i)
+        return f"{i}_{status.st_size}_{status.st_mtime_ns}"
+
+    def _render(self, i: int) -> RenderedSample:
+        source, k = self._place(i)
+        paper, truth = source.load(k)
+        scale = min(1.0, LARGEST / max(paper.shape[:2]))
+        size = [max(1, round(side * scale)) for side in paper.shape[1::-1]]
+        sheet = cv2.resize(paper, size, interpolation=cv2.INTER_AREA) if scale < 1 else paper
+        jpeg, frame, matrix = photograph(sheet, np.random.default_rng([self.seed, i]), self.difficulty)
+        matrix = matrix @ np.diag([size[0] / paper.shape[1], size[1] / paper.shape[0], 1.0])
+        polygons = [project_points(polygon, matrix) for polygon in truth.polygons]
+        return RenderedSample(jpeg, *frame, Truth(polygons, truth.ignore, truth.texts))
+
+    def sizes(self) -> None:
+        """Unknown before they are rendered."""
+        return None
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of images, instances and ignored instances."""
+        every = [source.counts() for source in self.of]
+        return {key: sum(counts[key] for counts in every) for key in ("images", "instances", "ignored")}
+
+    def fingerprint(self) -> str:
+        """Hex digest of the settings and of the scans."""
+        parts = [str(self.seed), str(self.difficulty), *(source.fingerprint() for source in self.of)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+    def identities(self) -> np.ndarray:
+        """Those of the scans: who has seen the scan knows its text."""
+        return np.concatenate([source.identities() for source in self.of])
