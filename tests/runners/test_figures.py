@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from ocr.data.formats import READERS
-from ocr.data.formats.writers import WRITERS
+from ocr.data.formats import label_formats
+from ocr.data.formats.writers import writable
 from ocr.data.index.report import Report
 from ocr.jobs.make_data import write_icdar
 from ocr.metrics.matching import pair
@@ -176,18 +176,18 @@ def test_an_export_that_costs_too_much_is_not_written(learned: Path, tmp_path: P
 
 def test_predictions_are_read_back_by_the_reader_of_each_format(learned: Path, tmp_path: Path):
     images = write_icdar(tmp_path / "set", 4, 1, 0) / "images"
-    done = run("predict", f"ckpt_path={learned}", f"source={images}", "output=out", f"formats=[{','.join(WRITERS)}]",
+    done = run("predict", f"ckpt_path={learned}", f"source={images}", "output=out", f"formats=[{','.join(writable())}]",
                "accelerator=cpu", "num_workers=0", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = predictions_of(tmp_path / "out")
-    truth = list(READERS["icdar"](images, images.parent / "labels", None, Report()))
+    truth = list(label_formats()["icdar"].read(images, images.parent / "labels", None, Report()))
     assert [line["image"] for line in lines] == [str(sample.image) for sample in truth]
     matched = sum((pair(line["polygons"], [i.polygon for i in s.instances]).iou > 0.5).sum() for line, s in
                   zip(lines, truth))  # fmt: skip
     assert matched > 70, "half of the texts: formats of no polygons would be equal too"
-    for name, (_, file) in WRITERS.items():
+    for name, chosen in writable().items():
         report = Report()
-        samples = list(READERS[name](images, tmp_path / "out" / file, None, report))
+        samples = list(label_formats()[name].read(images, tmp_path / "out" / chosen.file, None, report))
         assert not report.counts and [str(s.image) for s in samples] == [line["image"] for line in lines], name
         for sample, line in zip(samples, lines, strict=True):
             assert len(sample.instances) == len(line["polygons"]) > 10

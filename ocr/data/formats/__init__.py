@@ -1,44 +1,75 @@
-"""Label formats. A reader yields Samples; nothing else in the project knows a label format.
+"""Label formats: a file each, in ``per_image/`` (one label file per image) or ``per_set/`` (one for all images).
 
-Every reader is a function ``read(images, annotations, ids, report) -> Iterator[Sample]``:
+A file registers itself by lying there, under its own name. It has
 
-- ``images``: folder of the images; ``annotations``: folder or file of the labels.
-- ``ids``: stems or file names to keep, in that order for formats with one label file per image; None for all.
-- ``report``: where label lines that do not parse are counted.
+- ``SUFFIXES``: of its label files, in lower case, e.g. ``(".json",)``;
+- ``matches(path, content) -> bool``: whether a label file is of this format; ``content`` is what a ``.json`` file
+  holds, and the first line of any other file;
+- ``read(images, annotations, ids, report) -> Iterator[Sample]``: ``images`` is the folder of the images,
+  ``annotations`` the folder or file of the labels, ``ids`` stems or file names to keep (None for all), ``report``
+  counts label lines that do not parse. Polygons come as the file has them; :mod:`ocr.data.index.check` brings them to
+  normal form;
+- ``naming(annotations) -> (suffix, optional prefix)`` of the label files, in ``per_image/``;
+- where it can be written, ``FILE``, a file name, and ``write(lines, names) -> str``: from the lines of
+  ``predictions.jsonl`` and the images' names to the text of that file, which ``read`` reads back without loss.
 
-Polygons come as the file has them; :mod:`ocr.data.index.check` brings them to normal form.
+Optional: ``ALIKE``, names of formats whose label files look the same.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ocr.data.formats.per_image import icdar, sroie
-from ocr.data.formats.per_set import coco, competition, competition_csv, doctr, paddle
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Sample
 
 Reader = Callable[[Path, Path, "Sequence[str] | None", Report], Iterator[Sample]]
-
-READERS: dict[str, Reader] = {
-    "icdar": icdar.read,
-    "sroie": sroie.read,
-    "paddle": paddle.read,
-    "doctr": doctr.read,
-    "coco": coco.read,
-    "competition": competition.read,
-    "competition_csv": competition_csv.read,
-}
+FOLDERS = ("ocr.data.formats.per_image", "ocr.data.formats.per_set")
 
 
-def reader(name: str) -> Reader:
-    """The reader of a format.
+@dataclass(frozen=True)
+class LabelFormat:
+    """A format as its file defines it; see the module's docstring for the attributes."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    matches: Callable[[Path, Any], bool]
+    read: Reader
+    naming: Callable[[Path], tuple[str, str]] | None = None
+    file: str | None = None
+    write: Callable[[Sequence[dict[str, Any]], Sequence[str]], str] | None = None
+    alike: tuple[str, ...] = ()
+
+
+@functools.cache
+def label_formats() -> dict[str, LabelFormat]:
+    """All formats by name."""
+    found = {}
+    for folder in FOLDERS:
+        for info in pkgutil.iter_modules(importlib.import_module(folder).__path__):
+            module = importlib.import_module(f"{folder}.{info.name}")
+            optional = {key: getattr(module, key, None) for key in ("naming", "write")}
+            found[info.name] = LabelFormat(
+                info.name, module.SUFFIXES, module.matches, module.read, file=getattr(module, "FILE", None),
+                alike=getattr(module, "ALIKE", ()), **optional,
+            )  # fmt: skip
+    return found
+
+
+def label_format(name: str) -> LabelFormat:
+    """The format of a name.
 
     Raises:
-        UserError: there is no such format.
+        UserError: there is none.
     """
-    if name not in READERS:
-        raise UserError(f"unknown label format {name!r}; known: {', '.join(sorted(READERS))}, synthetic, camera")
-    return READERS[name]
+    if name not in label_formats():
+        known = ", ".join(sorted(label_formats()))
+        raise UserError(f"unknown label format {name!r}; known: {known}, synthetic, camera")
+    return label_formats()[name]

@@ -8,7 +8,6 @@ split off the training part. A set without parts is split by a hash of the image
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
@@ -16,14 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ocr.data.formats import label_format, label_formats
 from ocr.data.formats.files import IMAGE_SUFFIXES, list_images, read_ids
 from ocr.errors import UserError
 
 log = logging.getLogger(__name__)
 AUTO = "auto"
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-LABEL_SUFFIXES = (".json", ".txt", ".csv")
-QUAD_LINES = {"icdar", "sroie"}  # the same lines; which of the two a .txt file is, its content does not say
 LOOKED_AT = 20  # label files of a folder that are opened to see what they are
 TEST_SPLIT_FROM = 100  # images of a set without parts; a tenth of fewer says nothing about a detector
 
@@ -139,44 +137,35 @@ def _image_stems(folder: Path) -> set[str]:
 def _label_files(base: Path) -> Iterator[tuple[str, Path]]:
     """(format, path): the label file of a whole set, or the folder of a set with one label file per image."""
     for folder in _folders(base):
-        files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in LABEL_SUFFIXES)
-        kinds = [(label_format(path), path) for path in files[:LOOKED_AT]]
-        per_image = [kind for kind, _ in kinds if kind in QUAD_LINES]
+        files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in _label_suffixes())
+        kinds = [(format_of(path), path) for path in files[:LOOKED_AT]]
+        per_image = [kind for kind, _ in kinds if kind in _per_image()]
         if per_image:
             yield max(set(per_image), key=per_image.count), folder
-        yield from ((kind, path) for kind, path in kinds if kind and kind not in QUAD_LINES)
+        yield from ((kind, path) for kind, path in kinds if kind and kind not in _per_image())
 
 
-def label_format(path: Path) -> str | None:
-    """The format of a label file, by what is in it; None when it is none."""
+def format_of(path: Path) -> str | None:
+    """The name of a label file's format, by what is in it; None when it is none."""
     try:
         if path.suffix.lower() == ".json":
-            return _json_format(json.loads(path.read_text("utf-8-sig")))
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            line = next((line.strip() for line in file if line.strip()), "")
+            content: Any = json.loads(path.read_text("utf-8-sig"))
+        else:
+            with open(path, encoding="utf-8-sig", errors="replace") as file:
+                content = next((line.strip() for line in file if line.strip()), "")
     except (OSError, ValueError):
         return None
-    if [cell.strip() for cell in next(csv.reader([line]), [])] == ["filename", "polygons"]:
-        return "competition_csv"
-    if line.partition("\t")[2].lstrip().startswith("["):
-        return "paddle"
-    try:
-        numbers = [float(value) for value in line.split(",")[:8]]
-    except ValueError:
-        return None
-    if len(numbers) < 8:
-        return None
-    return "sroie" if path.suffix.lower() == ".csv" else "icdar"
+    suffix = path.suffix.lower()
+    fitting = (f for f in label_formats().values() if suffix in f.suffixes and f.matches(path, content))
+    return next((f.name for f in fitting), None)
 
 
-def _json_format(content: Any) -> str | None:
-    if not isinstance(content, dict) or not content:
-        return None
-    if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
-        return "coco"
-    if isinstance(content.get("images"), dict):
-        return "competition"
-    return "doctr" if all(isinstance(v, dict) and "polygons" in v for v in content.values()) else None
+def _per_image() -> set[str]:
+    return {f.name for f in label_formats().values() if f.naming}
+
+
+def _label_suffixes() -> set[str]:
+    return {suffix for f in label_formats().values() for suffix in f.suffixes}
 
 
 def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, str], set[str]]:
@@ -185,13 +174,13 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
     if wanted_path != AUTO:
         path = base / wanted_path
         kinds = {kind for kind, p in _label_files(path if path.is_dir() else path.parent) if p == path}
-        kinds = kinds or {label_format(path)} - {None}
+        kinds = kinds or {format_of(path)} - {None}
         if len(kinds) != 1:
             raise UserError(f"{path}: cannot tell what its label format is; set data.format=...")
         return {"format": kinds.pop(), "annotations": wanted_path}, set()
     found = list(_label_files(base))
     if wanted_format != AUTO:
-        alike = QUAD_LINES if wanted_format in QUAD_LINES else {wanted_format}
+        alike = {wanted_format, *label_format(wanted_format).alike}
         found = [(wanted_format, path) for kind, path in found if kind in alike]
     parts = _parts({name: _of_split(found, base, name) for name in SPLITS})
     if parts:
@@ -225,7 +214,7 @@ def _images(base: Path, annotations: Path) -> Path:
     """The folder of the images: the only one that has some, or the one whose names the label files share."""
     folders = _image_folders(base)
     if len(folders) > 1 and annotations.is_dir():
-        labelled = {p.stem.removeprefix("gt_") for p in annotations.iterdir() if p.suffix.lower() in LABEL_SUFFIXES}
+        labelled = {p.stem.removeprefix("gt_") for p in annotations.iterdir() if p.suffix.lower() in _label_suffixes()}
         return max(folders, key=lambda folder: len(labelled & _image_stems(folder)))
     return folders[0] if len(folders) == 1 else base
 

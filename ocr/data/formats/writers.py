@@ -1,100 +1,27 @@
-"""Predictions as label files, so that a model's output can be corrected in a labelling tool and trained on again.
-
-A writer takes what ``predictions.jsonl`` holds, a dict an image with ``image``, ``width``, ``height``, ``polygons``
-and ``scores``, and gives the text of one file that the reader of the same name reads back without loss.
-"""
+"""Predictions as label files, so that a model's output can be corrected in a labelling tool and trained on again."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from ocr.data.formats import LabelFormat, label_formats
 from ocr.errors import UserError
-from ocr.geometry.polygons import flatten, signed_area
 from ocr.utils.files import write_atomic
 
-Line = dict[str, Any]
 
-
-def coco(lines: Sequence[Line], names: Sequence[str]) -> str:
-    """COCO instances, one category ``text``; the score of a polygon is its annotation's ``score``."""
-    images = [
-        {"id": k, "file_name": name, "width": line["width"], "height": line["height"]}
-        for k, (line, name) in enumerate(zip(lines, names), start=1)
-    ]
-    annotations = []
-    for k, line in enumerate(lines, start=1):
-        for polygon, score in zip(line["polygons"], line["scores"], strict=True):
-            points = np.asarray(polygon, np.float64)
-            low, high = points.min(axis=0), points.max(axis=0)
-            area = abs(float(signed_area(*flatten([points]))[0]))
-            annotations.append({
-                "id": len(annotations) + 1, "image_id": k, "category_id": 1, "iscrowd": 0, "area": round(area, 2),
-                "bbox": np.round([*low, *(high - low)], 2).tolist(), "score": score,
-                "segmentation": [[v for point in polygon for v in point]],
-            })  # fmt: skip
-    return json.dumps(
-        {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "text"}]}, ensure_ascii=False
-    )
-
-
-def paddle(lines: Sequence[Line], names: Sequence[str]) -> str:
-    """PaddleOCR's list, which PPOCRLabel opens; transcriptions are empty."""
-    rows = []
-    for line, name in zip(lines, names):
-        entries = [{"transcription": "", "points": polygon, "difficult": False} for polygon in line["polygons"]]
-        rows.append(f"{name}\t{json.dumps(entries, ensure_ascii=False)}\n")
-    return "".join(rows)
-
-
-def competition(lines: Sequence[Line], names: Sequence[str]) -> str:
-    """The receipt competition's JSON."""
-    images = {
-        name: {
-            "img_w": line["width"],
-            "img_h": line["height"],
-            "words": {f"{k:04d}": {"points": polygon} for k, polygon in enumerate(line["polygons"], start=1)},
-        }
-        for line, name in zip(lines, names)
-    }
-    return json.dumps({"images": images}, ensure_ascii=False)
-
-
-def competition_csv(lines: Sequence[Line], names: Sequence[str]) -> str:
-    """The receipt competition's submission: ``filename,polygons``, coordinates apart by blanks, polygons by bars."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["filename", "polygons"])
-    for line, name in zip(lines, names):
-        polygons = [" ".join(_number(v) for point in polygon for v in point) for polygon in line["polygons"]]
-        writer.writerow([name, "|".join(polygons)])
-    return text.getvalue()
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)
-
-
-WRITERS: dict[str, tuple[Callable[[Sequence[Line], Sequence[str]], str], str]] = {
-    "coco": (coco, "coco.json"),
-    "paddle": (paddle, "Label.txt"),
-    "competition": (competition, "competition.json"),
-    "competition_csv": (competition_csv, "competition.csv"),
-}
+def writable() -> dict[str, LabelFormat]:
+    """The formats that can be written, by name."""
+    return {name: chosen for name, chosen in label_formats().items() if chosen.write and chosen.file}
 
 
 def check_formats(formats: Sequence[str]) -> None:
     """Raise UserError where a format has no writer."""
     for name in formats:
-        if name not in WRITERS:
-            raise UserError(f"no predictions can be written as {name!r}; known: {', '.join(WRITERS)}")
+        if name not in writable():
+            raise UserError(f"no predictions can be written as {name!r}; known: {', '.join(writable())}")
 
 
 def write_formats(predictions: Path, formats: Sequence[str], folder: Path) -> dict[str, Path]:
@@ -102,7 +29,7 @@ def write_formats(predictions: Path, formats: Sequence[str], folder: Path) -> di
 
     Args:
         predictions: the file.
-        formats: keys of :data:`WRITERS`.
+        formats: names of formats, see :func:`writable`.
         folder: where they go.
 
     Returns:
@@ -117,6 +44,7 @@ def write_formats(predictions: Path, formats: Sequence[str], folder: Path) -> di
     names = [Path(os.path.relpath(path, common) if common else path).as_posix() for path in paths]
     files = {}
     for name in formats:
-        write, file = WRITERS[name]
-        files[name] = write_atomic(folder / file, write(lines, names).encode("utf-8", "backslashreplace"))
+        chosen = writable()[name]
+        text = chosen.write(lines, names)  # type: ignore[misc]
+        files[name] = write_atomic(folder / chosen.file, text.encode("utf-8", "backslashreplace"))  # type: ignore[operator]
     return files

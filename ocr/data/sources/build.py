@@ -13,9 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ocr.data.formats import reader
+from ocr.data.formats import label_format
 from ocr.data.formats.files import list_images, read_ids, stems
-from ocr.data.formats.per_image import icdar, sroie
 from ocr.data.index.cache import cached, stamp
 from ocr.data.index.identity import file_hashes
 from ocr.data.index.report import Report
@@ -27,7 +26,6 @@ from ocr.errors import UserError
 from ocr.types import LazySample, Truth
 from ocr.utils.machine import cores
 
-PER_IMAGE = {"icdar": icdar.naming, "sroie": sroie.naming}  # formats with one label file per image
 PARALLEL_FROM = 4000  # images; below that one process is as quick
 PART = 2000  # images a task, at least
 
@@ -136,7 +134,7 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
             return SyntheticReceipts(weight=weight, **spec)
         except TypeError as error:
             raise UserError(f"synthetic source: {error}") from error
-    reader(str(name))  # an unknown format is the first thing to say
+    label_format(str(name))  # an unknown format is the first thing to say
     unknown = set(spec) - {"images", "annotations", "ids", "share"}
     if unknown or not spec.get("images") or not spec.get("annotations"):
         raise UserError(
@@ -162,9 +160,10 @@ def build_index(
         name: of the label format.
         share: see :func:`build_source`.
     """
-    if name not in PER_IMAGE or len(names := ids or list_images(images)) < PARALLEL_FROM:
+    naming = label_format(name).naming
+    if naming is None or len(names := ids or list_images(images)) < PARALLEL_FROM:
         return _build_part(name, images, annotations, ids, share, report)
-    names = list(ids) if ids else stems(images, annotations, *PER_IMAGE[name](annotations))
+    names = list(ids) if ids else stems(images, annotations, *naming(annotations))
     size = max(PART, -(-len(names) // cores()))  # every task lists the folders anew: few, large ones
     parts = [names[k : k + size] for k in range(0, len(names), size)]
     built = []
@@ -187,7 +186,7 @@ def _part(*arguments: Any) -> tuple[SampleIndex, dict[str, Any]]:
 def _build_part(
     name: str, images: Path, annotations: Path, ids: Sequence[str] | None, share: tuple[float, float], report: Report
 ) -> SampleIndex:
-    samples = reader(name)(images, annotations, ids, report)
+    samples = label_format(name).read(images, annotations, ids, report)
     if share != (0.0, 1.0):
         samples = (s for s in samples if share[0] <= name_hash(s.image.stem) < share[1])
     return SampleIndex.build(samples, report)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ocr.data.formats.detect import fill_in, label_format
+from ocr.data.formats.detect import fill_in, format_of
 from ocr.data.sources.build import build_sources, name_hash
 from ocr.errors import UserError
 from tests.conftest import write_image
@@ -163,7 +163,7 @@ def test_what_is_said_is_left(root: Path):
 
 @pytest.mark.parametrize("content", ["0 0.5 0.5 0.1 0.1\n", "", "\x00\x01"])
 def test_labels_of_other_kinds_are_not_taken_for_these(root: Path, content: str):
-    assert label_format(write(root / "labels" / "a.txt", content)) is None
+    assert format_of(write(root / "labels" / "a.txt", content)) is None
     with pytest.raises(UserError, match="no labels found.*data.format"):
         find(root)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocr.data.formats import READERS, reader
+from ocr.data.formats import label_format, label_formats
 from ocr.data.index.check import check_instances, read_header
 from ocr.data.index.report import Report
 from ocr.data.sources.build import build_source, build_sources
@@ -18,7 +18,7 @@ from tests.conftest import FIXTURES, quad, write_format, write_image
 
 def read(name: str, images: Path, annotations: Path, ids=None):
     report = Report()
-    return list(reader(name)(images, annotations, ids, report)), report
+    return list(label_format(name).read(images, annotations, ids, report)), report
 
 
 def real_samples():
@@ -45,7 +45,7 @@ def test_icdar_reads_byte_order_mark_and_ignore():
     assert not report.counts
 
 
-@pytest.mark.parametrize("name", sorted(READERS))
+@pytest.mark.parametrize("name", sorted(label_formats()))
 def test_every_format_carries_the_same_labels(name: str, tmp_path: Path):
     original = real_samples()
     original[0].instances[3].ignore = name not in ("doctr", "sroie", "competition_csv")  # these have no mark
@@ -61,7 +61,7 @@ def test_every_format_carries_the_same_labels(name: str, tmp_path: Path):
                 assert a.text == b.text
 
 
-@pytest.mark.parametrize("name", sorted(READERS))
+@pytest.mark.parametrize("name", sorted(label_formats()))
 def test_every_format_takes_an_id_list(name: str, tmp_path: Path):
     samples, report = read(name, *write_format(name, real_samples(), tmp_path), ids=["284"])
     assert [s.image.stem for s in samples] == ["284"]

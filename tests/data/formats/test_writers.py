@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocr.data.formats import READERS
-from ocr.data.formats.writers import WRITERS, write_formats
+from ocr.data.formats import label_formats
+from ocr.data.formats.writers import writable, write_formats
 from ocr.data.index.report import Report
 from ocr.data.sources.build import build_sources
 from ocr.errors import UserError
@@ -37,13 +37,13 @@ def predictions(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("name", list(WRITERS))
+@pytest.mark.parametrize("name", list(writable()))
 def test_read_and_written_again_it_is_the_same_file(name: str, predictions: Path, tmp_path: Path):
     images, out = tmp_path / "pictures", tmp_path / "out"
     out.mkdir()
     file = write_formats(predictions, [name], out)[name]
     report = Report()
-    samples = list(READERS[name](images, file, None, report))
+    samples = list(label_formats()[name].read(images, file, None, report))
     assert not report.counts, report.counts
     lines = [json.loads(line) for line in predictions.read_text().splitlines()]
     assert [s.image for s in samples] == [Path(line["image"]) for line in lines]
@@ -69,13 +69,13 @@ def test_written_labels_can_be_trained_on(predictions: Path, tmp_path: Path):
 
 
 def test_unknown_format_and_broken_csv(predictions: Path, tmp_path: Path):
-    with pytest.raises(UserError, match="'yolo'; known: coco, paddle"):
+    with pytest.raises(UserError, match="'yolo'; known: coco, competition"):
         write_formats(predictions, ["yolo"], tmp_path)
     broken = tmp_path / "broken.csv"
     broken.write_text("image,boxes\n")
     with pytest.raises(UserError, match="expected the header filename,polygons"):
-        list(READERS["competition_csv"](tmp_path / "pictures", broken, None, Report()))
+        list(label_formats()["competition_csv"].read(tmp_path / "pictures", broken, None, Report()))
     broken.write_text("filename,polygons\na/one.png,1 2 3 x|1 2 3 4 5 6\na/one.png,1,2\n")
     report = Report()
-    [sample] = list(READERS["competition_csv"](tmp_path / "pictures", broken, None, report))
+    [sample] = list(label_formats()["competition_csv"].read(tmp_path / "pictures", broken, None, report))
     assert len(sample.instances) == 1 and report.counts["unparsable_line"] == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocr.data.formats import reader
+from ocr.data.formats import label_format
 from ocr.data.index import cache
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex
@@ -178,7 +178,7 @@ def test_several_processes_read_what_one_reads(listed: bool, tmp_path: Path):
     ids = [*(f"{k}.jpg" for k in range(sources.PARALLEL_FROM)), "lonely.jpg"] if listed else None
     report, alone = Report(), Report()
     index = sources.build_index("icdar", images, labels, ids, (0.0, 1.0), report)
-    by_one = SampleIndex.build(reader("icdar")(images, labels, ids, alone), alone)
+    by_one = SampleIndex.build(label_format("icdar").read(images, labels, ids, alone), alone)
     assert len(index) == sources.PARALLEL_FROM and index.fingerprint() == by_one.fingerprint()
     assert [index.truth(i).texts for i in range(len(index))] == [["text"]] * len(index)
     assert report.to_dict() == alone.to_dict() and report.counts["unparsable_line"] == 1

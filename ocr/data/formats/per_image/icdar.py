@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ocr.data.formats.files import pair_by_stem
-from ocr.data.formats.per_image.quad_lines import read_quad_file
+from ocr.data.formats.quad_lines import is_quad_line, read_quad_file
 from ocr.data.index.report import Report
 from ocr.types import Sample
+
+SUFFIXES = (".txt",)
+ALIKE = ("sroie",)  # the same lines; which of the two a .txt file is, its content does not say
+
+
+def matches(path: Path, content: Any) -> bool:
+    """Whether a first line begins with the corners of a quadrangle."""
+    return is_quad_line(content)
 
 
 def naming(annotations: Path) -> tuple[str, str]:

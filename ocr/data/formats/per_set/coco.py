@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ocr.data.formats.files import IGNORED_TEXTS, Manifest, read_json
 from ocr.data.formats.points import instance_or_report
 from ocr.data.index.report import Report
 from ocr.errors import UserError
+from ocr.geometry.polygons import flatten, signed_area
 from ocr.types import Instance, Sample
+
+SUFFIXES = (".json",)
+FILE = "coco.json"
+
+
+def matches(path: Path, content: Any) -> bool:
+    """Whether a JSON file has lists of images and annotations."""
+    return isinstance(content, dict) and all(isinstance(content.get(k), list) for k in ("images", "annotations"))
 
 
 def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
@@ -63,3 +75,25 @@ def _instances(item: dict, where: Path, line: int, report: Report) -> list[Insta
         return []
     found = [instance_or_report(outline, text, ignore, where, line, report) for outline in outlines]
     return [instance for instance in found if instance is not None]
+
+
+def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """COCO instances, one category ``text``; the score of a polygon is its annotation's ``score``."""
+    images = [
+        {"id": k, "file_name": name, "width": line["width"], "height": line["height"]}
+        for k, (line, name) in enumerate(zip(lines, names), start=1)
+    ]
+    annotations = []
+    for k, line in enumerate(lines, start=1):
+        for polygon, score in zip(line["polygons"], line["scores"], strict=True):
+            points = np.asarray(polygon, np.float64)
+            low, high = points.min(axis=0), points.max(axis=0)
+            area = abs(float(signed_area(*flatten([points]))[0]))
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": k, "category_id": 1, "iscrowd": 0, "area": round(area, 2),
+                "bbox": np.round([*low, *(high - low)], 2).tolist(), "score": score,
+                "segmentation": [[v for point in polygon for v in point]],
+            })  # fmt: skip
+    return json.dumps(
+        {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "text"}]}, ensure_ascii=False
+    )

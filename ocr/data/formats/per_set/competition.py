@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ocr.data.formats.files import IGNORED_TEXTS, Manifest, read_json
 from ocr.data.formats.points import instance_or_report
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Sample
+
+SUFFIXES = (".json",)
+FILE = "competition.json"
+
+
+def matches(path: Path, content: Any) -> bool:
+    """Whether a JSON file has images by name."""
+    return isinstance(content, dict) and isinstance(content.get("images"), dict)
 
 
 def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
@@ -42,3 +52,16 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
                 instances.append(instance)
         yield Sample(image, instances, annotations, len(words))
     manifest.report_unlabelled()
+
+
+def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """The receipt competition's JSON."""
+    images = {
+        name: {
+            "img_w": line["width"],
+            "img_h": line["height"],
+            "words": {f"{k:04d}": {"points": polygon} for k, polygon in enumerate(line["polygons"], start=1)},
+        }
+        for line, name in zip(lines, names)
+    }
+    return json.dumps({"images": images}, ensure_ascii=False)

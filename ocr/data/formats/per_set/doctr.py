@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ocr.data.formats.files import Manifest, read_json
 from ocr.data.formats.points import instance_or_report
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Sample
+
+SUFFIXES = (".json",)
+
+
+def matches(path: Path, content: Any) -> bool:
+    """Whether a JSON file has polygons by image name."""
+    entries = content.values() if isinstance(content, dict) else ()
+    return bool(entries) and all(isinstance(v, dict) and "polygons" in v for v in entries)
 
 
 def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:

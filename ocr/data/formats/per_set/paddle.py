@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ocr.data.formats.files import IGNORED_TEXTS, Manifest, read_text
 from ocr.data.formats.points import instance_or_report
 from ocr.data.index.report import Report
 from ocr.types import Sample
+
+SUFFIXES = (".txt",)
+FILE = "Label.txt"
+
+
+def matches(path: Path, content: Any) -> bool:
+    """Whether a first line has a list behind a tab."""
+    return str(content).partition("\t")[2].lstrip().startswith("[")
 
 
 def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
@@ -40,3 +49,12 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
                 instances.append(instance)
         yield Sample(image, instances, annotations, len(entries))
     manifest.report_unlabelled()
+
+
+def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """PaddleOCR's list, which PPOCRLabel opens; transcriptions are empty."""
+    rows = []
+    for line, name in zip(lines, names):
+        entries = [{"transcription": "", "points": polygon, "difficult": False} for polygon in line["polygons"]]
+        rows.append(f"{name}\t{json.dumps(entries, ensure_ascii=False)}\n")
+    return "".join(rows)

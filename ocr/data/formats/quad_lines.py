@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,14 @@ from ocr.data.index.report import Report
 from ocr.types import Instance, Sample
 
 COORDINATES = 8
+
+
+def is_quad_line(line: Any) -> bool:
+    """Whether a text begins with eight numbers."""
+    try:
+        return len([float(value) for value in str(line).split(",")[:COORDINATES]]) == COORDINATES
+    except ValueError:
+        return False
 
 
 def read_quad_file(image: Path, labels: Path, report: Report) -> Sample:
