@@ -86,6 +86,7 @@ def build_module(config: DictConfig) -> DetectionModule:
         ),
         metrics=build_metrics(config),
         compile_network=compiles(config.model.compile, config.trainer.accelerator),
+        replace_slow_layers=config.model.replace_slow_cpu_layers,
     )
 
 

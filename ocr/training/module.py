@@ -12,7 +12,7 @@ import torch
 
 from ocr.metrics.collection import MetricCollection
 from ocr.metrics.hmean import Hmean
-from ocr.models.cpu_layers import quicken
+from ocr.models.cpu_layers import replace_slow_cpu_layers
 from ocr.models.onnx.runtime import OnnxDetector
 from ocr.models.postprocess.db import detect
 from ocr.models.tta import TestTimeAugmentation
@@ -34,6 +34,7 @@ class DetectionModule(L.LightningModule):
         optimizer: not needed outside training.
         metrics: the protocols of validation and test; None for the plain hmean alone.
         compile_network: train through ``torch.compile``; images outside training differ in size and run as they are.
+        replace_slow_layers: see :func:`ocr.models.cpu_layers.replace_slow_cpu_layers`.
 
     Attributes:
         tta: test-time augmentation and tiling, used outside training.
@@ -49,11 +50,12 @@ class DetectionModule(L.LightningModule):
         optimizer: OptimizerSettings | None = None,
         metrics: MetricCollection | None = None,
         compile_network: bool = False,
+        replace_slow_layers: bool = False,
     ) -> None:
         super().__init__()
         self.pipeline = Pipeline.from_dict(pipeline)
         self.loss, self.optimizer_settings = loss, optimizer
-        self.compiled = compile_network
+        self.compiled, self.replace_slow_layers = compile_network, replace_slow_layers
         self.save_hyperparameters({"network": dict(network), "pipeline": self.pipeline.to_dict()}, logger=False)
         self.set_network(instantiate(network))
         self.tta = TestTimeAugmentation()
@@ -65,7 +67,9 @@ class DetectionModule(L.LightningModule):
 
     def set_network(self, network: torch.nn.Module) -> None:
         """Train and evaluate this network from now on; checkpoints describe it where it knows its own blueprint."""
-        self.network = quicken(network).to(memory_format=torch.channels_last)
+        if self.replace_slow_layers:
+            network = replace_slow_cpu_layers(network)
+        self.network = network.to(memory_format=torch.channels_last)
         if (blueprint := getattr(network, "blueprint", None)) is not None:
             self.hparams["network"] = blueprint
         if self.optimizer_settings is not None:

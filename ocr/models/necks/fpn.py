@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ocr.models.cpu_layers import Concat
-
 
 class FPN(nn.Module):
     """Features of several strides to one map at the finest stride.
@@ -29,7 +27,6 @@ class FPN(nn.Module):
         self.smooth = nn.ModuleList(
             nn.Conv2d(channels, channels // levels, 3, padding=1, bias=False) for _ in in_channels
         )
-        self.join = Concat()
         self.strides = list(strides)
         self.channels = channels // levels * levels
         self.fusion = AdaptiveScaleFusion(self.channels, levels) if adaptive_scale_fusion else None
@@ -48,7 +45,7 @@ class FPN(nn.Module):
             maps[i] = maps[i] + _enlarge(maps[i + 1], strides[i + 1] / strides[i])
         maps = [smooth(m) for smooth, m in zip(self.smooth, maps)]
         maps = [maps[0]] + [_enlarge(m, stride / strides[0]) for m, stride in zip(maps[1:], strides[1:])]
-        joined = self.join(*maps)
+        joined = torch.cat(maps, dim=1)
         return joined if self.fusion is None else self.fusion(joined, maps)
 
 

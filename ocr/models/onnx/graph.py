@@ -17,12 +17,27 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ocr.models.cpu_layers import Concat, Mean
 from ocr.models.outputs import Maps
 
 Node = Mapping[str, Any]
 IMAGE = "image"
 THRESHOLD = "threshold_"  # prefix of the nodes of the threshold branch
+
+
+class Mean(nn.Module):
+    """Mean over height and width, kept as 1 x 1."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to (B, C, 1, 1)."""
+        return x.mean((2, 3), keepdim=True)
+
+
+class Concat(nn.Module):
+    """Several inputs to one, along the channels."""
+
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) each, to (B, sum of C, H, W)."""
+        return torch.cat(parts, dim=1)
 
 
 class Affine(nn.Module):
