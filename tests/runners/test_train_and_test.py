@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from tests.tiny import OFF, TINY, inspect, run, run_folder
 
 pytestmark = pytest.mark.slow
@@ -150,3 +153,16 @@ def test_a_training_that_diverges_ends_with_an_error(tmp_path: Path):
     [message] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "not finite after step 2" in message and "optimizer.lr" in message, "two steps an epoch, then a validation"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_training_with_spawned_workers(tmp_path: Path):
+    """As on macOS and Windows: everything that goes to a worker is pickled, and modules are imported anew."""
+    code = "import multiprocessing, runpy, sys; multiprocessing.set_start_method('spawn'); "
+    code += "sys.path.insert(0, sys.argv[1]); sys.argv[:2] = ['train']; "
+    code += "runpy.run_path(sys.path[0] + '/train.py', run_name='__main__')"
+    command = [sys.executable, "-c", code, str(ROOT / "runners"), *TINY, "data.num_workers=1", "trainer.max_epochs=1"]
+    done = subprocess.run([*command, "logger.offline=true"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((run_folder(tmp_path) / "metrics.json").read_text())
+    assert {"val/hmean", "test/hmean", "train/loss"} <= set(metrics)

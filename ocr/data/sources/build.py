@@ -167,7 +167,8 @@ def build_index(
     size = max(PART, -(-len(names) // cores()))  # every task lists the folders anew: few, large ones
     parts = [names[k : k + size] for k in range(0, len(names), size)]
     built = []
-    method = "fork" if "fork" in get_all_start_methods() else None
+    # not "fork": W&B's threads run already, and a lock that one holds would stay locked in the child
+    method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
     with ProcessPoolExecutor(min(cores(), len(parts)), mp_context=get_context(method)) as pool:
         jobs = [pool.submit(_part, name, images, annotations, part, share, report.strict) for part in parts]
         for job in jobs:
