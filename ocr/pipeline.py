@@ -6,6 +6,7 @@ that nobody repeats a resize, a mean or a threshold.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -14,6 +15,7 @@ from typing import Any
 from ocr.errors import UserError
 from ocr.geometry.offsets import check_unclip
 
+log = logging.getLogger(__name__)
 FORMAT_VERSION = 2  # 1: kernels were measured from pixel centres, one pixel too small
 
 
@@ -151,12 +153,15 @@ class Pipeline:
         """Inverse of :meth:`to_dict`.
 
         Raises:
-            UserError: a key is missing or unknown, a value is out of range, or the version is another.
+            UserError: a key is missing or unknown, a value is out of range, or the version is newer than this code.
         """
-        if (version := plain.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
-            raise UserError(
-                f"its pipeline has format {version}, this code {FORMAT_VERSION}: boxes would differ; train it again"
-            )
+        version = plain.get("format_version", FORMAT_VERSION)
+        if version == 1:
+            plain = {**plain, "postprocess": {"unclip": "ratio"} | dict(plain.get("postprocess") or {})}
+            log.warning("the stored pipeline is of the first format, whose boxes were a pixel smaller: runners/tune.py "
+                        "chooses its thresholds again")  # fmt: skip
+        elif version != FORMAT_VERSION:
+            raise UserError(f"its pipeline has format {version}, newer than this code's {FORMAT_VERSION}: update")
         return cls(
             resize=_build(ResizePolicy, plain.get("resize")),
             postprocess=_build(PostProcess, plain.get("postprocess")),

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # runs from a plain checkout, too
 
+from _command_line import check_command_line, missing_plugin  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
@@ -25,7 +26,6 @@ from ocr.tracking.credentials import load_env_variables  # noqa: E402
 from ocr.tracking.ending import abandoned, ending_of  # noqa: E402
 from ocr.tracking.secrets import Redactor, redactor_for  # noqa: E402
 from ocr.training.resume import with_earlier_overrides  # noqa: E402
-from ocr.utils.command_line import check_command_line, missing_plugin  # noqa: E402
 from ocr.utils.machine import let_go_of_cores  # noqa: E402
 
 CONFIGS = str(ROOT / "configs")

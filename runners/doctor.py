@@ -17,13 +17,13 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=5, metavar="SECONDS", help="for each question to the server")
     options, unknown = parser.parse_known_args()
 
+    from _command_line import check_command_line
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
 
     from ocr.errors import UserError, one_line
     from ocr.tracking.credentials import EnvReport, read_environment
     from ocr.tracking.tools.doctor import Finding, examine
-    from ocr.utils.command_line import check_command_line
 
     register_resolvers()
     findings: list[Finding] = []
