@@ -15,7 +15,7 @@ import numpy as np
 from ocr.data.datasets import Sources
 from ocr.data.index.report import NOTES, Report
 from ocr.data.transforms.decode import UndecodableImage
-from ocr.tracking.batch_images import FOUND
+from ocr.drawing.polygons import draw_detections
 from ocr.types import Detections
 from ocr.utils.distributed import gather_objects
 from ocr.utils.files import write_atomic
@@ -36,15 +36,6 @@ def prediction_line(name: str, size: tuple[int, int], detections: Detections) ->
         },
         ensure_ascii=False,
     )
-
-
-def draw(image: np.ndarray, detections: Detections) -> np.ndarray:
-    """Image uint8 (H, W, 3) RGB with the outlines of the detections drawn on a copy."""
-    image = image.copy()
-    width = max(1, round(max(image.shape) / 1000))
-    for polygon in detections.polygons:
-        cv2.polylines(image, [np.round(polygon - 0.5).astype(np.int32)], True, FOUND, width, cv2.LINE_AA)
-    return image
 
 
 def append(path: Path, text: str) -> None:
@@ -114,17 +105,17 @@ class PredictionWriter(L.Callback):
             for kind, detail in notes.items():
                 self.notes.add(kind, name, detail)
             if self.overlays < 0 or len(self._order) <= self.overlays:
-                self._draw(index, name, found, loader.dataset.samples)
+                self._draw_detections(index, name, found, loader.dataset.samples)
 
     on_predict_batch_end = on_test_batch_end
 
-    def _draw(self, index: int, name: str, found: Detections, samples: Sources) -> None:
+    def _draw_detections(self, index: int, name: str, found: Detections, samples: Sources) -> None:
         try:
             picture, _ = samples.load(index)
         except UndecodableImage as error:  # it has gone
             log.warning("no overlay: %s", error)
             return
-        done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(draw(picture, found), cv2.COLOR_RGB2BGR))
+        done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(draw_detections(picture, found), cv2.COLOR_RGB2BGR))
         if not done:
             log.warning("no overlay: %s is longer than a JPEG can be", name)
             return

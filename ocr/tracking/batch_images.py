@@ -12,34 +12,14 @@ import lightning as L
 import numpy as np
 import wandb
 
+from ocr.drawing.polygons import draw_matches
 from ocr.tracking.schema import PerBatchImages
 from ocr.tracking.secrets import Redactor
 from ocr.tracking.summary import STEP
 from ocr.utils.distributed import gather_objects
 
-# Blue, orange, magenta: 40 or more apart in CIELAB with normal, protan, deutan and tritan vision (tests measure it)
-FOUND, MISSED, FALSE = (0, 0, 200), (230, 159, 0), (220, 0, 160)
 TABLE = "worst_images"
 COLUMNS = ["stage", "epoch", "batch", "image", "recall", "precision", "hmean", "texts", "matched", "missed", "false"]
-
-
-def draw_matches(image: np.ndarray, scale: np.ndarray, truth: Any, found: Any, matched: Any) -> np.ndarray:
-    """Outlines of found text (blue), missed text (orange) and false detections (magenta), drawn in place.
-
-    Args:
-        image: uint8 (H, W, 3) RGB.
-        scale: float (2,), from the polygons' pixels to the image's, x then y.
-        truth: polygons and ignore flags.
-        found: detections.
-        matched: which belongs to which.
-    """
-    missed = [p for p, d, ignored in zip(truth.polygons, matched.truth, truth.ignore) if d < 0 and not ignored]
-    hits = [p for p, g in zip(found.polygons, matched.detection) if g >= 0]
-    false = [p for p, g, free in zip(found.polygons, matched.detection, matched.dont_care) if g < 0 and not free]
-    for polygons, colour in ((hits, FOUND), (missed, MISSED), (false, FALSE)):
-        outlines = [np.round(p * scale - 0.5).astype(np.int32) for p in polygons]
-        cv2.polylines(image, outlines, True, colour, 1, cv2.LINE_AA)
-    return image
 
 
 _Batch = tuple[float, int, dict[str, Any], list[tuple[Any, ...]]]  # recall, index, figures, pictures with outlines

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ocr.drawing.polygons import FALSE, FOUND, MISSED, hex_code
 from ocr.tuning.search import Tuned, surface
 from ocr.utils.files import write_atomic
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-P, R, H = "#0000c8", "#e69f00", "#dc00a0"  # told apart with any kind of colour vision, as in the pictures of batches
+P, R, H = map(hex_code, (FOUND, MISSED, FALSE))  # precision, recall, hmean
 
 
 def _figure(columns: int, rows: int = 1) -> tuple[Figure, Any]:

@@ -12,8 +12,9 @@ import pytest
 import torch
 import wandb
 
+from ocr.drawing.polygons import FALSE, FOUND, MISSED, draw_matches
 from ocr.pipeline import Pipeline
-from ocr.tracking.batch_images import FALSE, FOUND, MISSED, ProblemBatches, WorstImages, draw_matches
+from ocr.tracking.batch_images import ProblemBatches, WorstImages
 from ocr.tracking.schema import PerBatchImages
 from ocr.tracking.secrets import Redactor
 from ocr.types import Detections, Truth
