@@ -105,11 +105,11 @@ class PredictionWriter(L.Callback):
             for kind, detail in notes.items():
                 self.notes.add(kind, name, detail)
             if self.overlays < 0 or len(self._order) <= self.overlays:
-                self._draw_detections(index, name, found, loader.dataset.samples)
+                self._draw(index, name, found, loader.dataset.samples)
 
     on_predict_batch_end = on_test_batch_end
 
-    def _draw_detections(self, index: int, name: str, found: Detections, samples: Sources) -> None:
+    def _draw(self, index: int, name: str, found: Detections, samples: Sources) -> None:
         try:
             picture, _ = samples.load(index)
         except UndecodableImage as error:  # it has gone

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ocr.tracking.tools import doctor
 from ocr.tracking.tools.sync import find_runs
 from tests.conftest import ROOT
 from tests.standin import StandIn
@@ -76,6 +77,15 @@ def record(folder: Path, name: str, state: str, size: int = 1000) -> Path:
     facts = {"id": name, "project": "p", "entity": None, "group": "g", "mode": "offline", "folder": ".", "state": state}
     (place / "wandb_run.json").write_text(json.dumps(facts | {"pid": os.getpid()}))
     return place
+
+
+def test_doctor_warns_of_little_shared_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path)
+    [plenty] = doctor._shared_memory()
+    assert plenty.level == "ok" and not plenty.fix
+    monkeypatch.setattr(doctor, "NEEDED_SHARED_MB", 1e12)
+    [little] = doctor._shared_memory()
+    assert little.level == "warning" and "--shm-size" in little.fix and "data.num_workers=0" in little.fix
 
 
 def test_cleaning_keeps_what_is_not_synced_and_asks(tmp_path: Path):
