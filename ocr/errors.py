@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import tempfile
+import traceback
 from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
@@ -87,6 +88,19 @@ def _disk_full_somewhere(error: OSError) -> DiskFull:
     return DiskFull("no space left where the run folder (paths.output) or TMPDIR lies: make room, or name another disk")
 
 
+def _killed_worker(what: str) -> UserError:
+    return UserError(
+        f"{what}: for want of memory? Fewer data.num_workers or a smaller data.batch_size need less; "
+        "resume=<run folder> goes on from the last checkpoint"
+    )
+
+
+def _while_fetching(error: BaseException) -> bool:
+    """Whether an error came up where a process takes shared memory over from another."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).name == "resource_sharer.py" for frame in frames)
+
+
 def user_error(error: BaseException | None) -> UserError | None:
     """The user error that ``error`` is or comes from.
 
@@ -108,9 +122,8 @@ def user_error(error: BaseException | None) -> UserError | None:
                     f"{first_line(cause).rstrip(' .')}: /dev/shm is too small for the batches of loader workers: "
                     "docker run --shm-size=1g, or data.num_workers=0"
                 )
-            return UserError(
-                f"{first_line(cause).rstrip(' .')}: for want of memory? Fewer data.num_workers or a smaller"
-                " data.batch_size need less; resume=<run folder> goes on from the last checkpoint"
-            )
+            return _killed_worker(first_line(cause).rstrip(" ."))
+        if isinstance(cause, (EOFError, OSError)) and _while_fetching(cause):
+            return _killed_worker("a DataLoader worker ended while its batch was fetched")
         cause = cause.__cause__
     return None

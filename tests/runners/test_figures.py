@@ -194,4 +194,4 @@ def test_predictions_are_read_back_by_the_reader_of_each_format(learned: Path, t
             for instance, polygon in zip(sample.instances, line["polygons"]):
                 np.testing.assert_array_equal(instance.polygon, np.float32(polygon))
     done = run("predict", f"ckpt_path={learned}", f"source={images}", "output=no", "formats=[icdar_]", cwd=tmp_path)
-    assert done.returncode == 2 and "known: coco, paddle" in done.stderr and not (tmp_path / "no").exists()
+    assert done.returncode == 2 and "known: coco, competition" in done.stderr and not (tmp_path / "no").exists()
