@@ -48,7 +48,7 @@ REMOVED = {
     "views.flips": "flipped passes gained nothing: tta.rotations is for pages that lie on their side",
     "callbacks.hard_examples": "drawing hard images more often gained nothing",
     "data.targets.shrink": "only the published offset (area) is left",
-    "model.batch_norms": "optimizer=lamb is as accurate in the same minutes without them",
+    "model.batch_norms": "optimizer=lamb trains such networks without them",
     "changes": "resize.* and postprocess.* override the stored pipeline without it",
 }
 KEPT_VALUES = (None, False, "null", "false", "none", "area", "")  # of removed settings: what is done without them

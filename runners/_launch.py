@@ -26,7 +26,7 @@ from ocr.tracking.credentials import load_env_variables  # noqa: E402
 from ocr.tracking.ending import abandoned, ending_of  # noqa: E402
 from ocr.tracking.secrets import Redactor, redactor_for  # noqa: E402
 from ocr.training.resume import with_earlier_overrides  # noqa: E402
-from ocr.utils.machine import let_go_of_cores  # noqa: E402
+from ocr.utils.machine import limit_openmp_spin  # noqa: E402
 
 CONFIGS = str(ROOT / "configs")
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def _run(main: Callable[[], Any]) -> None:
     register_resolvers()
     try:
         load_env_variables()
-        let_go_of_cores()
+        limit_openmp_spin()
         arguments, notes = migrate_overrides(check_command_line(sys.argv[1:]))
         for note in notes:
             print(f"note: {note}", file=sys.stderr)

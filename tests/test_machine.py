@@ -6,17 +6,17 @@ import sys
 
 import pytest
 
-from ocr.utils.machine import let_go_of_cores
+from ocr.utils.machine import limit_openmp_spin
 from tests.conftest import ROOT
 
 
 def test_threads_wait_for_a_short_while_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "environ", {})
-    let_go_of_cores()
+    limit_openmp_spin()
     assert os.environ == {"GOMP_SPINCOUNT": "3000"}
     for own in ({"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "ACTIVE"}):
         monkeypatch.setattr(os, "environ", dict(own))
-        let_go_of_cores()
+        limit_openmp_spin()
         assert os.environ == own
 
 

@@ -56,12 +56,7 @@ def validate(config: DictConfig) -> None:
     """
     plain = plain_config(config)
     problems: list[str] = []
-    for check in (
-        lambda: _check_own(plain),
-        lambda: _check_logger(plain),
-        lambda: _check_dataclasses(plain),
-        lambda: _check_optimizer(plain),
-    ):
+    for check in (lambda: _check_own(plain), lambda: _check_logger(plain), lambda: _check_dataclasses(plain)):
         try:
             check()
         except UserError as error:
@@ -71,6 +66,7 @@ def validate(config: DictConfig) -> None:
         problems += _check_signature(path, node)
     if problems:
         raise UserError("; ".join(problems))
+    _check_optimizer(plain)
 
 
 def _check_own(plain: Mapping[str, Any]) -> None:

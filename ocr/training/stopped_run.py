@@ -52,14 +52,14 @@ class StoppedRun:
         overrides = _read_yaml(folder / ".hydra" / "overrides.yaml", list)
         config = _read_yaml(folder / ".hydra" / "config.yaml", dict)
         try:
+            texts, _ = migrate_overrides([str(o) for o in overrides])
             config = migrate_config(config)
         except UserError as error:
             raise UserError(f"resume={folder}: {error}") from error
-        runtime = (_read_yaml(folder / ".hydra" / "hydra.yaml", dict).get("hydra") or {}).get("runtime") or {}
-        texts, _ = migrate_overrides([str(o) for o in overrides])
         hidden = [key_of(o) for o in texts if HIDDEN in o]
         # what an earlier resume took over is in the config
         shown = [o for o in texts if HIDDEN not in o and not o.startswith("++data.")]
+        runtime = (_read_yaml(folder / ".hydra" / "hydra.yaml", dict).get("hydra") or {}).get("runtime") or {}
         cwd = runtime.get("cwd")
         return cls(folder, shown, hidden, config, Path(cwd) if isinstance(cwd, str) else None)
 

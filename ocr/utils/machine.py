@@ -12,8 +12,8 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def let_go_of_cores() -> None:
-    """Have threads of torch that wait for each other give their core to others sooner; before torch is imported.
+def limit_openmp_spin() -> None:
+    """Shorten the spinning of OpenMP threads that wait for each other; call it before torch is imported.
 
     GNU OpenMP's threads turn in a loop for some milliseconds until the last one is done. While a loader worker has the
     core of that last one, they hold the cores that it could move to. A setting of the user's own stays.

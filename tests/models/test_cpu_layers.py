@@ -38,7 +38,7 @@ def test_gradients_of_a_depthwise_convolution_are_torchs(kernel, stride, padding
     assert type(layer[0]) is DepthwiseConv2d
     monkeypatch.setattr(backward, "_in_bfloat16", lambda x: True)
     monkeypatch.setattr(backward, "BF16", torch.float64)  # the same arithmetic, without bfloat16's rounding
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: x)  # the way by float32 likewise
+    monkeypatch.setattr(torch.Tensor, "float", lambda x: x)  # the float32 path, too
     for ours, torchs in both(layer.double(), twin.double(), image(2, 6, size, size + 3).double()):
         torch.testing.assert_close(ours, torchs)
 

@@ -34,6 +34,8 @@ from tests.tiny import OFF, TINY, run
         (["model.loss={bce_weigth: 3}"], ["'model.loss.bce_weigth'", "did you mean 'model.loss.bce_weight'"]),
         (["lr_multipliers={neck: 0}"], ["no setting 'lr_multipliers.neck'", "+lr_multipliers=..."]),
         (["optimizer.lr=-1"], ["optimizer.lr must be at least 0"]),
+        (["optimizer._target_=torch.optim.Nope"], ["optimizer._target_", "Nope"]),
+        (["schedule.decay=steps"], ["schedule.decay must be cosine or poly"]),
         (["optimizer.lr=text"], ["optimizer.lr must be a number, got 'text'"]),
         (["trainer.devices=text"], ["trainer"]),
         (["data.batch_size=0"], ["data.batch_size"]),

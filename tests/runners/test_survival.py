@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from ocr.data.datasets import EpochSampler
+from ocr.errors import user_error
 from ocr.jobs.make_data import write_icdar
 from tests.disks import fill, other_file_system, small_disk
 from tests.tiny import OFF, TINY, inspect, loader_workers, run, run_folder, started, wait_for
@@ -144,3 +145,14 @@ def test_a_killed_loader_worker_ends_a_run_in_one_line_and_resume_goes_on(tmp_pa
     done = run("train", f"resume={last}", f"trainer.max_epochs={steps // 2 + 1}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert state(run_folder(tmp_path) / "checkpoints/last.ckpt")["global_step"] == steps + 2
+
+
+def test_a_batch_whose_worker_is_gone_is_a_user_error_and_an_early_end_elsewhere_is_none():
+    """Which error comes up depends on where the worker was; this is the one while its shared memory is taken over."""
+    for place, told in (("/lib/multiprocessing/resource_sharer.py", True), ("/lib/other.py", False)):
+        names: dict[str, Any] = {}
+        exec(compile("def fetch():\n    raise EOFError", place, "exec"), names)
+        with pytest.raises(EOFError) as caught:
+            names["fetch"]()
+        found = user_error(caught.value)
+        assert (found is not None and "resume=" in str(found)) is told

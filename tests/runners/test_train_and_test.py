@@ -157,7 +157,7 @@ def test_a_training_that_diverges_ends_with_an_error(tmp_path: Path):
 
 @pytest.mark.slow
 def test_a_training_with_spawned_workers(tmp_path: Path):
-    """As on macOS and Windows: everything that goes to a worker is pickled, and modules are imported anew."""
+    """As on macOS and Windows: everything that goes to a worker is pickled, and modules are imported again."""
     code = "import multiprocessing, runpy, sys; multiprocessing.set_start_method('spawn'); "
     code += "sys.path.insert(0, sys.argv[1]); sys.argv[:2] = ['train']; "
     code += "runpy.run_path(sys.path[0] + '/train.py', run_name='__main__')"
