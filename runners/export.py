@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="export")
 @job
 def main(config: DictConfig) -> None:
+    from ocr.jobs.build import find_model
     from ocr.jobs.check_config import validate
     from ocr.jobs.export import export
-    from ocr.training.build import find_model
     from ocr.training.data_record import fill_in_data
 
     validate(config)

@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="tune")
 @job
 def main(config: DictConfig) -> None:
+    from ocr.jobs.build import find_model, origin_of
     from ocr.jobs.check_config import validate
     from ocr.jobs.tune import tune
     from ocr.tracking.run import tracked_run
-    from ocr.training.build import find_model, origin_of
     from ocr.training.data_record import fill_in_data
 
     validate(config)

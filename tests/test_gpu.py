@@ -11,9 +11,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from ocr.jobs.build import build_data, build_module
 from ocr.jobs.make_data import write_icdar
 from ocr.metrics.matching import pair
-from ocr.training.build import build_data, build_module
 from tests.conftest import ROOT
 from tests.tiny import LEARNS, OFF, run, run_folder
 

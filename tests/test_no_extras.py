@@ -18,7 +18,7 @@ from ocr.errors import UserError
 from ocr.models.onnx.nodes import read_onnx
 from ocr.models.onnx.runtime import OnnxDetector
 from ocr.models.pretrained.ppocr import pretrained_detector
-from ocr.training.build import build_module
+from ocr.jobs.build import build_module
 from ocr.jobs.check_config import validate
 
 with initialize_config_dir(sys.argv[1] + "/configs", version_base="1.3"):

@@ -19,7 +19,7 @@ def step(config: DictConfig) -> list[Row]:
     """Forward, loss, backward and optimizer on tensors in memory."""
     import torch
 
-    from ocr.training.build import build_module, precision, prepare_process
+    from ocr.jobs.build import build_module, precision, prepare_process
     from ocr.training.optim.parameters import make_optimizer
 
     prepare_process()
@@ -97,7 +97,7 @@ def training(config: DictConfig) -> list[Row]:
 
     from ocr.benchmark.memory import memory_of_family
     from ocr.benchmark.workload import load_data
-    from ocr.training.build import build_callbacks, build_module, build_trainer, prepare_process
+    from ocr.jobs.build import build_callbacks, build_module, build_trainer, prepare_process
 
     prepare_process()
     steps, rounds = int(config.steps), 3
@@ -162,7 +162,7 @@ def validation(config: DictConfig) -> list[Row]:
     from lightning.pytorch.profilers import SimpleProfiler
 
     from ocr.benchmark.workload import load_data
-    from ocr.training.build import build_module, build_trainer, prepare_process
+    from ocr.jobs.build import build_module, build_trainer, prepare_process
 
     prepare_process()
     module, data = build_module(config), load_data(config, "train", "val")
@@ -195,9 +195,9 @@ def export(config: DictConfig) -> list[Row]:
 
     from ocr.benchmark.workload import load_data
     from ocr.data.transforms.decode import resize_and_pad
+    from ocr.jobs.build import build_module
     from ocr.models.onnx.export import export_onnx
     from ocr.models.onnx.runtime import OnnxDetector
-    from ocr.training.build import build_module
     from ocr.training.module import DetectionModule
 
     config.model.compile = False  # what is exported is traced

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
 from ocr.data.targets.maps import TargetMaker
+from ocr.jobs.build import build_data, plain
 from ocr.pipeline import Pipeline
-from ocr.training.build import build_data, plain
 from ocr.types import Detections, Truth
 
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from ocr.data.datasets import EvalSet
 from ocr.errors import UserError
 from ocr.geometry.offsets import unclip_distance
+from ocr.jobs.build import build_data, load_module, prepare_process
 from ocr.jobs.results import print_results
 from ocr.metrics.hmean import Hmean
 from ocr.metrics.matching import pair
@@ -22,7 +23,6 @@ from ocr.models.onnx.export import PRECISIONS, export_onnx, to_fp16, to_int8
 from ocr.models.postprocess.db import find_candidates
 from ocr.models.tta import TestTimeAugmentation
 from ocr.pipeline import Pipeline
-from ocr.training.build import build_data, load_module, prepare_process
 from ocr.training.data_record import KEY, read_record
 from ocr.training.module import DetectionModule
 from ocr.types import Detections, Truth

@@ -15,13 +15,13 @@ import wandb
 from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
-from ocr.jobs.predictions import PredictionWriter
+from ocr.jobs.build import device_name
 from ocr.jobs.results import Headline, print_results, scalars, write_metrics
 from ocr.tracking.record import config_hash, git_commit
 from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import redactor_for
 from ocr.tracking.summary import finalize_run
-from ocr.training.build import device_name
+from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.data_record import Standing
 from ocr.training.module import DetectionModule
 from ocr.tuning.plots import plot_breakdown

@@ -14,9 +14,9 @@ from ocr.data.datasets import EvalSet, ShardSampler, collate_eval
 from ocr.data.formats.writers import check_formats, write_formats
 from ocr.data.sources.unlabelled import find_pictures, in_words
 from ocr.errors import UserError
-from ocr.jobs.predictions import PredictionWriter
+from ocr.jobs.build import load_module, plain, prepare_process
 from ocr.jobs.results import print_results
-from ocr.training.build import load_module, plain, prepare_process
+from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.callbacks.progress import Progress
 
 log = logging.getLogger(__name__)

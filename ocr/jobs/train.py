@@ -13,18 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
-from ocr.jobs.finish import evaluate, finish, record
-from ocr.jobs.predictions import PredictionWriter
-from ocr.jobs.results import Headline, scalars
-from ocr.jobs.tune import choose_pipeline, tuning_metrics, write_tuned
-from ocr.models.checkpoint_file import check_fit, read_checkpoint
-from ocr.models.pretrained.ppocr import weights_file
-from ocr.tracking.batch_images import ProblemBatches, WorstImages
-from ocr.tracking.record import plain_config
-from ocr.tracking.run import Tracking
-from ocr.tracking.schema import check_logger
-from ocr.tracking.secrets import redactor_for
-from ocr.training.build import (
+from ocr.jobs.build import (
     build_callbacks,
     build_data,
     build_loggers,
@@ -36,7 +25,18 @@ from ocr.training.build import (
     origin_of,
     prepare_process,
 )
+from ocr.jobs.finish import evaluate, finish, record
+from ocr.jobs.results import Headline, scalars
+from ocr.jobs.tune import choose_pipeline, tuning_metrics, write_tuned
+from ocr.models.checkpoint_file import check_fit, read_checkpoint
+from ocr.models.pretrained.ppocr import weights_file
+from ocr.tracking.batch_images import ProblemBatches, WorstImages
+from ocr.tracking.record import plain_config
+from ocr.tracking.run import Tracking
+from ocr.tracking.schema import check_logger
+from ocr.tracking.secrets import redactor_for
 from ocr.training.callbacks.best_scores import BestScores
+from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.callbacks.progress import Progress
 from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, CleanCheckpoints
 from ocr.training.data_record import DataRecord, KeepDataRecord, Standing, leave_out_seen, read_record

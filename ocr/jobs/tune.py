@@ -18,11 +18,11 @@ import wandb
 from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
+from ocr.jobs.build import build_loggers, build_trainer, load_module, open_checkpoint
 from ocr.jobs.finish import evaluate, finish, record
 from ocr.jobs.results import Headline
 from ocr.pipeline import Pipeline
 from ocr.tracking.run import Tracking
-from ocr.training.build import build_loggers, build_trainer, load_module, open_checkpoint
 from ocr.training.data_record import KEY, DataRecord, Standing, read_record
 from ocr.training.module import DetectionModule
 from ocr.tuning.plots import plot_surface

@@ -170,7 +170,7 @@ def _needs_root(spec: Mapping[str, Any]) -> bool:
 
 def stored_data_name(path: str | None) -> str:
     """``data.name`` of the checkpoint that ``ckpt_path`` means; "data" where it does not say or is not there yet."""
-    from ocr.training.build import checkpoint_path
+    from ocr.jobs.build import checkpoint_path
 
     try:
         record = read_record(checkpoint_path(path)) if path else None

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocr.errors import UserError
+from ocr.jobs.command_line.stopped_run import StoppedRun, compose, key_of, text_of, value_of
 from ocr.training.run_lock import hold
-from ocr.training.stopped_run import StoppedRun, compose, key_of, text_of, value_of
 from ocr.utils.archive import archive_fault
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Which classes a file may name: what a checkpoint or a stopped run's settings build runs as code.
 
 Hydra finds ``_target_`` by walking attributes, so the name of a module of ours reaches whatever that module imports
-(``ocr.training.build.torch.hub.load``). A name is therefore compared whole, with lists that are computed here.
+(``ocr.jobs.build.torch.hub.load``). A name is therefore compared whole, with lists that are computed here.
 """
 
 from __future__ import annotations

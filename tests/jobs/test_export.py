@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from ocr.data.transforms.decode import decode, resize_and_pad
 from ocr.errors import UserError
 from ocr.geometry.offsets import unclip_distance
+from ocr.jobs.build import build_module, load_module
 from ocr.jobs.export import agreement, export_onnx, kernel_sides, rapidocr_settings
 from ocr.metrics.matching import pair
 from ocr.models.pretrained.ppocr import weights_file
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
-from ocr.training.build import build_module, load_module
 from ocr.training.module import DetectionModule
 from ocr.types import Detections
 from tests.conftest import ROOT

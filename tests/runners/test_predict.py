@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ocr.data.sources.synthetic import SyntheticReceipts
-from ocr.jobs.predictions import append
+from ocr.training.callbacks.predictions import append
 from tests.data.transforms.test_decode import png
 from tests.tiny import OFF, run, run_folder, started, wait_for
 

@@ -16,9 +16,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import UserError
+from ocr.jobs.command_line.stopped_run import compose
 from ocr.training.resume import check_what_is_left, find_checkpoint, with_earlier_overrides
 from ocr.training.run_lock import hold
-from ocr.training.stopped_run import compose
 from tests.conftest import ROOT
 from tests.tiny import OFF, TINY, run, run_folder, started, wait_for
 
@@ -109,8 +109,8 @@ def test_any_folder_name_can_be_resumed(name: str, tmp_path: Path):
     [
         ("+callbacks.x._target_=os.system", "os.system"),
         ("+callbacks.x={_target_: os.system, command: 'true'}", "os.system"),
-        ("+x=[{deep: {_target_: ocr.training.build.torch.hub.load}}]", "torch.hub.load"),
-        ("model.network._target_=ocr.training.build.hydra.utils.call", "hydra.utils.call"),
+        ("+x=[{deep: {_target_: ocr.jobs.build.torch.hub.load}}]", "torch.hub.load"),
+        ("model.network._target_=ocr.jobs.build.hydra.utils.call", "hydra.utils.call"),
         ("model.loss={_target_: [os.system]}", "os.system"),
         ("trainer.profiler={_target_: os.system, _partial_: true}", "os.system"),
         ("+x='${oc.create:{_target_: os.system}}'", "oc.create"),

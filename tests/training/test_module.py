@@ -17,10 +17,10 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.errors import UserError
+from ocr.jobs import build
+from ocr.jobs.build import build_data, build_module, load_module
 from ocr.jobs.tune import write_tuned
 from ocr.models.tta import TestTimeAugmentation
-from ocr.training import build
-from ocr.training.build import build_data, build_module, load_module
 from ocr.training.callbacks.ema import warmed_up_ema
 from ocr.training.module import DetectionModule
 from ocr.tuning.search import choose
@@ -86,7 +86,7 @@ def test_training_is_compiled_as_asked_or_where_it_can_be(caplog: pytest.LogCapt
 def test_without_a_compiler_training_goes_on_uncompiled(tmp_path: Path):
     code = """
 import logging
-from ocr.training import build
+from ocr.jobs import build
 logging.basicConfig(level=logging.INFO)
 print([build.compiles(wanted, "cpu") for wanted in (True, False, "auto")])
 """

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from ocr.errors import UserError
+from ocr.jobs.build import load_module
 from ocr.models.outputs import Maps
-from ocr.training.build import load_module
 from ocr.training.module import DetectionModule
 from ocr.training.trust import config_targets, network_classes
 from tests.hostile import hostile_checkpoints, untouched
@@ -77,7 +77,7 @@ def test_every_runner_refuses_in_one_line(runner: str, sound, tmp_path: Path):
         done = run(runner, f"ckpt_path={paths[name]}", OFF, *more, cwd=tmp_path)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
         [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert "ocr.training.build.torch.hub.load" in line and f"{name}.ckpt" in line
+        assert "ocr.jobs.build.torch.hub.load" in line and f"{name}.ckpt" in line
         assert untouched(tmp_path / "box")
 
 
@@ -272,8 +272,8 @@ def test_a_wrong_onnx_file_is_not_trained_from(settings, tmp_path: Path):
 def test_a_callback_that_is_none_is_one_line(callback: str, tmp_path: Path):
     from hydra import compose, initialize_config_dir
 
+    from ocr.jobs.build import build_callbacks
     from ocr.jobs.check_config import validate
-    from ocr.training.build import build_callbacks
     from tests.conftest import ROOT
 
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):

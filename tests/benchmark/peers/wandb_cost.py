@@ -20,9 +20,9 @@ from omegaconf import DictConfig
 
 from ocr.benchmark.clock import Timing
 from ocr.benchmark.rows import Row
+from ocr.jobs.build import build_callbacks, build_data, build_module, build_trainer, prepare_process
 from ocr.jobs.train import tracking_callbacks
 from ocr.tracking.run import tracked_run
-from ocr.training.build import build_callbacks, build_data, build_module, build_trainer, prepare_process
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 PAIRS = 3

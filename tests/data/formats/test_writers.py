@@ -13,7 +13,7 @@ from ocr.data.formats.writers import writable, write_formats
 from ocr.data.index.report import Report
 from ocr.data.sources.build import build_sources
 from ocr.errors import UserError
-from ocr.jobs.predictions import prediction_line
+from ocr.training.callbacks.predictions import prediction_line
 from ocr.types import Detections
 from tests.conftest import write_image
 

@@ -1,0 +1,1 @@
+"""Hydra command lines: job facts, resume, log lines."""
