@@ -10,8 +10,6 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from omegaconf.errors import OmegaConfBaseException
-
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 SCARCE = 100e6  # bytes; a disk with more than that is not the full one
 
@@ -70,16 +68,12 @@ def _free(folder: str | Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _disk_full_somewhere(error: OSError) -> DiskFull:
+def _disk_full_somewhere(error: OSError, folder: Path | None) -> DiskFull:
     """The error of a write that does not know its file: the fullest place that a job writes to is named."""
     file = error.filename2 or error.filename
     if isinstance(file, (str, bytes)):
         return disk_full(Path(os.fsdecode(file)).parent)
-    from hydra.core.hydra_config import HydraConfig
-
-    places = [Path.cwd()]
-    if HydraConfig.initialized():
-        places.append(Path(HydraConfig.get().runtime.output_dir))
+    places = [Path.cwd(), *([folder] if folder else [])]
     with contextlib.suppress(OSError):
         places.append(Path(tempfile.gettempdir()))
     fullest = min(places, key=_free)
@@ -101,21 +95,23 @@ def _while_fetching(error: BaseException) -> bool:
     return any(Path(frame.filename).name == "resource_sharer.py" for frame in frames)
 
 
-def user_error(error: BaseException | None) -> UserError | None:
+def user_error(error: BaseException | None, folder: Path | None = None) -> UserError | None:
     """The user error that ``error`` is or comes from.
 
     A constructor that rejects its arguments, a full disk and a loader worker that was killed count as one.
+
+    Args:
+        error: or None.
+        folder: where the job writes, beside the current folder and ``TMPDIR``.
     """
     cause = error
     while cause is not None:
         if isinstance(cause, UserError):
             return cause
-        if isinstance(cause, OmegaConfBaseException):
-            return UserError(one_line(cause))
         if isinstance(cause, TypeError) and "argument" in str(cause) and "__init__()" in str(cause):
             return UserError(f"{first_line(error)}: {cause}")
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
-            return _disk_full_somewhere(cause)
+            return _disk_full_somewhere(cause, folder)
         if isinstance(cause, RuntimeError) and str(cause).startswith("DataLoader worker (pid"):
             if "shared memory" in str(cause) or "Bus error" in str(cause):
                 return UserError(

@@ -21,11 +21,13 @@ from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from ocr.errors import UserError, first_line, one_line, user_error  # noqa: E402
+from ocr.jobs.command_line.hydra_log import clean_settings  # noqa: E402
+from ocr.jobs.command_line.resume import with_earlier_overrides  # noqa: E402
 from ocr.migrations import migrate_overrides  # noqa: E402
 from ocr.tracking.credentials import load_env_variables  # noqa: E402
 from ocr.tracking.ending import abandoned, ending_of  # noqa: E402
 from ocr.tracking.secrets import Redactor, redactor_for  # noqa: E402
-from ocr.training.resume import with_earlier_overrides  # noqa: E402
+from ocr.utils.config import plain_config  # noqa: E402
 from ocr.utils.machine import limit_openmp_spin  # noqa: E402
 
 CONFIGS = str(ROOT / "configs")
@@ -105,16 +107,22 @@ def _run(main: Callable[[], Any]) -> None:
 def register_resolvers() -> None:
     """``${token:}``: three random bytes in hex, the same throughout a process.
 
-    ``${checkpoint_data_name:<ckpt_path>}``: ``data.name`` of a checkpoint, for the name of its test.
+    ``${checkpoint_data_name:<ckpt_path>}``: ``data.name`` of a checkpoint, for the name of its test; "data" where the
+    checkpoint does not say or is not there yet.
     """
     OmegaConf.register_new_resolver("token", lambda: os.urandom(3).hex(), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("checkpoint_data_name", _checkpoint_data_name, use_cache=True, replace=True)
 
 
 def _checkpoint_data_name(path: str | None) -> str:
-    from ocr.training.data_record import stored_data_name
+    from ocr.training.data_record import read_record
+    from ocr.training.loading import checkpoint_path
 
-    return stored_data_name(path)
+    try:
+        record = read_record(checkpoint_path(path)) if path else None
+    except UserError:  # the job says what is wrong with the file
+        return "data"
+    return record.config["name"] if record else "data"
 
 
 def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -129,7 +137,7 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         from hydra.types import RunMode
 
         hydra = HydraConfig.get()
-        redactor = redactor_for(config)
+        redactor = redactor_for(plain_config(config))
         redactor.learn_overrides([*hydra.overrides.task, *sys.argv[1:]])
         redactor.guard_logging()
         logging.raiseExceptions = False  # else each line that a full disk does not take is a traceback on the screen
@@ -141,7 +149,7 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
                 config.name = str(config.name)  # name=2024
             return function(config)
         except Exception as error:
-            found = user_error(error)
+            found = user_error(error, Path(hydra.runtime.output_dir)) or _config_fault(error)
             if hydra.mode == RunMode.MULTIRUN:
                 said = redactor.text(first_line(found or error))
                 log.error("job %d failed: %s", hydra.job.num, said, exc_info=found is None)
@@ -154,10 +162,14 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     return wrapped
 
 
+def _config_fault(error: Exception) -> UserError | None:
+    return UserError(one_line(error)) if isinstance(error, OmegaConfBaseException) else None
+
+
 def _clean_settings(redactor: Redactor, folder: Path, sweep: bool) -> None:
     """The YAML files that Hydra writes before a job starts."""
     for path in [*folder.glob(".hydra/*.yaml"), *(folder.parent.glob("multirun.yaml") if sweep else ())]:
-        redactor.clean_yaml(path)
+        clean_settings(path, redactor)
 
 
 def _fail(message: str, redactor: Redactor | None = None) -> None:

@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 @job
 def main(config: DictConfig) -> None:
     from ocr.benchmark.run import benchmark
-    from ocr.jobs.check_config import validate
+    from ocr.jobs.settings import BenchmarkSettings, read
 
-    validate(config)
+    read(config, BenchmarkSettings)
     benchmark(config)
 
 

@@ -24,6 +24,7 @@ def main() -> int:
     from ocr.errors import UserError, one_line
     from ocr.tracking.credentials import EnvReport, read_environment
     from ocr.tracking.tools.doctor import Finding, examine
+    from ocr.utils.config import plain_config
 
     register_resolvers()
     findings: list[Finding] = []
@@ -39,7 +40,7 @@ def main() -> int:
     except (HydraException, UserError) as error:
         findings.append(Finding("config", "fault", one_line(error), "correct the override"))
     else:
-        findings += examine(config, environment, options.timeout)
+        findings += examine(plain_config(config), environment, options.timeout)
     redactor = known_secrets(options.overrides)
     findings = [Finding(f.check, f.level, redactor.text(f.found), redactor.text(f.fix)) for f in findings]
     faults = sum(f.level == "fault" for f in findings)

@@ -11,14 +11,12 @@ from omegaconf import DictConfig
 @job
 def main(config: DictConfig) -> None:
     from ocr.jobs.build import find_model
-    from ocr.jobs.check_config import validate
     from ocr.jobs.export import export
-    from ocr.training.data_record import fill_in_data
+    from ocr.jobs.settings import ExportSettings, read, with_data_of
 
-    validate(config)
-    checkpoint = find_model(config)
-    fill_in_data(config, checkpoint)
-    export(config, checkpoint)
+    settings = read(config, ExportSettings)
+    checkpoint = find_model(settings)
+    export(with_data_of(checkpoint, settings), checkpoint)
 
 
 if __name__ == "__main__":

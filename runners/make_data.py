@@ -10,12 +10,12 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="make_data")
 @job
 def main(config: DictConfig) -> None:
-    from ocr.jobs.check_config import validate
     from ocr.jobs.make_data import write_icdar
+    from ocr.jobs.settings import MakeDataSettings, read
 
-    validate(config)
-    folder = write_icdar(config.output, config.count, config.seed, config.difficulty)
-    print(f"{config.count} receipts in {folder}; train on them: data=folder data.root={folder}")
+    settings = read(config, MakeDataSettings)
+    folder = write_icdar(settings.output, settings.count, settings.seed, settings.difficulty)
+    print(f"{settings.count} receipts in {folder}; train on them: data=folder data.root={folder}")
 
 
 if __name__ == "__main__":

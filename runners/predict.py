@@ -11,11 +11,11 @@ from omegaconf import DictConfig
 @job
 def main(config: DictConfig) -> None:
     from ocr.jobs.build import find_model
-    from ocr.jobs.check_config import validate
     from ocr.jobs.predict import predict
+    from ocr.jobs.settings import PredictSettings, read
 
-    validate(config)
-    predict(config, find_model(config))
+    settings = read(config, PredictSettings)
+    predict(settings, find_model(settings))
 
 
 if __name__ == "__main__":

@@ -10,17 +10,18 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="test")
 @job
 def main(config: DictConfig) -> None:
-    from ocr.jobs.build import find_model, origin_of
-    from ocr.jobs.check_config import validate
-    from ocr.jobs.train import test
+    from ocr.jobs.build import find_model
+    from ocr.jobs.settings import TestSettings, job_of, read, with_data_of
+    from ocr.jobs.test import test
     from ocr.tracking.run import tracked_run
-    from ocr.training.data_record import fill_in_data
+    from ocr.training.loading import origin_of
 
-    validate(config)
-    checkpoint = find_model(config)
-    fill_in_data(config, checkpoint)
-    with tracked_run(config, "testing", origin_of(checkpoint)) as tracking:
-        test(config, checkpoint, tracking)
+    settings = read(config, TestSettings)
+    checkpoint = find_model(settings)
+    settings = with_data_of(checkpoint, settings)
+    job = job_of(config, settings)
+    with tracked_run(job, "testing", origin_of(checkpoint)) as tracking:
+        test(job, settings, checkpoint, tracking)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import hydra
 from _launch import CONFIGS, job, launch
@@ -15,17 +16,19 @@ log = logging.getLogger(__name__)
 @job
 def main(config: DictConfig) -> float | None:
     """Returns the metric named by ``optimized_metric``, for sweepers."""
-    from ocr.jobs.check_config import validate
+    from ocr.jobs.settings import TrainSettings, job_of, read
     from ocr.jobs.train import train
     from ocr.tracking.run import tracked_run
-    from ocr.training.resume import run_folders_held
+    from ocr.training.resume import find_checkpoint, run_folders_held
 
-    validate(config)
-    with run_folders_held(config), tracked_run(config, "training") as tracking:
-        metrics = train(config, tracking)
-    if config.optimized_metric not in metrics:
-        log.warning("optimized_metric=%s was not measured, see metrics.json for what was", config.optimized_metric)
-    return metrics.get(config.optimized_metric)
+    settings = read(config, TrainSettings)
+    job = job_of(config, settings)
+    resumed = find_checkpoint(settings.resume, Path(settings.paths.output, settings.name))
+    with run_folders_held(job.folder, resumed, settings.trainer), tracked_run(job, "training") as tracking:
+        metrics = train(job, settings, tracking, resumed)
+    if settings.optimized_metric not in metrics:
+        log.warning("optimized_metric=%s was not measured, see metrics.json for what was", settings.optimized_metric)
+    return metrics.get(settings.optimized_metric)
 
 
 if __name__ == "__main__":

@@ -38,14 +38,14 @@ def hostile_checkpoints(sound: dict[str, Any], folder: Path) -> dict[str, Path]:
     (given / "array.npy").write_bytes(pickle.dumps(_Touches(folder / "unpickled")))
     canary = folder / "canary"
     canary.write_text("alive")
-    hub = {"_target_": "ocr.jobs.build.torch.hub.load", "repo_or_dir": str(given), "model": "net",
+    hub = {"_target_": "ocr.training.trainer.torch.hub.load", "repo_or_dir": str(given), "model": "net",
            "source": "local", "trust_repo": True}  # fmt: skip
     system = {"_target_": "os.system", "command": f"touch {touched}"}
     whole: dict[str, Any] = {
         "hub": hub,
         "torch_load": {"_target_": "ocr.training.loading.torch.load", "f": str(given / "pickle.pt"),
                        "weights_only": False},
-        "numpy_load": {"_target_": "ocr.jobs.build.np.load", "file": str(given / "array.npy"),
+        "numpy_load": {"_target_": "ocr.training.module.np.load", "file": str(given / "array.npy"),
                        "allow_pickle": True},
         "unlink": {"_target_": "ocr.training.loading.Path.unlink", "_args_": [{"_target_": "pathlib.Path",
                                                                               "_args_": [str(canary)]}]},

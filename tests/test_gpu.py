@@ -9,12 +9,11 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from ocr.jobs.build import build_data, build_module
 from ocr.jobs.make_data import write_icdar
 from ocr.metrics.matching import pair
-from tests.conftest import ROOT
+from tests.composing import settings
 from tests.tiny import LEARNS, OFF, run, run_folder
 
 CARDS = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -96,9 +95,8 @@ def test_predictions_of_cpu_and_gpu_are_within_half_a_pixel(learned: Path, tmp_p
 
 
 def test_batches_come_from_pinned_memory_and_reach_the_card():
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("train", [*ON_CARD, "data.num_workers=2", "data.epoch_samples=8", "model.compile=false"])
-    module = build_module(config)
+    given = settings(*ON_CARD, "data.num_workers=2", "data.epoch_samples=8", "model.compile=false")
+    module = build_module(given)
 
     class Watched(L.Callback):
         def __init__(self) -> None:
@@ -110,7 +108,7 @@ def test_batches_come_from_pinned_memory_and_reach_the_card():
         def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
             self.devices |= {image.device.type for image in batch["images"]}
 
-    data = build_data(config, module.pipeline)
+    data = build_data(given.data, module.pipeline, given.seed)
     data.load("train", "val")
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].is_pinned() and batch["targets"].is_pinned()

@@ -19,11 +19,11 @@ from ocr.models.onnx.nodes import read_onnx
 from ocr.models.onnx.runtime import OnnxDetector
 from ocr.models.pretrained.ppocr import pretrained_detector
 from ocr.jobs.build import build_module
-from ocr.jobs.check_config import validate
+from ocr.jobs.settings import TrainSettings, read
 
 with initialize_config_dir(sys.argv[1] + "/configs", version_base="1.3"):
     config = compose("train", ["hydra/job_logging=none"])
-module = build_module(config).eval()
+module = build_module(read(config, TrainSettings)).eval()
 with torch.inference_mode():
     print(module.network(torch.zeros(1, 3, 64, 64)).probability.shape)
 for attempt in (lambda: pretrained_detector("ppocr_v4"), lambda: read_onnx("x.onnx"), lambda: OnnxDetector("x.onnx")):

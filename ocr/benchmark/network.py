@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from ocr.benchmark.clock import Timing, in_turns, median_ratio
 from ocr.benchmark.rows import Row
+from ocr.utils.config import instantiate
 from ocr.utils.machine import cores
 
 
@@ -19,13 +20,16 @@ def step(config: DictConfig) -> list[Row]:
     """Forward, loss, backward and optimizer on tensors in memory."""
     import torch
 
-    from ocr.jobs.build import build_module, precision, prepare_process
+    from ocr.benchmark.workload import settings_of
+    from ocr.jobs.build import build_module
     from ocr.training.optim.parameters import make_optimizer
+    from ocr.training.process import prepare_process
+    from ocr.training.trainer import precision
 
     prepare_process()
     device = _device(config)
     batch = _random_batch(config, device)
-    module = build_module(config).to(device)
+    module = build_module(settings_of(config)).to(device)
     module.train()
     optimizer = make_optimizer(module.network, module.optimizer_settings)
     autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
@@ -86,9 +90,7 @@ def _random_batch(config: DictConfig, device: str) -> dict[str, Any]:
 
 
 def _targets(config: DictConfig) -> Any:
-    import hydra
-
-    return hydra.utils.instantiate(config.data.targets, _convert_="all")
+    return instantiate(config.data.targets)
 
 
 def training(config: DictConfig) -> list[Row]:
@@ -96,13 +98,15 @@ def training(config: DictConfig) -> list[Row]:
     import lightning as L
 
     from ocr.benchmark.memory import memory_of_family
-    from ocr.benchmark.workload import load_data
-    from ocr.jobs.build import build_callbacks, build_module, build_trainer, prepare_process
+    from ocr.benchmark.workload import load_data, settings_of
+    from ocr.jobs.build import build_callbacks, build_module
+    from ocr.training.process import prepare_process
+    from ocr.training.trainer import build_trainer
 
     prepare_process()
     steps, rounds = int(config.steps), 3
     L.seed_everything(config.seed, workers=True, verbose=False)
-    module = build_module(config)
+    module = build_module(settings_of(config))
     config.data.epoch_samples = steps * config.data.batch_size
     data = load_data(config, "train", "val")
     batch = next(iter(data.train_dataloader()))
@@ -141,9 +145,10 @@ def training(config: DictConfig) -> list[Row]:
 
     real, batches = data.train_dataloader(), Batches()
     config.trainer.max_epochs = 2 * rounds + 2
-    callbacks = [c for c in build_callbacks(config) if type(c).__name__ in ("WeightAveraging", "FiniteWeights")]
+    kept = {name: node for name, node in settings_of(config).callbacks.items() if name in ("ema", "finite_weights")}
+    callbacks = build_callbacks(kept)
     config.trainer.limit_val_batches = 0
-    trainer = build_trainer(config, [Clock(), *callbacks], [])
+    trainer = build_trainer(settings_of(config).trainer, [Clock(), *callbacks])
     trainer.fit(module, datamodule=InTurns())
     pairs = list(zip(seconds["memory"][1:], seconds["loader"][1:]))
     name = config.trainer.accelerator
@@ -161,16 +166,18 @@ def validation(config: DictConfig) -> list[Row]:
     """A validation pass, and the share of it that the network takes."""
     from lightning.pytorch.profilers import SimpleProfiler
 
-    from ocr.benchmark.workload import load_data
-    from ocr.jobs.build import build_module, build_trainer, prepare_process
+    from ocr.benchmark.workload import load_data, settings_of
+    from ocr.jobs.build import build_module
+    from ocr.training.process import prepare_process
+    from ocr.training.trainer import build_trainer
 
     prepare_process()
-    module, data = build_module(config), load_data(config, "train", "val")
+    module, data = build_module(settings_of(config)), load_data(config, "train", "val")
     config.trainer.limit_val_batches = int(config.images)
     seconds, shares, images = [], [], 0
     for k in range(4):
         profiler = SimpleProfiler()
-        trainer = build_trainer(config, [], [])
+        trainer = build_trainer(settings_of(config).trainer, [])
         trainer.profiler = profiler
         began = time.perf_counter()
         trainer.validate(module, data, verbose=False)
@@ -193,7 +200,7 @@ def export(config: DictConfig) -> list[Row]:
     """Writing an ONNX file, and reading images with it: decode, resize, network, post-processing."""
     import torch
 
-    from ocr.benchmark.workload import load_data
+    from ocr.benchmark.workload import load_data, settings_of
     from ocr.data.transforms.decode import resize_and_pad
     from ocr.jobs.build import build_module
     from ocr.models.onnx.export import export_onnx
@@ -201,7 +208,7 @@ def export(config: DictConfig) -> list[Row]:
     from ocr.training.module import DetectionModule
 
     config.model.compile = False  # what is exported is traced
-    module = build_module(config).eval()
+    module = build_module(settings_of(config)).eval()
     data = load_data(config, "val")
     [source, *_] = data.sources["val"]
     count = min(int(config.images), len(source))

@@ -163,7 +163,7 @@ def metrics(config: DictConfig) -> list[Row]:
 
     from ocr.benchmark.workload import boxes
     from ocr.metrics.collection import MetricCollection
-    from ocr.utils.instantiate import instantiate
+    from ocr.utils.config import instantiate
 
     torch.set_num_threads(1)
     detections, truths = boxes(500, 50, seed=0)

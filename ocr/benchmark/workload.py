@@ -9,9 +9,12 @@ from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
 from ocr.data.targets.maps import TargetMaker
-from ocr.jobs.build import build_data, plain
+from ocr.jobs.build import build_data
+from ocr.jobs.settings import ModuleSettings
 from ocr.pipeline import Pipeline
 from ocr.types import Detections, Truth
+from ocr.utils.config import plain_config
+from ocr.utils.typed import build
 
 
 def lines(count: int, width: int, height: int, seed: int, angle: float = 3.0) -> list[np.ndarray]:
@@ -51,9 +54,13 @@ def boxes(images: int, count: int, seed: int) -> tuple[list[Detections], list[Tr
     return detections, truths
 
 
+def settings_of(config: DictConfig) -> ModuleSettings:
+    return build(ModuleSettings, plain_config(config))
+
+
 def pipeline_of(config: DictConfig) -> Pipeline:
-    return Pipeline.from_dict(plain(config.model.pipeline))
+    return Pipeline.from_dict(settings_of(config).model.pipeline)
 
 
 def load_data(config: DictConfig, *splits: str) -> DetectionData:
-    return build_data(config, pipeline_of(config)).load(*splits)
+    return build_data(settings_of(config).data, pipeline_of(config), config.seed).load(*splits)

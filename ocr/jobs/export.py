@@ -9,22 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
 from ocr.data.datasets import EvalSet
 from ocr.errors import UserError
 from ocr.geometry.offsets import unclip_distance
-from ocr.jobs.build import build_data, load_module, prepare_process
+from ocr.jobs.build import build_data, load_detector
 from ocr.jobs.results import print_results
+from ocr.jobs.settings import ExportSettings
 from ocr.metrics.hmean import Hmean
 from ocr.metrics.matching import pair
 from ocr.metrics.protocol import evaluate
-from ocr.models.onnx.export import PRECISIONS, export_onnx, to_fp16, to_int8
+from ocr.models.onnx.export import export_onnx, to_fp16, to_int8
 from ocr.models.postprocess.db import find_candidates
 from ocr.models.tta import TestTimeAugmentation
 from ocr.pipeline import Pipeline
 from ocr.training.data_record import KEY, read_record
+from ocr.training.loading import load_module
 from ocr.training.module import DetectionModule
+from ocr.training.process import prepare_process
 from ocr.types import Detections, Truth
 from ocr.utils.files import copy_atomic, write_atomic
 
@@ -41,25 +44,27 @@ class Reading:
     hmean: float
 
 
-def export(config: DictConfig, checkpoint: Path) -> Path:
-    """Write ``config.output``, and beside it the settings that RapidOCR needs.
+def export(settings: ExportSettings, checkpoint: Path) -> Path:
+    """Write ``output``, and beside it the settings that RapidOCR needs.
+
+    Args:
+        settings: of the export.
+        checkpoint: the file.
 
     Raises:
         UserError: the file would not find what the checkpoint finds, or cost more hmean than ``max_loss``.
     """
-    if config.precision not in PRECISIONS:
-        raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {config.precision!r}")
     if checkpoint.suffix == ".onnx":
         raise UserError(f"{checkpoint} is ONNX already; runners/tune.py makes a checkpoint of such a file")
     prepare_process()
-    module = load_module(checkpoint, config)
+    module = load_detector(settings, checkpoint)
     if tta := module.tta.changed():
         log.warning("the checkpoint was tuned for test-time augmentation (%s), an exported file does a single pass: "
                     "tune it again without", tta)  # fmt: skip
         module.tta = TestTimeAugmentation()
-    images = _images(config, module.pipeline)
+    images = _images(settings, module.pipeline)
     truth = _read(module, images)
-    output = Path(config.output).expanduser()
+    output = Path(settings.output).expanduser()
     metadata = {"source": checkpoint.name, "made_by": "receipt-text-detection"}
     if (data_record := read_record(checkpoint)) is not None:
         metadata[KEY] = data_record.to_json()
@@ -74,31 +79,29 @@ def export(config: DictConfig, checkpoint: Path) -> Path:
                 + ("" if total else " (none were found: nothing is shown by that; give images with text: data=...)")
             )
         facts: dict[str, Any] = {"polygons alike": f"{same} of {total}", "hmean of the checkpoint": truth.hmean}
-        if config.precision != "fp32":
-            file = _smaller(config, file, Path(folder), load_module(file), images)
+        if settings.precision != "fp32":
+            file = _smaller(settings, file, Path(folder), load_module(file), images)
             found = _read(load_module(file), images)
             same, total = agreement(truth.detections, found.detections)
-            facts[f"polygons alike in {config.precision}"] = f"{same} of {total}"
-            if truth.hmean - found.hmean > config.max_loss:
+            facts[f"polygons alike in {settings.precision}"] = f"{same} of {total}"
+            if truth.hmean - found.hmean > settings.max_loss:
                 raise UserError(
-                    f"not written: {config.precision} costs {truth.hmean - found.hmean:.4f} of hmean on {len(images)} "
-                    f"images, more than max_loss={config.max_loss:g}"
+                    f"not written: {settings.precision} costs {truth.hmean - found.hmean:.4f} of hmean on "
+                    f"{len(images)} images, more than max_loss={settings.max_loss:g}"
                 )
         facts["hmean of the file"] = found.hmean
         copy_atomic(file, output)
-    settings = output.with_suffix(".rapidocr.yaml")
-    write_atomic(settings, rapidocr_settings(wants, output, kernel_sides(module, images)))
+    for_rapidocr = output.with_suffix(".rapidocr.yaml")
+    write_atomic(for_rapidocr, rapidocr_settings(wants, output, kernel_sides(module, images)))
     facts["size"] = f"{output.stat().st_size / 1e6:.1f} MB"
-    print_results("export", facts, {"file": output, "settings for RapidOCR": settings})
+    print_results("export", facts, {"file": output, "settings for RapidOCR": for_rapidocr})
     return output
 
 
-def _images(config: DictConfig, pipeline: Pipeline) -> list[dict[str, Any]]:
-    data = build_data(config, pipeline)
-    chosen = EvalSet(data.load(config.split).sources[config.split], pipeline)
-    count = min(int(config.images), len(chosen))
-    if count < 1:
-        raise UserError("images must be at least 1: the check needs some")
+def _images(settings: ExportSettings, pipeline: Pipeline) -> list[dict[str, Any]]:
+    data = build_data(settings.data, pipeline, settings.seed)
+    chosen = EvalSet(data.load(settings.split).sources[settings.split], pipeline)
+    count = min(settings.images, len(chosen))
     places = np.linspace(0, len(chosen) - 1, count).round().astype(int)
     found = [item for k in places.tolist() if (item := chosen[k]) is not None]
     if not found:
@@ -124,13 +127,13 @@ def agreement(one: list[Detections], other: list[Detections]) -> tuple[int, int]
 
 
 def _smaller(
-    config: DictConfig, file: Path, folder: Path, module: DetectionModule, images: list[dict[str, Any]]
+    settings: ExportSettings, file: Path, folder: Path, module: DetectionModule, images: list[dict[str, Any]]
 ) -> Path:
-    target = folder / f"{config.precision}.onnx"
-    if config.precision == "fp16":
+    target = folder / f"{settings.precision}.onnx"
+    if settings.precision == "fp16":
         to_fp16(file, target)
     else:
-        chosen = images[: int(config.calibration_images)]
+        chosen = images[: settings.calibration_images]
         to_int8(file, target, [np.array(module.normalise(item["image"][None]), np.float32) for item in chosen])
     return target
 
@@ -171,4 +174,4 @@ def rapidocr_settings(pipeline: Pipeline, file: Path, sides: np.ndarray) -> str:
         "max_candidates": post.max_candidates, "unclip_ratio": round(ratio, 3), "use_dilation": False,
         "score_mode": "slow",
     }  # fmt: skip
-    return OmegaConf.to_yaml(OmegaConf.create({"Det": section}))
+    return yaml.safe_dump({"Det": section}, sort_keys=False)

@@ -12,18 +12,17 @@ from typing import Any
 import lightning as L
 import torch
 import wandb
-from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
-from ocr.jobs.build import device_name
 from ocr.jobs.results import Headline, print_results, scalars, write_metrics
-from ocr.tracking.record import config_hash, git_commit
+from ocr.tracking.job import Job
+from ocr.tracking.record import git_commit
 from ocr.tracking.run import Tracking
-from ocr.tracking.secrets import redactor_for
 from ocr.tracking.summary import finalize_run
 from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.data_record import Standing
 from ocr.training.module import DetectionModule
+from ocr.training.trainer import device_name
 from ocr.tuning.plots import plot_breakdown
 from ocr.utils.files import write_atomic
 
@@ -31,25 +30,25 @@ log = logging.getLogger(__name__)
 
 
 def record(
-    config: DictConfig, module: DetectionModule, data: DetectionData, trainer: L.Trainer, tracking: Tracking | None
+    job: Job, module: DetectionModule, data: DetectionData, trainer: L.Trainer, tracking: Tracking | None
 ) -> None:
     """What only the built objects know, into the run's config, the log and, of unsound data, a file; on rank 0 only."""
     if not trainer.is_global_zero:
         return
-    folder = Path(config.paths.run_dir)
     reports = {split: report.to_dict() for split, report in data.reports.items() if report.counts}
     if reports:
-        write_atomic(folder / "data_report.json", json.dumps(reports, indent=2, ensure_ascii=False))
+        write_atomic(job.folder / "data_report.json", json.dumps(reports, indent=2, ensure_ascii=False))
     counts, fingerprint = data.counts(), data.fingerprint()
     parameters = sum(p.numel() for p in module.network.parameters())
     if tracking is not None:
         device = {"device": device_name(trainer), "devices": trainer.num_devices * trainer.num_nodes}
         facts = {"data_counts": counts, "data_fingerprint": fingerprint, "parameters": parameters}
         tracking.record(facts | device | {"precision": str(trainer.precision), "compiled": module.compiled})
-        if tracking.settings.artifacts.dataset:
+        if job.logger.artifacts.dataset:
             splits = {split: data.splits[split] for split in counts}
-            described = {"name": config.data.name, "fingerprint": fingerprint, "counts": counts, "splits": splits}
-            tracking.artifacts.dataset(config.data.name, described, data.paths())
+            name = job.config["data"]["name"]
+            described = {"name": name, "fingerprint": fingerprint, "counts": counts, "splits": splits}
+            tracking.artifacts.dataset(name, described, data.paths())
     for split, numbers in counts.items():
         log.info("%s: %s", split, ", ".join(f"{number} {name}" for name, number in numbers.items()))
     how = f"precision {trainer.precision}{', compiled' if module.compiled else ''}"
@@ -79,9 +78,8 @@ def evaluate(
 
 
 def finish(
-    config: DictConfig, folder: Path, metrics: dict[str, float], facts: dict[str, Any], places: dict[str, Any],
-    headline: Headline,
-) -> None:  # fmt: skip
+    job: Job, metrics: dict[str, float], facts: dict[str, Any], places: dict[str, Any], headline: Headline
+) -> None:
     """Write ``metrics.json``, settle the W&B run's summary and name, print the results; on the first rank only."""
     if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
         return
@@ -89,15 +87,15 @@ def finish(
     rates = [metrics[k] for prefix in prefixes if (k := f"{prefix}/images_per_second") in metrics]
     figure = {"headline": headline.key, "selected_on": headline.selected_on}
     facts |= figure | {"images_per_second": round(rates[0], 2) if rates else None}
-    facts |= {"git_commit": git_commit(), "config_hash": config_hash(config)}
-    places["metrics"] = write_metrics(folder, metrics, **redactor_for(config).plain(facts))
-    if (folder / "predictions.jsonl").is_file():
-        places["predictions"] = folder / "predictions.jsonl"
-    places["run folder"] = folder
+    facts |= {"git_commit": git_commit(), "config_hash": job.config_hash}
+    places["metrics"] = write_metrics(job.folder, metrics, **job.redactor.plain(facts))
+    if (job.folder / "predictions.jsonl").is_file():
+        places["predictions"] = job.folder / "predictions.jsonl"
+    places["run folder"] = job.folder
     finalize_run(metrics, metric_keys=(headline.key, "val/hmean"))
     if wandb.run is not None:
         wandb.run.summary.update(figure)
-    print_results(config.name, metrics | {"seconds": facts["seconds"]}, places, headline)
+    print_results(job.name, metrics | {"seconds": facts["seconds"]}, places, headline)
 
 
 def save_tables(tables: Mapping[str, Any], folder: Path, stage: str) -> None:

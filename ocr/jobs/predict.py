@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 import lightning as L
-from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
 from ocr.data.datamodule import worker_count
@@ -14,20 +13,22 @@ from ocr.data.datasets import EvalSet, ShardSampler, collate_eval
 from ocr.data.formats.writers import check_formats, write_formats
 from ocr.data.sources.unlabelled import find_pictures, in_words
 from ocr.errors import UserError
-from ocr.jobs.build import load_module, plain, prepare_process
+from ocr.jobs.build import load_detector
 from ocr.jobs.results import print_results
+from ocr.jobs.settings import PredictSettings
 from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.callbacks.progress import Progress
+from ocr.training.process import prepare_process
 
 log = logging.getLogger(__name__)
 EXAMPLES = 3  # names, of each suffix, of what is not looked at
 
 
-def predict(config: DictConfig, checkpoint: Path) -> Path:
+def predict(settings: PredictSettings, checkpoint: Path) -> Path:
     """Write ``predictions.jsonl``, and pictures on request.
 
     Args:
-        config: the composed config.
+        settings: of the prediction.
         checkpoint: the file.
 
     Returns:
@@ -37,10 +38,10 @@ def predict(config: DictConfig, checkpoint: Path) -> Path:
         UserError: no picture could be read.
     """
     prepare_process()
-    module = load_module(checkpoint, config, plain(config.fallback_pipeline))
-    output = Path(config.output)
-    check_formats(config.formats)
-    pictures = find_pictures(config.source)
+    module = load_detector(settings, checkpoint)
+    output = Path(settings.output)
+    check_formats(settings.formats)
+    pictures = find_pictures(settings.source)
     others = in_words({kind: len(names) for kind, names in pictures.others.items()})
     if others:
         names = (", ".join(Path(name).name for name in names[:EXAMPLES]) for names in pictures.others.values())
@@ -48,14 +49,14 @@ def predict(config: DictConfig, checkpoint: Path) -> Path:
     dataset = EvalSet([pictures], module.pipeline)
     loader = DataLoader(
         dataset,
-        batch_size=config.batch_size,
-        sampler=ShardSampler(len(dataset), order=dataset.by_size() if config.batch_size > 1 else None),
-        num_workers=min(worker_count(config.num_workers), len(dataset)),
+        batch_size=settings.batch_size,
+        sampler=ShardSampler(len(dataset), order=dataset.by_size() if settings.batch_size > 1 else None),
+        num_workers=min(worker_count(settings.num_workers), len(dataset)),
         collate_fn=collate_eval,
     )
-    writer = PredictionWriter(output, overlays=-1 if config.overlays else 0)
+    writer = PredictionWriter(output, overlays=-1 if settings.overlays else 0)
     trainer = L.Trainer(
-        accelerator=config.accelerator, devices=1, logger=False, callbacks=[writer, Progress()],
+        accelerator=settings.accelerator, devices=1, logger=False, callbacks=[writer, Progress()],
         enable_checkpointing=False, enable_model_summary=False, inference_mode=True,
     )  # fmt: skip
     trainer.predict(module, loader, return_predictions=False)
@@ -63,12 +64,12 @@ def predict(config: DictConfig, checkpoint: Path) -> Path:
               "not looked at": others or 0, "noted": in_words(writer.notes.counts) or 0}  # fmt: skip
     places = {"predictions": output / "predictions.jsonl"}
     if writer.images:
-        places |= write_formats(output / "predictions.jsonl", config.formats, output)
-        if config.overlays:
+        places |= write_formats(output / "predictions.jsonl", settings.formats, output)
+        if settings.overlays:
             places["pictures"] = output / "overlays"
     print_results("prediction", counts, places)
     if not writer.images:
         raise UserError(
-            f"source={config.source}: none of {len(pictures)} image(s) could be read; the log has the reasons"
+            f"source={settings.source}: none of {len(pictures)} image(s) could be read; the log has the reasons"
         )
     return output / "predictions.jsonl"

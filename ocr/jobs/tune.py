@@ -11,34 +11,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import hydra
 import lightning as L
 import torch
 import wandb
-from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
-from ocr.jobs.build import build_loggers, build_trainer, load_module, open_checkpoint
+from ocr.jobs.build import build_data, build_loggers, load_detector
 from ocr.jobs.finish import evaluate, finish, record
 from ocr.jobs.results import Headline
+from ocr.jobs.settings import TuneSettings
 from ocr.pipeline import Pipeline
+from ocr.tracking.job import Job
 from ocr.tracking.run import Tracking
 from ocr.training.data_record import KEY, DataRecord, Standing, read_record
+from ocr.training.loading import load_module
 from ocr.training.module import DetectionModule
+from ocr.training.process import prepare_process
+from ocr.training.trainer import build_trainer
 from ocr.tuning.plots import plot_surface
 from ocr.tuning.search import FIGURES, Grid, Tuned
 from ocr.tuning.search import tune as tune_module
+from ocr.utils.config import instantiate
 from ocr.utils.files import save_tensors, write_atomic
 
 log = logging.getLogger(__name__)
 ROWS = 200  # of the table in W&B; the file on disk has all
 
 
-def tune(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
+def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
     """Choose the pipeline of a checkpoint on a labelled split, and write the checkpoint again with it.
 
     Args:
-        config: the composed config.
+        job: what is recorded.
+        settings: of the tuning.
         checkpoint: the file; one of ONNX becomes a checkpoint.
         tracking: the W&B run, if there is one.
 
@@ -46,24 +51,25 @@ def tune(config: DictConfig, checkpoint: Path, tracking: Tracking | None) -> dic
         The metrics under their logged keys.
     """
     started = time.perf_counter()
-    folder = Path(config.paths.run_dir)
-    module, data = open_checkpoint(config, checkpoint)
-    module = _trainable(module, checkpoint)
-    trainer = build_trainer(config, [], build_loggers(config, tracking))
-    record(config, module, data, trainer, tracking)
+    prepare_process()
+    L.seed_everything(settings.seed, workers=True, verbose=False)
+    module = _trainable(load_detector(settings, checkpoint), checkpoint)
+    split = settings.split
+    data = build_data(settings.data, module.pipeline, settings.seed).load(split)
+    trainer = build_trainer(settings.trainer, [], build_loggers(job.folder, tracking))
+    record(job, module, data, trainer, tracking)
     device = trainer.strategy.root_device
-    grid = hydra.utils.instantiate(config.tuning, _convert_="all")
-    tuned = choose_pipeline(module, data, config.split, grid, folder, device)
-    place = folder / "checkpoints" / "tuned.ckpt"
-    images = data.identities(config.split)
-    data_record = read_record(checkpoint) or DataRecord.of(data, config.data.name, config.logger.private)
+    tuned = choose_pipeline(module, data, split, instantiate(settings.tuning), job.folder, device)
+    place = job.folder / "checkpoints" / "tuned.ckpt"
+    images = data.identities(split)
+    data_record = read_record(checkpoint) or DataRecord.of(data, settings.data["name"], job.logger.private)
     write_tuned(checkpoint, module, tuned, place, data_record.with_seen({"val": images}))
     metrics = tuning_metrics(tuned)
-    metrics |= evaluate(trainer, load_module(place), data, Standing(config.split, len(images)))
-    note = f"by cross-validation over the thresholds; {config.split}/* is the checkpoint, on what these were chosen on"
-    headline = Headline("tune/held_out_hmean", config.split, note)
-    finish(config, folder, metrics, {"seconds": round(time.perf_counter() - started, 2), "tuned": tuned.facts(),
-           "ckpt_path": str(checkpoint)}, {"checkpoint": place, "table": folder / "tuning.csv"}, headline)  # fmt: skip
+    metrics |= evaluate(trainer, load_module(place), data, Standing(split, len(images)))
+    note = f"by cross-validation over the thresholds; {split}/* is the checkpoint, on what these were chosen on"
+    headline = Headline("tune/held_out_hmean", split, note)
+    facts = {"seconds": round(time.perf_counter() - started, 2), "tuned": tuned.facts(), "ckpt_path": str(checkpoint)}
+    finish(job, metrics, facts, {"checkpoint": place, "table": job.folder / "tuning.csv"}, headline)
     return metrics
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import wandb
 
 from ocr.drawing.polygons import draw_matches
+from ocr.tracking.job import Job
+from ocr.tracking.run import Tracking
 from ocr.tracking.schema import PerBatchImages
 from ocr.tracking.secrets import Redactor
 from ocr.tracking.summary import STEP
@@ -23,6 +25,26 @@ COLUMNS = ["stage", "epoch", "batch", "image", "recall", "precision", "hmean", "
 
 
 _Batch = tuple[float, int, dict[str, Any], list[tuple[Any, ...]]]  # recall, index, figures, pictures with outlines
+
+
+def image_callbacks(job: Job, tracking: Tracking | None, stage: str) -> list[L.Callback]:
+    """Callbacks that show in W&B which images are read worst; on all ranks, the first of which has the run.
+
+    Args:
+        job: its logger settings switch them on.
+        tracking: the W&B run, if this rank has it.
+        stage: ``val`` or ``test``: whose batches.
+    """
+    settings = job.logger.per_batch_image_logging
+    if not (job.logger.wandb.enabled and settings.enabled):
+        return []
+    callbacks: list[L.Callback] = [ProblemBatches(tracking and tracking.run, settings, job.redactor, stage)]
+    if settings.table_rows:
+        worst = WorstImages(settings.table_rows, job.redactor)
+        if tracking is not None:
+            tracking.at_end(lambda: worst.write_table(tracking.run))
+        callbacks.append(worst)
+    return callbacks
 
 
 class ProblemBatches(L.Callback):

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from ocr.errors import first_line, user_error
@@ -38,8 +39,12 @@ class Terminated(SystemExit):
         super().__init__(128 + signum)
 
 
-def ending_of(error: BaseException | None) -> Ending:
+def ending_of(error: BaseException | None, folder: Path | None = None) -> Ending:
     """What an exception that left the job means; None for a job that came to its end.
+
+    Args:
+        error: or None.
+        folder: where the job writes.
 
     >>> ending_of(None)
     Ending(exit_code=0, tag='finished', reason='finished')
@@ -56,7 +61,7 @@ def ending_of(error: BaseException | None) -> Ending:
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         return Ending(code, "failed" if code else "finished", f"exit with code {code}")
-    if fixable := user_error(error):
+    if fixable := user_error(error, folder):
         return Ending(2, "failed", first_line(fixable))
     return Ending(1, "failed", f"{type(error).__name__}: {first_line(error)}")
 

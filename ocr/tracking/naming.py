@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import getpass
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from ocr.utils.config import plain_config
 
 PLACEHOLDER = "_SCORE_PLACEHOLDER"
 MAX_LENGTH = 100  # W&B takes 128; the score comes on top
 
 
-def generate_run_name(cfg: DictConfig) -> str:
+def generate_run_name(cfg: Any) -> str:
     """``<user>_<experiment>_<architecture>_<backbone>_bs<batch>_lr<rate>_SCORE_PLACEHOLDER``, file-safe.
 
     What the config does not have (a test has no learning rate) is left out. :func:`finalize_run` puts the score in
-    the placeholder's stead. ``logger.run_name`` replaces all before the placeholder; with ``logger.private`` only a
+    place of the placeholder. ``logger.run_name`` replaces all before the placeholder; with ``logger.private`` only a
     user that was set is named.
+
+    Args:
+        cfg: the composed config, of Hydra or plain.
     """
+    cfg = plain_config(cfg)
     if given := _get(cfg, "logger.run_name"):
         return file_safe(str(given))[:MAX_LENGTH] + PLACEHOLDER
     parts = [
@@ -33,8 +38,10 @@ def generate_run_name(cfg: DictConfig) -> str:
     return name[:MAX_LENGTH].rstrip("_") + PLACEHOLDER
 
 
-def _get(cfg: DictConfig, key: str) -> Any:
-    return OmegaConf.select(cfg, key, default=None)
+def _get(node: Any, key: str) -> Any:
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return None if node == "???" else node
 
 
 def _labelled(label: str, value: Any) -> str | None:
@@ -54,7 +61,7 @@ def file_safe(text: str) -> str:
 
 
 def finished_name(name: str | None, label: str, value: float | None, precision: int = 4) -> str:
-    """The run's name with the score in the placeholder's stead, or in an earlier score's.
+    """The run's name with the score in place of the placeholder, or of an earlier score.
 
     >>> finished_name("ann_sroie_SCORE_PLACEHOLDER", "hmean", 0.91234)
     'ann_sroie_hmean0.9123'

@@ -16,29 +16,26 @@ from typing import Any
 import wandb
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
-from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import DiskFull, first_line, user_error
 from ocr.tracking.artifacts import Artifacts
 from ocr.tracking.ending import TAGS, Ending, abandoned, ending_of, signals_raise
+from ocr.tracking.job import Job
 from ocr.tracking.naming import generate_run_name
-from ocr.tracking.record import command_line, config_hash, environment, git_commit, plain_config, relative
-from ocr.tracking.schema import LoggerConfig, check_logger
-from ocr.tracking.secrets import Redactor, redactor_for
+from ocr.tracking.record import command_line, environment, git_commit, relative
 from ocr.tracking.start import (
     RECORD,
     client_settings,
     forget_one_run,
     group_of,
     init,
-    job_facts,
     resumed_arguments,
     runner_of,
     tags_of,
     wanted_mode,
-    with_model,
 )
 from ocr.tracking.summary import define_metrics, name_unfinished, settle_summary
+from ocr.utils.config import plain_config
 from ocr.utils.files import write_atomic
 
 log = logging.getLogger(__name__)
@@ -51,28 +48,24 @@ class Tracking:
     Attributes:
         run: W&B's own object.
         logger: for Lightning's Trainer.
-        settings: the checked ``config.logger``.
+        job: what is recorded.
         artifacts: checkpoints and data sets.
-        redactor: hides secrets.
         origin: what a checkpoint says about the run that made it; plain types.
         noted: what ``wandb_run.json`` says so far.
-        folder: of the job.
     """
 
     run: wandb.Run
     logger: WandbLogger
-    settings: LoggerConfig
+    job: Job
     artifacts: Artifacts
-    redactor: Redactor
     origin: dict[str, Any]
     noted: dict[str, Any]
-    folder: Path
     _at_end: list[Callable[[], None]] = field(default_factory=list)
     _closing: threading.Lock = field(default_factory=threading.Lock)  # taken once, by whoever closes the run
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Add to the run's config."""
-        self.run.config.update(self.redactor.plain(plain_config(dict(facts))), allow_val_change=True)
+        self.run.config.update(self.job.redactor.plain(plain_config(dict(facts))), allow_val_change=True)
 
     def at_end(self, action: Callable[[], None]) -> None:
         """Do this before the run is finished, however the job ends."""
@@ -94,28 +87,25 @@ class Tracking:
 
 
 @contextlib.contextmanager
-def tracked_run(
-    config: DictConfig, job_type: str, origin: Mapping[str, Any] | None = None
-) -> Iterator[Tracking | None]:
-    """A W&B run around a job: started from the config, finished whatever ends the job.
+def tracked_run(job: Job, job_type: str, origin: Mapping[str, Any] | None = None) -> Iterator[Tracking | None]:
+    """A W&B run around a job: started from its settings, finished whatever ends the job.
 
     Args:
-        config: the composed config; ``config.logger`` has the settings.
-        job_type: used when the config names none.
+        job: what is recorded.
+        job_type: ``training``, ``testing`` or ``tuning``; used when the config names none.
         origin: :attr:`Tracking.origin` of the run whose checkpoint this job starts from.
 
     Yields:
         What the job may add, or None when W&B is switched off or on ranks above 0.
 
     Raises:
-        UserError: a setting or the key is malformed, or the server refuses it.
+        UserError: the key is malformed, or the server refuses it.
     """
-    settings = check_logger(plain_config(config.logger))
     with signals_raise():
-        if rank_zero_only.rank != 0 or not settings.wandb.enabled:
+        if rank_zero_only.rank != 0 or not job.logger.wandb.enabled:
             yield None
             return
-        tracking = _start(config, settings, job_type, origin or {})
+        tracking = _start(job, job_type, origin or {})
         error: BaseException | None = None
         try:
             yield tracking
@@ -123,34 +113,27 @@ def tracked_run(
             error = caught
             raise
         finally:
-            tracking.close(ending_of(error), full=isinstance(user_error(error), DiskFull))
+            tracking.close(ending_of(error, job.folder), full=isinstance(user_error(error, job.folder), DiskFull))
 
 
-def _start(config: DictConfig, settings: LoggerConfig, job_type: str, origin: Mapping[str, Any]) -> Tracking:
-    redactor = redactor_for(config)
-    facts = job_facts()
-    folder = Path(config.paths.run_dir)
-    if facts.sweep and (named := forget_one_run()):
+def _start(job: Job, job_type: str, origin: Mapping[str, Any]) -> Tracking:
+    settings, redactor = job.logger, job.redactor
+    if job.sweep and (named := forget_one_run()):
         log.warning("W&B: %s ignored, as every job of a sweep is a run of its own", ", ".join(named))
     mode, reason = wanted_mode(settings)
     if reason:
         log.warning("W&B: %s; recording offline", reason)
     save_dir = Path(settings.save_dir)
     save_dir.mkdir(parents=True, exist_ok=True)
-    group = redactor.text(settings.group or group_of(config, facts, origin))
-    recorded: dict[str, Any] = plain_config(config) | environment(settings.hostname and not settings.private)
-    overrides = redactor.plain(list(facts.overrides))  # before the shell's quotes are around them
-    recorded |= {"command": command_line(runner_of(job_type), overrides), "config_hash": config_hash(config)}
-    if facts.sweep:
-        recorded["sweep"] = {"name": facts.sweep, "job": facts.number, "overrides": overrides}
-    # cleaned before its parts are cut and joined, and once more as a name
-    named = OmegaConf.create(redactor.plain(plain_config(with_model(config, origin))))
+    group = redactor.text(settings.group or group_of(job, origin))
+    model = _model(job.config.get("model") or origin.get("model"))
     arguments: dict[str, Any] = dict(
         project=settings.project_name,
         entity=settings.entity,
-        name=redactor.text(generate_run_name(named)),
-        config=redactor.plain(recorded),
-        tags=tags_of(settings, facts, redactor),
+        # cleaned before its parts are cut and joined, and once more as a name
+        name=redactor.text(generate_run_name(redactor.plain({**job.config, "model": model}))),
+        config=redactor.plain(_recorded(job, job_type)),
+        tags=tags_of(job),
         group=group,
         job_type=redactor.text(settings.job_type or job_type),
         notes=redactor.text(settings.notes) if settings.notes else None,
@@ -158,25 +141,37 @@ def _start(config: DictConfig, settings: LoggerConfig, job_type: str, origin: Ma
         reinit="finish_previous",
         settings=client_settings(settings, runner_of(job_type)),
     )
-    arguments |= resumed_arguments(config, settings, mode)
+    arguments |= resumed_arguments(job, mode)
     run, mode = init(mode, arguments, redactor, settings.init_timeout)
     define_metrics(run)
     if not run.offline:
         log.info("W&B: recording at %s", run.url)
     place = Path(run.dir).parent
-    model = origin.get("model")
-    if "model" in config:
-        model = {"architecture": config.model.architecture, "backbone": {"name": config.model.backbone.name}}
     made = {"id": run.id, "project": run.project or settings.project_name, "entity": run.entity or settings.entity,
-            "group": group, "collection": f"model-{run.id}", "config_hash": config_hash(config),
+            "group": group, "collection": f"model-{run.id}", "config_hash": job.config_hash,
             "git_commit": git_commit(), "model": model}  # fmt: skip
-    record = {"mode": mode, "folder": os.path.relpath(place, folder), "state": "running", "pid": os.getpid()}
+    record = {"mode": mode, "folder": os.path.relpath(place, job.folder), "state": "running", "pid": os.getpid()}
     noted = made | record
-    _write_record(folder, place, noted)
+    _write_record(job.folder, place, noted)
     _link_latest(place)
     artifacts = Artifacts(run, place, redactor, settings.artifacts.keep)
-    clean = redactor.plain(made)
-    return Tracking(run, WandbLogger(experiment=run), settings, artifacts, redactor, clean, noted, folder)
+    return Tracking(run, WandbLogger(experiment=run), job, artifacts, redactor.plain(made), noted)
+
+
+def _model(model: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a name shows of a model; a test has it from its checkpoint."""
+    return model and {"architecture": model["architecture"], "backbone": {"name": model["backbone"]["name"]}}
+
+
+def _recorded(job: Job, job_type: str) -> dict[str, Any]:
+    """The run's config: that of the job, and what it was started with."""
+    hostname = job.logger.hostname and not job.logger.private
+    overrides = job.redactor.plain(list(job.overrides))  # before the shell's quotes are around them
+    recorded = {**job.config, **environment(hostname), "command": command_line(runner_of(job_type), overrides),
+                "config_hash": job.config_hash}  # fmt: skip
+    if job.sweep:
+        recorded["sweep"] = {"name": job.sweep, "job": job.number, "overrides": overrides}
+    return recorded
 
 
 def _link_latest(place: Path) -> None:
@@ -212,7 +207,8 @@ def _overwrite(path: Path, content: bytes) -> None:
 
 def _close(tracking: Tracking, ending: Ending, full: bool) -> None:
     """Finish the run, and say where it is."""
-    run, settings, redactor, folder = tracking.run, tracking.settings, tracking.redactor, tracking.folder
+    run, job = tracking.run, tracking.job
+    settings, redactor, folder = job.logger, job.redactor, job.folder
     place, offline = Path(run.dir).parent, run.offline
     url = None if offline else run.url
     signal_before = _let_interrupt()

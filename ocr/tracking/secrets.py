@@ -13,9 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from ocr.tracking.record import ROOT, plain_config
+from ocr.tracking.record import ROOT
 from ocr.tracking.telling import (
     HARMLESS,
     HIDDEN,
@@ -147,17 +145,13 @@ class Redactor:
         elif isinstance(data, str) and (holds_login(data) or any(home.search(data) for home in self._homes)):
             yield path
 
-    def clean_yaml(self, path: Path) -> None:
-        """Rewrite a YAML file of settings without secrets, if it has any.
+    def settings(self, data: Any) -> Any:
+        """:meth:`plain` for settings that a resume executes.
 
-        Settings are executed by a resume: on request the home folder becomes ``${oc.env:HOME}``, which means the same,
-        and other names become ``***``, which a resume leaves out and says so.
+        With ``private`` the home folder becomes ``${oc.env:HOME}``, which means the same, and other names become
+        ``***``, which a resume leaves out and says so.
         """
-        node = OmegaConf.load(path)
-        before = OmegaConf.to_container(node, resolve=False)
-        after = self._walk(before, self._setting)
-        if after != before:
-            OmegaConf.save(OmegaConf.create(after), path)
+        return self._walk(data, self._setting)
 
     def clean_text(self, path: Path) -> None:
         """Rewrite a text file without secrets, if it has any."""
@@ -183,17 +177,15 @@ class _RedactingFormatter(logging.Formatter):
         return self._redactor.text(self.inner.format(record))
 
 
-def redactor_for(config: Any, private: bool | None = None) -> Redactor:
+def redactor_for(config: Mapping[str, Any]) -> Redactor:
     """A redactor that knows the environment's secrets and those of a composed config.
 
     Args:
-        config: a :class:`DictConfig`; its ``logger.private`` decides unless ``private`` does.
-        private: hide home paths and names.
+        config: plain and resolved; with its ``logger.private`` home paths and names are hidden, too.
     """
-    if private is None:
-        private = bool(OmegaConf.select(config, "logger.private", default=False))
-    redactor = Redactor(os.environ, private)
-    redactor.learn(plain_config(config))
+    logger = config.get("logger")
+    redactor = Redactor(os.environ, private=isinstance(logger, Mapping) and logger.get("private") is True)
+    redactor.learn(config)
     return redactor
 
 

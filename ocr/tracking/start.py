@@ -7,20 +7,18 @@ import logging
 import os
 import shutil
 import socket
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import wandb
-from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import UserError, first_line
 from ocr.tracking.credentials import key_fault, stored_key
 from ocr.tracking.ending import TAGS
-from ocr.tracking.record import plain_config, relative
-from ocr.tracking.schema import LoggerConfig
+from ocr.tracking.job import Job
+from ocr.tracking.record import relative
+from ocr.tracking.schema import LoggerSettings
 from ocr.tracking.secrets import Redactor
 
 log = logging.getLogger(__name__)
@@ -29,35 +27,6 @@ RECORD = "wandb_run.json"  # which W&B run a folder belongs to, and what became 
 NEEDED = {"id", "project", "entity", "group", "mode", "folder", "state"}
 LONGEST_TAG = 64
 OF_ONE_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM")
-
-
-@dataclass(frozen=True)
-class JobFacts:
-    """What Hydra knows of a job.
-
-    Attributes:
-        overrides: of the command line.
-        sweep: name of the sweep, None outside one.
-        number: of the job in the sweep.
-    """
-
-    overrides: Sequence[str] = ()
-    sweep: str | None = None
-    number: int | None = None
-
-
-def job_facts() -> JobFacts:
-    """The facts of the job that Hydra runs; empty ones without Hydra."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    if not HydraConfig.initialized():
-        return JobFacts()
-    hydra = HydraConfig.get()
-    overrides = list(hydra.overrides.task)
-    if hydra.mode != RunMode.MULTIRUN:
-        return JobFacts(overrides)
-    return JobFacts(overrides, Path(hydra.sweep.dir).name, int(hydra.job.num))
 
 
 def forget_one_run() -> list[str]:
@@ -69,7 +38,7 @@ def forget_one_run() -> list[str]:
     return [name for name in OF_ONE_RUN if os.environ.pop(name, None)]
 
 
-def wanted_mode(settings: LoggerConfig) -> tuple[str, str | None]:
+def wanted_mode(settings: LoggerSettings) -> tuple[str, str | None]:
     """W&B's mode, and why it is offline when nobody asked for that.
 
     Raises:
@@ -86,51 +55,29 @@ def wanted_mode(settings: LoggerConfig) -> tuple[str, str | None]:
     return "shared" if wanted == "shared" else "online", None
 
 
-def group_of(config: DictConfig, facts: JobFacts, origin: Mapping[str, Any]) -> str:
+def group_of(job: Job, origin: Mapping[str, Any]) -> str:
     """One group for a sweep; else one for a training with the tests of its checkpoints."""
     if origin.get("group"):
         return str(origin["group"])
-    folder = facts.sweep or Path(config.paths.run_dir).name
-    return f"{config.name}_{folder}"[:128]
+    return f"{job.name}_{job.sweep or job.folder.name}"[:128]
 
 
-def tags_of(settings: LoggerConfig, facts: JobFacts, redactor: Redactor) -> list[str]:
-    tags = [*settings.tags, *os.environ.get("WANDB_TAGS", "").split(",")]
-    if facts.sweep:
-        tags += ["sweep", f"job-{facts.number}", *_varied(facts.overrides)]
-    clean = [redactor.text(tag.strip())[:LONGEST_TAG] for tag in tags]
+def tags_of(job: Job) -> list[str]:
+    """Tags of the config and the environment; for a job of a sweep its number and what the sweep varies."""
+    tags = [*job.logger.tags, *os.environ.get("WANDB_TAGS", "").split(",")]
+    if job.sweep:
+        tags += ["sweep", f"job-{job.number}", *job.varied]
+    clean = [job.redactor.text(tag.strip())[:LONGEST_TAG] for tag in tags]
     return list(dict.fromkeys(tag for tag in clean if tag and tag not in TAGS))
-
-
-def _varied(overrides: Sequence[str]) -> list[str]:
-    """The overrides that a sweep varies, as far as the command line tells: those that have several values there."""
-    several = {a.split("=", 1)[0] for a in sys.argv[1:] if "=" in a and _sweeps(a.split("=", 1)[1])}
-    return [o for o in overrides if o.split("=", 1)[0] in several] or list(overrides)
-
-
-def _sweeps(value: str) -> bool:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    try:
-        return OverridesParser.create().parse_override(f"x={value}").is_sweep_override()
-    except Exception:  # another word of the command line
-        return False
 
 
 def runner_of(job_type: str) -> str:
     return {"training": "train", "testing": "test", "tuning": "tune"}.get(job_type, job_type)
 
 
-def with_model(config: DictConfig, origin: Mapping[str, Any]) -> DictConfig:
-    """A test's config knows no model, but its checkpoint does."""
-    if "model" in config or not origin.get("model"):
-        return config
-    return OmegaConf.create({**plain_config(config), "model": dict(origin["model"])})
-
-
-def resumed_arguments(config: DictConfig, settings: LoggerConfig, mode: str) -> dict[str, Any]:
+def resumed_arguments(job: Job, mode: str) -> dict[str, Any]:
     """Arguments that go on in the W&B run of the training that is resumed."""
-    checkpoint = config.get("resume")
+    checkpoint, settings = job.config.get("resume"), job.logger
     if not settings.resume or not isinstance(checkpoint, str):
         return {}
     folder = Path(checkpoint).expanduser().parent.parent
@@ -167,7 +114,7 @@ def _synced(folder: Path) -> bool:
     return any(folder.glob("*.wandb.synced"))
 
 
-def client_settings(settings: LoggerConfig, runner: str) -> wandb.Settings:
+def client_settings(settings: LoggerSettings, runner: str) -> wandb.Settings:
     """Passed as arguments: W&B reads the environment only once a process."""
     hidden = settings.private or not settings.hostname
     return wandb.Settings(

@@ -120,7 +120,7 @@ class CheckpointArtifacts(L.Callback):
     def __init__(self, tracking: Tracking, monitor: str, metadata: Mapping[str, Any]) -> None:
         self.run, self.artifacts = tracking.run, tracking.artifacts
         self.monitor, self.metadata = monitor, dict(metadata)
-        self.each_best = tracking.settings.artifacts.checkpoints == "best" and tracking.artifacts.online
+        self.each_best = tracking.job.logger.artifacts.checkpoints == "best" and tracking.artifacts.online
         self._sent: float | None = None
         self._newest: float | None = None  # score of last.ckpt; at the end the trainer has only that of the test
         self._trainer: L.Trainer | None = None

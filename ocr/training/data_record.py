@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from omegaconf import DictConfig
 
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError
@@ -168,33 +167,30 @@ def _needs_root(spec: Mapping[str, Any]) -> bool:
     return any(map(_needs_root, spec.get("of") or ())) or ("images" in spec and not spec.get("root"))
 
 
-def stored_data_name(path: str | None) -> str:
-    """``data.name`` of the checkpoint that ``ckpt_path`` means; "data" where it does not say or is not there yet."""
-    from ocr.jobs.build import checkpoint_path
+def complete_data(
+    data: Mapping[str, Any], split: str, checkpoint: Path, trusted: Collection[str] = ()
+) -> dict[str, Any]:
+    """The data config of a job on a checkpoint; what it leaves open (``data=checkpoint``) is that of the checkpoint.
 
-    try:
-        record = read_record(checkpoint_path(path)) if path else None
-    except UserError:  # the job says what is wrong with the file
-        return "data"
-    return record.config["name"] if record else "data"
-
-
-def fill_in_data(config: DictConfig, checkpoint: Path) -> None:
-    """Complete ``config.data`` from a checkpoint where the command names no other data (``data=checkpoint``).
+    Args:
+        data: the config's; nothing of it is open when it has ``train``.
+        split: that the job reads.
+        checkpoint: the file.
+        trusted: see :func:`ocr.training.loading.check_checkpoint`.
 
     Raises:
         UserError: the checkpoint does not say, its data has no such split, or its data does not lie where it lay.
     """
-    data, split = config.data, config.split
     if split not in SPLITS:
         raise UserError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if data.train is not None:
-        return
+    if data["train"] is not None:
+        return dict(data)
     record = read_record(checkpoint)
     if record is None and checkpoint.suffix != ".onnx":
-        check_checkpoint(checkpoint, config.trusted_targets)  # what is wrong with the file comes first
+        check_checkpoint(checkpoint, trusted)  # what is wrong with the file comes first
     stored = record.config if record else {}
-    own_root = data.root is not None
+    data = dict(data)
+    own_root = data["root"] is not None
     for key in ("root", *SPLITS):
         if data[key] is None:
             data[key] = stored.get(key)
@@ -204,11 +200,13 @@ def fill_in_data(config: DictConfig, checkpoint: Path) -> None:
         other = "split=val for the images that its epoch was chosen on" if split == "test" else "another split=<name>"
         raise UserError(f"the data of {checkpoint} has no {split} split: add {other}, or data=<set> data.root=<folder>")
     needs_root = any(map(_needs_root, data[split]))
-    if needs_root and (data.root is None or not Path(data.root).expanduser().is_dir()):
-        where = "does not say where" if data.root is None else f"has it in {data.root}, which is not here"
-        where = f"data.root={data.root} is no folder" if own_root else f"the checkpoint {where}"
-        raise UserError(f"its {split} split is of the data {data.name!r}, and {where}: add data.root=<folder>")
-    log.info("data of the checkpoint: %s%s", data.name, f" in {data.root}" if needs_root else "")
+    root = data["root"]
+    if needs_root and (root is None or not Path(root).expanduser().is_dir()):
+        where = "does not say where" if root is None else f"has it in {root}, which is not here"
+        where = f"data.root={root} is no folder" if own_root else f"the checkpoint {where}"
+        raise UserError(f"its {split} split is of the data {data['name']!r}, and {where}: add data.root=<folder>")
+    log.info("data of the checkpoint: %s%s", data["name"], f" in {root}" if needs_root else "")
+    return data
 
 
 @dataclass(frozen=True)

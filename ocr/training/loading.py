@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import UserError, first_line, user_error
 from ocr.migrations import stored_tta
@@ -17,53 +16,56 @@ from ocr.models.checkpoint_file import check_fit, check_map, read_checkpoint
 from ocr.models.onnx.fold import fold_batch_norms
 from ocr.models.onnx.graph import GraphDetector
 from ocr.models.onnx.runtime import OnnxDetector
-from ocr.models.pretrained.ppocr import PACKAGED, weights_file
 from ocr.models.tta import TestTimeAugmentation
-from ocr.tracking.start import job_facts
-from ocr.tracking.tools.download import local_checkpoint
 from ocr.training.module import DetectionModule
 from ocr.training.trust import stored_network
+from ocr.utils.config import instantiate
 
 log = logging.getLogger(__name__)
 
 
-def plain(node: Any) -> Any:
-    """A config node as resolved plain types."""
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+@dataclass(frozen=True)
+class DetectorOverrides:
+    """What a job changes about a stored detector.
+
+    Attributes:
+        resize, postprocess: settings of the stored pipeline by name, see :class:`ocr.pipeline.Pipeline`; None keeps.
+        tta: settings of :class:`ocr.models.tta.TestTimeAugmentation`; None keeps.
+        fallback_pipeline: of an ONNX file that has no pipeline stored.
+        trusted_targets: classes that a checkpoint may build beside :func:`ocr.training.trust.network_classes`.
+    """
+
+    resize: Mapping[str, Any] = field(default_factory=dict)
+    postprocess: Mapping[str, Any] = field(default_factory=dict)
+    tta: Mapping[str, Any] = field(default_factory=dict)
+    fallback_pipeline: Mapping[str, Any] | None = None
+    trusted_targets: Sequence[str] = ()
 
 
-def load_module(
-    path: str | Path, overrides: Mapping[str, Any] | None = None, foreign: Mapping[str, Any] | None = None
-) -> DetectionModule:
+def load_module(path: str | Path, overrides: DetectorOverrides = DetectorOverrides()) -> DetectionModule:
     """The detector of a checkpoint or of an ONNX file; it needs nothing else.
 
     Args:
         path: a ``.ckpt`` that :mod:`runners.train` wrote, a run folder, of which the best one is taken, or an
             ``.onnx`` file, which onnxruntime runs.
-        overrides: ``resize`` and ``postprocess`` of :class:`ocr.pipeline.Pipeline`, what is to change, None stays;
-            ``tta``, settings of :class:`ocr.models.tta.TestTimeAugmentation`; and ``trusted_targets``, names of classes
-            that a checkpoint may build beside those of :func:`ocr.training.trust.network_classes`.
-        foreign: the pipeline of an ONNX file that carries none.
+        overrides: what is to change.
 
     Raises:
         UserError: no such file, one that holds no detector, one that is damaged, or one that would run other code.
     """
     path = checkpoint_path(path)
-    overrides = overrides or {}
     tta: Mapping[str, Any] = {}
     state: Mapping[str, torch.Tensor] | None = None
     if path.suffix == ".onnx":
-        network, pipeline = _read_onnx_file(path, foreign)
+        network, pipeline = _read_onnx_file(path, overrides.fallback_pipeline)
     else:
-        network, pipeline, state, tta = _read_checkpoint(path, list(overrides.get("trusted_targets") or ()))
-    if foreign and pipeline is not foreign:
-        _warn_of_what_changes_nothing(path)
+        network, pipeline, state, tta = _read_checkpoint(path, overrides.trusted_targets)
     try:
         for part in ("resize", "postprocess"):
-            changes = dict(overrides.get(part) or {})
-            pipeline = {**pipeline, part: {**pipeline[part], **{k: v for k, v in changes.items() if v is not None}}}
+            given = {k: v for k, v in getattr(overrides, part).items() if v is not None}
+            pipeline = {**pipeline, part: {**pipeline[part], **given}}
         module = DetectionModule(network, pipeline)
-        module.tta = TestTimeAugmentation.from_settings(tta, plain(overrides.get("tta")))
+        module.tta = TestTimeAugmentation.from_settings(tta, overrides.tta)
     except Exception as error:  # settings in a file may be wrong in as many ways as there are constructors
         raise UserError(f"{path}: {_reason(error)}") from error
     if state is not None:
@@ -75,6 +77,11 @@ def load_module(
     return module.eval()
 
 
+def has_own_pipeline(path: Path) -> bool:
+    """Whether a detector's file says how images are resized and its maps are read."""
+    return path.suffix != ".onnx" or OnnxDetector(path).pipeline() is not None
+
+
 def _reason(error: Exception) -> str:
     """What a user can make of an exception that came out of a constructor."""
     if (found := user_error(error)) is not None:
@@ -84,14 +91,8 @@ def _reason(error: Exception) -> str:
     return f"what it says of its network or pipeline is wrong ({type(error).__name__}: {first_line(error)})"
 
 
-def _warn_of_what_changes_nothing(path: Path) -> None:
-    if ignored := [change for change in job_facts().overrides if "fallback_pipeline" in change]:
-        what = ", ".join(ignored)
-        log.warning("%s has a pipeline of its own: %s changes nothing, resize.* and postprocess.* would", path, what)
-
-
-def _read_onnx_file(path: Path, foreign: Mapping[str, Any] | None) -> tuple[dict[str, Any], Mapping[str, Any]]:
-    pipeline = OnnxDetector(path).pipeline() or foreign
+def _read_onnx_file(path: Path, fallback: Mapping[str, Any] | None) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    pipeline = OnnxDetector(path).pipeline() or fallback
     if not pipeline:
         raise UserError(f"{path} carries no pipeline (resize, mean, thresholds): it was not exported by this project")
     return {"_target_": "ocr.models.onnx.runtime.OnnxDetector", "path": str(path)}, pipeline
@@ -135,26 +136,12 @@ def _check_size(network: Mapping[str, Any], state: Mapping[str, torch.Tensor], p
     """Compare names and shapes before memory is taken for them: a layer of any size can be described."""
     try:
         with torch.device("meta"):
-            empty = hydra.utils.instantiate(network, _convert_="all")
+            empty = instantiate(network)
     except Exception:  # a class that computes with its weights when it is made; what else is wrong comes up again
         log.debug("%s: not built without memory", path, exc_info=True)
         return
     if isinstance(empty, torch.nn.Module):
         check_fit(empty, state, path, "network.")
-
-
-def find_model(config: DictConfig) -> Path:
-    """The file that ``ckpt_path`` means: a file, a run folder, ``wandb:<artifact>`` or the name of stock weights.
-
-    Raises:
-        UserError: there is none.
-    """
-    if str(config.ckpt_path) in PACKAGED:
-        return weights_file(str(config.ckpt_path))
-    place = Path(config.paths.output, "artifacts")
-    logger = config.get("logger") or {}
-    project, entity = logger.get("project_name", ""), logger.get("entity")
-    return checkpoint_path(local_checkpoint(str(config.ckpt_path), place, project, entity))
 
 
 def origin_of(checkpoint: Path) -> dict[str, Any]:

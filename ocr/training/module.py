@@ -20,7 +20,7 @@ from ocr.pipeline import Pipeline
 from ocr.training.optim.parameters import OptimizerSettings, freeze_parts, make_optimizer
 from ocr.training.optim.schedule import make_scheduler
 from ocr.types import Detections
-from ocr.utils.instantiate import instantiate
+from ocr.utils.config import instantiate
 
 
 class DetectionModule(L.LightningModule):

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,8 +20,6 @@ from typing import Any, TypeVar
 
 import lightning as L
 import torch.distributed
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
@@ -32,6 +29,7 @@ from ocr.tracking.run import Tracking
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+RankCommand = Callable[[int], tuple[list[str], str]]  # of a rank: the command that runs this job, and its folder
 STUCK_SECONDS = 10  # rank 0 waits in a collective that a dead rank will never join: NCCL does not notice
 END_SECONDS = 5  # for the other ranks to end by themselves
 
@@ -42,11 +40,12 @@ class RankLauncher(_SubprocessScriptLauncher):
     Args:
         launcher: Lightning's, whose place it takes.
         tracking: its record is closed when rank 0 cannot do that any more.
+        command: starts a rank.
     """
 
-    def __init__(self, launcher: _SubprocessScriptLauncher, tracking: Tracking | None) -> None:
+    def __init__(self, launcher: _SubprocessScriptLauncher, tracking: Tracking | None, command: RankCommand) -> None:
         super().__init__(launcher.cluster_environment, launcher.num_processes, launcher.num_nodes)
-        self.tracking = tracking
+        self.tracking, self.command = tracking, command
         self._failed = threading.Event()  # rank 0 has left with an error
 
     def launch(self, function: Callable[..., T], *args: Any, trainer: L.Trainer | None = None, **kwargs: Any) -> T:
@@ -79,7 +78,7 @@ class RankLauncher(_SubprocessScriptLauncher):
             "NODE_RANK": str(environment.node_rank()), "WORLD_SIZE": str(self.num_processes * self.num_nodes),
         }  # fmt: skip
         for rank in range(1, self.num_processes):
-            command, folder = job_command(rank)
+            command, folder = self.command(rank)
             env = {**os.environ, **shared, "LOCAL_RANK": str(rank)}
             self.procs.append(subprocess.Popen(command, env=env, cwd=folder))
         atexit.register(self.end_others)
@@ -118,22 +117,11 @@ class RankLauncher(_SubprocessScriptLauncher):
                 process.kill()
 
 
-def watch_ranks(trainer: L.Trainer, tracking: Tracking | None) -> None:
+def watch_ranks(trainer: L.Trainer, tracking: Tracking | None, command: RankCommand) -> None:
     """Have :class:`RankLauncher` start the ranks of a trainer, where it would start any."""
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
-        trainer.strategy._launcher = RankLauncher(launcher, tracking)
-
-
-def job_command(rank: int) -> tuple[list[str], str]:
-    """The command that runs this job of Hydra's as another rank, and the folder to start it in."""
-    hydra = HydraConfig.get()
-    arguments = sys.argv[1:]
-    if hydra.mode == RunMode.MULTIRUN:
-        arguments = [f"--config-name={hydra.job.config_name}", *hydra.overrides.task]
-    place = hydra.runtime.output_dir.replace("\\", "\\\\").replace('"', '\\"')
-    own = [f'hydra.run.dir="{place}"', f"hydra.job.name=rank_{rank}", "hydra.output_subdir=null"]
-    return [sys.executable, os.path.abspath(sys.argv[0]), *arguments, *own], hydra.runtime.cwd
+        trainer.strategy._launcher = RankLauncher(launcher, tracking, command)
 
 
 def _loss(rank: int, pid: int, code: int) -> str:

@@ -1,26 +1,17 @@
-"""Going on where a run stopped.
-
-A resumed run starts from the stopped run's own command line: its overrides come first, those of the new command
-after them, so that ``resume=<run folder> trainer.max_epochs=40`` repeats nothing else. Its data is that of the stopped
-run, whatever the defaults are by now.
-"""
+"""The checkpoint that a resumed run goes on from, and the folders that it holds while it trains."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ocr.errors import UserError
-from ocr.jobs.command_line.stopped_run import StoppedRun, compose, key_of, text_of, value_of
 from ocr.training.run_lock import hold
 from ocr.utils.archive import archive_fault
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 LAST = Path("checkpoints", "last.ckpt")
 TO_RESUME = ("optimizer_states", "lr_schedulers", "loops")
@@ -63,7 +54,7 @@ def _newest_sound(folder: Path, resume: str) -> Path:
     others = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in others:
         if path != last and archive_fault(path) is None and (epoch := _epoch_of(path)) is not None:
-            _say(f"resume: {last}: {fault}; going on from {path.name}, written in epoch {epoch}")
+            say_once(f"resume: {last}: {fault}; going on from {path.name}, written in epoch {epoch}")
             return path
     raise UserError(f"resume={resume}: {last}: {fault}, and no other checkpoint in that folder can be gone on from")
 
@@ -79,53 +70,20 @@ def _epoch_of(path: Path) -> int | None:
         return None
 
 
-def _say(line: str) -> None:
-    """Before there is a log; once, where several processes train together."""
+def say_once(line: str) -> None:
+    """A line to stderr before there is a log, on the first rank only."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print(line, file=sys.stderr)
 
 
-def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
-    """The command line of a resumed run, with the stopped run's overrides and data in front.
+@contextlib.contextmanager
+def run_folders_held(folder: Path, resumed: Path | None, trainer: Mapping[str, Any]) -> Iterator[None]:
+    """Around a training: its run folder, and that of the run that it goes on from, are this process's alone.
 
     Args:
-        arguments: as in ``sys.argv[1:]``.
-
-    Returns:
-        The same list when there is no ``resume=`` or the stopped run left no ``.hydra/overrides.yaml``; else the
-        list with ``resume=`` pointing at the checkpoint itself.
-
-    Raises:
-        UserError: there is no checkpoint; the stopped run's settings would run what nobody named; or this command
-            asks for another network.
-    """
-    given = {key_of(a): a for a in arguments if "=" in a and not a.startswith("-")}
-    wanted = value_of(given["resume"]) if "resume" in given else None
-    if wanted in (None, False, ""):
-        return list(arguments)
-    runs = Path(str(value_of(given.get("paths.output", "paths.output=runs"))))
-    if "name" in given or "experiment" in given:
-        runs = runs / str(value_of(given.get("name") or given["experiment"]))
-    path = find_checkpoint(True if wanted is True else str(wanted), runs)
-    assert path is not None
-    mine = [a for a in arguments if not a.startswith("resume=")] + [f"resume={text_of(str(path))}"]
-    stopped = StoppedRun.read(path.parent.parent)
-    if stopped is None:
-        return mine
-    if stopped.hidden:
-        _say(f"not taken from the stopped run, for they hold secrets: {', '.join(stopped.hidden)}")
-    overrides = [a for a in mine if not a.startswith("-")]
-    earlier = stopped.overrides_before(overrides)
-    before, now = compose(stopped.overrides), compose([*earlier, *overrides])
-    kept = stopped.settings_to_keep(before, now)
-    stopped.check_targets(compose([*earlier, *kept, *overrides]) if kept else now, overrides)
-    stopped.check_model(before, now)
-    return [*earlier, *kept, *mine]
-
-
-@contextlib.contextmanager
-def run_folders_held(config: DictConfig) -> Iterator[None]:
-    """Around a training: its run folder, and that of the run that it goes on from, are this process's alone.
+        folder: of the run.
+        resumed: the checkpoint that it goes on from, see :func:`find_checkpoint`.
+        trainer: settings of the trainer, of which ``max_epochs`` and ``max_steps`` are read.
 
     Raises:
         UserError: another process trains or resumes one of them, or the stopped run leaves nothing to do.
@@ -133,17 +91,16 @@ def run_folders_held(config: DictConfig) -> Iterator[None]:
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     with contextlib.ExitStack() as held:
-        resumed = find_checkpoint(config.resume, Path(config.paths.output, config.name))
         if rank_zero_only.rank == 0:
-            held.enter_context(hold(Path(config.paths.run_dir)))
-            if resumed is not None and resumed.parent.parent.resolve() != Path(config.paths.run_dir).resolve():
+            held.enter_context(hold(folder))
+            if resumed is not None and resumed.parent.parent.resolve() != folder.resolve():
                 held.enter_context(hold(resumed.parent.parent))
         if resumed is not None:
-            check_what_is_left(config, resumed)
+            check_remaining(resumed, trainer)
         yield
 
 
-def check_what_is_left(config: DictConfig, resumed: Path) -> None:
+def check_remaining(resumed: Path, trainer: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that cannot be gone on from, or that has reached what this command asks for.
 
     Raises:
@@ -159,7 +116,7 @@ def check_what_is_left(config: DictConfig, resumed: Path) -> None:
         "max_steps": content["global_step"],
     }
     for key, count in done.items():
-        limit: Any = config.trainer.get(key)
+        limit = trainer.get(key)
         if limit is not None and 0 <= limit <= count:
             more = f"trainer.{key}=<more than {count}>"
             raise UserError(f"resume={resumed}: all of its {count} {key[4:]} are done; to go on: {more}")

@@ -14,12 +14,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from ocr.errors import UserError
 from ocr.migrations import migrate_network
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NETWORK_FOLDERS = ("ocr.models.backbones", "ocr.models.necks", "ocr.models.heads")
 NETWORK_MODULES = ("ocr.models.detector", "ocr.models.onnx.graph")
 TARGET = "_target_"
@@ -46,15 +43,6 @@ def network_classes() -> frozenset[str]:
                 target = f"{name}.{attribute}"
                 if f"{value.__module__}.{value.__qualname__}" == target:
                     found.add(target)
-    return frozenset(found)
-
-
-@functools.cache
-def config_targets() -> frozenset[str]:
-    """Every ``_target_`` that stands in ``configs/``."""
-    found: set[str] = set()
-    for path in sorted(CONFIGS.rglob("*.yaml")):
-        found |= {t for t in targets_in(OmegaConf.to_container(OmegaConf.load(path))) if isinstance(t, str)}
     return frozenset(found)
 
 

@@ -8,19 +8,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ocr.data.transforms.decode import decode, resize_and_pad
 from ocr.errors import UserError
 from ocr.geometry.offsets import unclip_distance
-from ocr.jobs.build import build_module, load_module
+from ocr.jobs.build import build_module
 from ocr.jobs.export import agreement, export_onnx, kernel_sides, rapidocr_settings
 from ocr.metrics.matching import pair
 from ocr.models.pretrained.ppocr import weights_file
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
+from ocr.training.loading import load_module
 from ocr.training.module import DetectionModule
 from ocr.types import Detections
+from tests.composing import settings
 from tests.conftest import ROOT
 from tests.tiny import network_config
 
@@ -116,9 +117,8 @@ def test_what_was_trained_from_scratch_and_exported_is_a_start_for_more(tmp_path
     network = network_config("mobilenetv4_conv_small", 32, 8)
     module, path = DetectionModule(network, PPOCR.to_dict()).eval(), tmp_path / "own.onnx"
     wants = export_onnx(module.network, module.pipeline, path, {})
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        overrides = ["model=ppocr_v4", "optimizer=lamb", f"model.weights='{path}'", "model.temperature=1"]
-        again = build_module(compose("train", overrides)).eval()
+    overrides = ["model=ppocr_v4", "optimizer=lamb", f"model.weights='{path}'", "model.temperature=1"]
+    again = build_module(settings(*overrides)).eval()
     assert again.pipeline.mean == wants.mean != module.pipeline.mean
     image = torch.randint(0, 256, (1, 96, 160, 3), dtype=torch.uint8)
     np.testing.assert_allclose(again.probability_maps(image), module.probability_maps(image), atol=1e-3)

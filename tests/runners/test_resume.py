@@ -16,8 +16,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import UserError
-from ocr.jobs.command_line.stopped_run import compose
-from ocr.training.resume import check_what_is_left, find_checkpoint, with_earlier_overrides
+from ocr.jobs.command_line.overrides import compose
+from ocr.jobs.command_line.resume import with_earlier_overrides
+from ocr.training.resume import check_remaining, find_checkpoint
 from ocr.training.run_lock import hold
 from tests.conftest import ROOT
 from tests.tiny import OFF, TINY, run, run_folder, started, wait_for
@@ -109,8 +110,8 @@ def test_any_folder_name_can_be_resumed(name: str, tmp_path: Path):
     [
         ("+callbacks.x._target_=os.system", "os.system"),
         ("+callbacks.x={_target_: os.system, command: 'true'}", "os.system"),
-        ("+x=[{deep: {_target_: ocr.jobs.build.torch.hub.load}}]", "torch.hub.load"),
-        ("model.network._target_=ocr.jobs.build.hydra.utils.call", "hydra.utils.call"),
+        ("+x=[{deep: {_target_: ocr.training.trainer.torch.hub.load}}]", "torch.hub.load"),
+        ("model.network._target_=ocr.jobs.check_nodes.hydra.utils.call", "hydra.utils.call"),
         ("model.loss={_target_: [os.system]}", "os.system"),
         ("trainer.profiler={_target_: os.system, _partial_: true}", "os.system"),
         ("+x='${oc.create:{_target_: os.system}}'", "oc.create"),
@@ -218,13 +219,13 @@ def test_a_finished_run_says_how_to_go_on(copied: Path):
         (["trainer.max_epochs=-1", "trainer.max_steps=100"], "trainer.max_steps=<more than 300>"),
     ):
         with pytest.raises(UserError) as error:
-            check_what_is_left(resumed(copied, *more), checkpoint)
+            check_remaining(checkpoint, resumed(copied, *more).trainer)
         assert words in str(error.value), more
-    check_what_is_left(resumed(copied, "trainer.max_epochs=7"), checkpoint)
+    check_remaining(checkpoint, resumed(copied, "trainer.max_epochs=7").trainer)
     content = torch.load(checkpoint, weights_only=True)
     torch.save({k: content[k] for k in ("state_dict", "hyper_parameters")}, checkpoint)
     with pytest.raises(UserError, match="no training to go on with"):
-        check_what_is_left(resumed(copied), checkpoint)
+        check_remaining(checkpoint, resumed(copied).trainer)
 
 
 def test_another_network_is_one_line(copied: Path):

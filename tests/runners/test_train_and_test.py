@@ -56,7 +56,7 @@ def test_predictions_have_the_documented_form(trained: Path):
 
 
 def test_a_checkpoint_has_plain_types_and_all_that_a_detector_needs(trained: Path):
-    from ocr.jobs.build import load_module
+    from ocr.training.loading import load_module
 
     path = run_folder(trained) / "checkpoints/best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
@@ -69,7 +69,7 @@ def test_a_checkpoint_has_plain_types_and_all_that_a_detector_needs(trained: Pat
 
 def test_a_checkpoint_that_names_foreign_code_is_not_loaded(trained: Path, tmp_path: Path):
     from ocr.errors import UserError
-    from ocr.jobs.build import load_module
+    from ocr.training.loading import load_module
 
     checkpoint = torch.load(run_folder(trained) / "checkpoints/best.ckpt", weights_only=True)
     checkpoint["hyper_parameters"]["network"]["backbone"]["kwargs"] = {

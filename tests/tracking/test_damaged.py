@@ -7,16 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
-from ocr.tracking.record import plain_config
 from ocr.tracking.run import tracked_run
-from ocr.tracking.schema import check_logger
 from ocr.tracking.start import read_record, resumed_arguments
 from ocr.tracking.tools.sync import find_runs, sync_run
+from tests.composing import job_for
 from tests.disks import fill, small_disk
 from tests.tiny import run
-from tests.tracking.test_run import composed
 
 DAMAGED = {"empty": b"", "cut": b'{\n "id": "a",\n "proj', "zeros": bytes(600), "of another kind": b"[]\n"}
 
@@ -73,9 +70,8 @@ def test_a_resume_goes_on_past_a_damaged_record(both: bool, tmp_path: Path, capl
     (folder / "wandb_run.json").write_bytes(b"")
     if both:
         next(folder.glob("wandb/*/wandb_run.json")).write_bytes(b"{")
-    config = OmegaConf.create({"resume": str(folder / "checkpoints/last.ckpt")})
-    settings = check_logger(plain_config(composed("logger.project_name=p", folder=tmp_path).logger))
-    arguments = resumed_arguments(config, settings, "offline")
+    resume = f"resume='{folder / 'checkpoints/last.ckpt'}'"
+    arguments = resumed_arguments(job_for("logger.project_name=p", resume, folder=tmp_path), "offline")
     assert arguments == ({} if both else {"id": "a", "resume": "allow", "group": "g"})
     assert f"{folder / 'wandb_run.json'} is damaged" in caplog.text and len(caplog.records) == 1 + both
 
@@ -94,7 +90,7 @@ def test_a_damaged_list_of_artifacts_is_no_proof_that_they_arrived(tmp_path: Pat
 def test_a_record_that_is_lost_in_mid_run_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "run/wandb_run.json"
-    with tracked_run(composed(folder=tmp_path / "run"), "training"):
+    with tracked_run(job_for(folder=tmp_path / "run"), "training"):
         before = json.loads(path.read_text())
         path.write_bytes(b"")
     after = json.loads(path.read_text())
@@ -104,7 +100,7 @@ def test_a_record_that_is_lost_in_mid_run_is_written_again(tmp_path: Path, monke
 def test_an_end_is_recorded_where_no_byte_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with small_disk(tmp_path / "disk", 5) as disk:
-        with pytest.raises(KeyError), tracked_run(composed(folder=disk / "run"), "training"):
+        with pytest.raises(KeyError), tracked_run(job_for(folder=disk / "run"), "training"):
             fill(disk)
             raise KeyError("a bug")
         assert os.statvfs(disk).f_bavail == 0

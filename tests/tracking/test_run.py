@@ -12,7 +12,6 @@ from urllib.parse import urlparse
 
 import pytest
 import wandb
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ocr.tracking.credentials import load_env_variables, server_url, stored_key
@@ -20,7 +19,7 @@ from ocr.tracking.naming import finished_name, generate_run_name
 from ocr.tracking.run import tracked_run
 from ocr.tracking.summary import BEST, define_metrics, finalize_run
 from ocr.tracking.tools.dashboard import build_workspace
-from tests.conftest import ROOT
+from tests.composing import job_for
 from tests.standin import StandIn
 from tests.tiny import TINY, history, inspect, run, run_folder
 
@@ -204,17 +203,12 @@ def test_finalize_run_without_a_run_does_nothing():
     finalize_run({"val/hmean": 1.0})
 
 
-def composed(*overrides: str, folder: Path):
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("train", overrides=[f"paths.run_dir={folder}", "hydra.run.dir=x", *overrides])
-
-
 def test_names_tags_group_and_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_TAGS", "from-environment, ")
     overrides = ["logger.tags=[experiment,baseline,' ablation']", "logger.group=mine", "logger.job_type=pretraining",
                  "logger.notes=why", "logger.run_name=called this", "logger.exp_version=v2"]  # fmt: skip
-    with tracked_run(composed(*overrides, folder=tmp_path / "run"), "training") as tracking:
+    with tracked_run(job_for(*overrides, folder=tmp_path / "run"), "training") as tracking:
         assert tracking is not None
         assert tracking.run.tags == ("experiment", "baseline", "ablation", "from-environment")
         assert tracking.run.name == "called-this_SCORE_PLACEHOLDER" and tracking.run.group == "mine"
@@ -227,7 +221,7 @@ def test_offline_is_a_mode_of_the_run_not_of_the_process(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    with tracked_run(composed("logger.offline=true", folder=tmp_path / "run"), "training") as tracking:
+    with tracked_run(job_for("logger.offline=true", folder=tmp_path / "run"), "training") as tracking:
         assert tracking is not None and tracking.run.offline
         assert os.environ["WANDB_MODE"] == "online"
     assert json.loads((tmp_path / "run/wandb_run.json").read_text())["state"] == "offline"
@@ -236,7 +230,7 @@ def test_offline_is_a_mode_of_the_run_not_of_the_process(tmp_path: Path, monkeyp
 def test_wandb_dir_holds_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "store"))
-    with tracked_run(composed(folder=tmp_path / "run"), "training"):
+    with tracked_run(job_for(folder=tmp_path / "run"), "training"):
         pass
     assert list((tmp_path / "store/wandb").glob("offline-run-*/*.wandb")) and not (tmp_path / "run/wandb").exists()
     assert (tmp_path / "wandb/latest-run").resolve().name.startswith("offline-run-")
@@ -244,7 +238,7 @@ def test_wandb_dir_holds_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_off_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    with tracked_run(composed("logger.wandb.enabled=false", folder=tmp_path / "run"), "training") as tracking:
+    with tracked_run(job_for("logger.wandb.enabled=false", folder=tmp_path / "run"), "training") as tracking:
         assert tracking is None and wandb.run is None
     assert not list(tmp_path.rglob("*.wandb"))
 

@@ -9,9 +9,9 @@ import pytest
 
 from ocr.tracking.run import tracked_run
 from ocr.tracking.tools.sync import LocalRun
+from tests.composing import job_for
 from tests.standin import StandIn
 from tests.tiny import run, run_folder
-from tests.tracking.test_run import composed
 
 BAD = "data.train=[{format:icdar,images:nowhere,annotations:nowhere}]"  # the job ends at once, and is recorded
 
@@ -51,11 +51,11 @@ def test_a_job_of_wandbs_agent_is_the_run_that_the_agent_expects(tmp_path: Path)
 def test_a_resumed_training_stays_in_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """``resume=`` on the command line beats WANDB_RUN_ID in the environment."""
     monkeypatch.chdir(tmp_path)
-    with tracked_run(composed(folder=tmp_path / "runs/x/first"), "training") as tracking:
+    with tracked_run(job_for(folder=tmp_path / "runs/x/first"), "training") as tracking:
         assert tracking is not None
         stopped = tracking.run.id
     monkeypatch.setenv("WANDB_RUN_ID", "another")
     resume = f"resume={tmp_path}/runs/x/first/checkpoints/last.ckpt"
     for more, expected in ((resume, stopped), ("resume=null", "another")):
-        with tracked_run(composed(more, folder=tmp_path / f"runs/x/{expected}"), "training") as tracking:
+        with tracked_run(job_for(more, folder=tmp_path / f"runs/x/{expected}"), "training") as tracking:
             assert tracking is not None and tracking.run.id == expected

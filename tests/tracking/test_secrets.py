@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from ocr.tracking.record import plain_config
+from ocr.jobs.command_line.hydra_log import clean_settings
 from ocr.tracking.secrets import HIDDEN, Redactor, is_secret_name
+from ocr.utils.config import plain_config
 from tests.conftest import ROOT
 from tests.standin import KEY, StandIn
 from tests.tiny import OFF, SMALL, TINY, run, run_folder
@@ -204,7 +205,7 @@ def test_settings_on_disk_are_cleaned_in_place(tmp_path: Path):
     path = tmp_path / "config.yaml"
     path.write_text("a: ${b}\nb: 'it''s: a #secret'\npassword: 'x y'\nlist:\n- +k.token=abc\n")
     redactor = Redactor({"K_TOKEN": "it's: a #secret"})
-    redactor.clean_yaml(path)
+    clean_settings(path, redactor)
     assert OmegaConf.to_container(OmegaConf.load(path)) == {
         "a": "${b}", "b": HIDDEN, "password": HIDDEN, "list": [f"+k.token={HIDDEN}"],
     }  # fmt: skip
@@ -224,7 +225,7 @@ def test_settings_of_a_private_run_can_still_be_executed(tmp_path: Path):
              "logger.notes=by zelda"]  # fmt: skip
     OmegaConf.save(OmegaConf.create(items), path)
     environment = {"HOME": "/users/sroie", "USER": "sroie", "LOGNAME": "ocr", "USERNAME": "zelda"}
-    Redactor(environment, private=True).clean_yaml(path)
+    clean_settings(path, Redactor(environment, private=True))
     assert OmegaConf.to_container(OmegaConf.load(path)) == [
         "data.root=${oc.env:HOME}/x", "name='${oc.env:HOME}/y'", *items[2:4], "logger.notes=by ***",
     ]  # fmt: skip

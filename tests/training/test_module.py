@@ -17,15 +17,18 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.errors import UserError
-from ocr.jobs import build
-from ocr.jobs.build import build_data, build_module, load_module
+from ocr.jobs.build import build_data, build_module, load_detector
+from ocr.jobs.settings import PredictSettings, read
 from ocr.jobs.tune import write_tuned
 from ocr.models.tta import TestTimeAugmentation
+from ocr.training import trainer
 from ocr.training.callbacks.ema import warmed_up_ema
+from ocr.training.loading import DetectorOverrides, load_module
 from ocr.training.module import DetectionModule
 from ocr.tuning.search import choose
 from ocr.types import Detections, Truth
-from ocr.utils.instantiate import instantiate
+from ocr.utils.config import instantiate
+from tests.composing import settings
 from tests.conftest import ROOT
 from tests.tiny import TINY, network_config
 
@@ -79,16 +82,16 @@ def test_training_is_compiled_as_asked_or_where_it_can_be(caplog: pytest.LogCapt
     except Exception:  # as many kinds as there are reasons
         works = False
     with caplog.at_level("INFO"):
-        assert [build.compiles(wanted, "cpu") for wanted in (True, False, "auto")] == [True, False, works]
+        assert [trainer.compiles(wanted, "cpu") for wanted in (True, False, "auto")] == [True, False, works]
     assert ("torch.compile does not work here" in caplog.text) is not works
 
 
 def test_without_a_compiler_training_goes_on_uncompiled(tmp_path: Path):
     code = """
 import logging
-from ocr.jobs import build
+from ocr.training import trainer
 logging.basicConfig(level=logging.INFO)
-print([build.compiles(wanted, "cpu") for wanted in (True, False, "auto")])
+print([trainer.compiles(wanted, "cpu") for wanted in (True, False, "auto")])
 """
     # an empty cache: what another process compiled needs no compiler
     changes = {"CXX": "/no/such/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
@@ -98,21 +101,21 @@ print([build.compiles(wanted, "cpu") for wanted in (True, False, "auto")])
 
 
 def test_compile_is_true_false_or_auto():
-    with pytest.raises(UserError, match="model.compile must be true, false or auto"):
-        build.compiles("maybe", "cpu")
+    with pytest.raises(UserError, match="model.compile must be true or false or auto, got 'maybe'"):
+        settings("model.compile=maybe")
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="the system does not list what its processor has")
 @pytest.mark.skipif(not hasattr(torch.cpu, "get_capabilities"), reason="before 2.10 torch could not say")
 def test_a_processor_with_bf16_trains_in_it():
     multiplies = {"avx512_bf16", "amx_bf16"} & set(Path("/proc/cpuinfo").read_text().split())
-    assert build.precision("auto", "cpu") == ("bf16-mixed" if multiplies else "32-true")
-    assert build.precision("16-true", "cpu") == "16-true"
+    assert trainer.precision("auto", "cpu") == ("bf16-mixed" if multiplies else "32-true")
+    assert trainer.precision("16-true", "cpu") == "16-true"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_processor_says_nothing_of_another_device():
-    assert build.precision("auto", "gpu") == build.precision("auto", "mps") == "32-true"
+    assert trainer.precision("auto", "gpu") == trainer.precision("auto", "mps") == "32-true"
 
 
 def test_only_plain_weights_are_saved(module: DetectionModule):
@@ -126,34 +129,40 @@ def test_a_checkpoint_is_read_with_the_augmentation_that_it_was_tuned_for(module
     module.tta = TestTimeAugmentation(tile=320)
     write_tuned(plain, module, choose(np.ones((1, 1, 7)), [now], now, 2, 0.0, 1), tuned)
     assert load_module(plain).tta == TestTimeAugmentation()
-    assert load_module(tuned).tta == load_module(tuned, {"tta": {"tile": None}}).tta == module.tta
-    assert load_module(tuned, {"tta": {"tile": 640}}).tta.tile == 640
+    assert load_module(tuned).tta == load_module(tuned, DetectorOverrides(tta={"tile": None})).tta == module.tta
+    assert load_module(tuned, DetectorOverrides(tta={"tile": 640})).tta.tile == 640
 
 
 @pytest.fixture
-def job() -> Iterator[Callable[[list[str]], None]]:
-    """Makes Hydra's config of a job with these overrides that of this process, as a runner does."""
+def job() -> Iterator[Callable[[list[str]], PredictSettings]]:
+    """Makes Hydra's config of a prediction with these overrides that of this process, as a runner does."""
 
-    def start(overrides: list[str]) -> None:
+    def start(overrides: list[str]) -> PredictSettings:
         with initialize_config_dir(str(ROOT / "configs"), version_base=None):
-            HydraConfig.instance().set_config(compose("test", ["ckpt_path=x", *overrides], return_hydra_config=True))
+            config = compose(
+                "predict",
+                ["ckpt_path=x", "source=x", "output=x", "paths.run_dir=x", *overrides],
+                return_hydra_config=True,
+            )
+        HydraConfig.instance().set_config(config)
+        return read(config, PredictSettings)
 
     yield start
     HydraConfig.instance().cfg = None
 
 
 def test_a_pipeline_that_a_checkpoint_does_not_need_is_said_to_change_nothing(
-    module: DetectionModule, tmp_path: Path, job: Callable[[list[str]], None], caplog: pytest.LogCaptureFixture
+    module: DetectionModule,
+    tmp_path: Path,
+    job: Callable[[list[str]], PredictSettings],
+    caplog: pytest.LogCaptureFixture,
 ):
-    path, foreign = tmp_path / "a.ckpt", module.pipeline.to_dict()
+    path = tmp_path / "a.ckpt"
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
-    for changes, told in ((["seed=1"], 0), (["seed=1", "fallback_pipeline.postprocess.thresh=0.2"], 1)):
-        job(changes)
-        load_module(path, {"postprocess": {"thresh": 0.1}}, foreign)
+    for changes, told in ((["overlays=true"], 0), (["overlays=true", "fallback_pipeline.postprocess.thresh=0.2"], 1)):
+        load_detector(job(changes), path)
         assert len(caplog.records) == told
     assert "fallback_pipeline.postprocess.thresh=0.2 changes nothing, resize.* and postprocess.* would" in caplog.text
-    load_module(path)
-    assert len(caplog.records) == 1, "nobody offered one"
 
 
 class Modes(L.Callback):
@@ -168,10 +177,9 @@ class Modes(L.Callback):
 
 def fitted(overrides: list[str], network: dict | None = None) -> tuple[DetectionModule, dict, Modes]:
     """A module after two epochs, each with a validation; its state before; and the modes of its layers."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("train", [*TINY, *overrides])
+    given = settings(*TINY, *overrides)
     L.seed_everything(0, verbose=False)
-    module = build_module(config)
+    module = build_module(given)
     if network:
         module.set_network(instantiate(network))
     with torch.no_grad():
@@ -185,7 +193,7 @@ def fitted(overrides: list[str], network: dict | None = None) -> tuple[Detection
         accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[WeightAveraging(avg_fn=warmed_up_ema(0.99)), modes],
     )  # fmt: skip
-    trainer.fit(module, datamodule=build_data(config, module.pipeline))
+    trainer.fit(module, datamodule=build_data(given.data, module.pipeline, given.seed))
     assert trainer.global_step == 4 and len(modes.training) == 4
     return module, before, modes
 
@@ -220,7 +228,7 @@ def test_synchronised_norms_compute_the_same(module: DetectionModule):
     images = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
     before, names = module.probability_maps(images), set(module.state_dict())
     norms = [n for n, layer in module.network.named_modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    sync = build.SyncNorms()
+    sync = trainer.SyncNorms()
     assert sync.revert(sync.apply(module)) is module and set(module.state_dict()) == names
     assert all(isinstance(module.network.get_submodule(name), torch.nn.SyncBatchNorm) for name in norms) and norms
     np.testing.assert_array_equal(module.probability_maps(images), before)

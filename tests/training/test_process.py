@@ -7,7 +7,7 @@ from tests.tiny import ROOT
 
 SCRIPT = """
 import torch
-from ocr.jobs.build import prepare_process
+from ocr.training.process import prepare_process
 prepare_process()
 least = torch.full((2, 1_000_000), 1e-39)
 print(int((least * 0.5 != 0).sum()), int((least * 0.5 + 1e-30 != 0).sum()))

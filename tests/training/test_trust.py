@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from ocr.errors import UserError
-from ocr.jobs.build import load_module
+from ocr.jobs.command_line.stopped_run import config_targets
 from ocr.models.outputs import Maps
+from ocr.training.loading import DetectorOverrides, load_module
 from ocr.training.module import DetectionModule
-from ocr.training.trust import config_targets, network_classes
+from ocr.training.trust import network_classes
+from tests.composing import settings
 from tests.hostile import hostile_checkpoints, untouched
 from tests.tiny import OFF, network_config, run
 
@@ -42,7 +44,7 @@ def sound(pipeline) -> dict[str, Any]:
 
 def message(path: Path, **overrides: Any) -> str:
     with pytest.raises(UserError) as error:
-        load_module(path, overrides)
+        load_module(path, DetectorOverrides(**overrides))
     assert "\n" not in str(error.value) and path.name in str(error.value)
     return str(error.value)
 
@@ -77,7 +79,7 @@ def test_every_runner_refuses_in_one_line(runner: str, sound, tmp_path: Path):
         done = run(runner, f"ckpt_path={paths[name]}", OFF, *more, cwd=tmp_path)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
         [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert "ocr.jobs.build.torch.hub.load" in line and f"{name}.ckpt" in line
+        assert "ocr.training.trainer.torch.hub.load" in line and f"{name}.ckpt" in line
         assert untouched(tmp_path / "box")
 
 
@@ -87,7 +89,7 @@ def test_a_class_from_outside_is_loaded_when_this_command_trusts_it(pipeline, tm
     path = tmp_path / "own.ckpt"
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
     assert f"trusted_targets=[{target}]" in message(path)
-    assert type(load_module(path, {"trusted_targets": [target]}).network).__name__ == "OneLayer"
+    assert type(load_module(path, DetectorOverrides(trusted_targets=[target])).network).__name__ == "OneLayer"
 
 
 def test_a_backbone_from_a_checkpoint_neither_downloads_nor_reads_weights(sound, tmp_path: Path):
@@ -239,10 +241,10 @@ def test_an_onnx_file_that_is_no_detector_says_so_at_load(settings, words: str |
     pytest.importorskip("onnxruntime", reason="make setup EXTRAS=onnx installs it")
     path = _onnx(tmp_path / "wrong.onnx", **settings)
     if words is None:
-        load_module(path, None, pipeline.to_dict())
+        load_module(path, DetectorOverrides(fallback_pipeline=pipeline.to_dict()))
     else:
         with pytest.raises(UserError) as error:
-            load_module(path, None, pipeline.to_dict())
+            load_module(path, DetectorOverrides(fallback_pipeline=pipeline.to_dict()))
         assert words in str(error.value) and "wrong.onnx" in str(error.value) and "\n" not in str(error.value)
 
 
@@ -270,16 +272,8 @@ def test_a_wrong_onnx_file_is_not_trained_from(settings, tmp_path: Path):
     ],
 )
 def test_a_callback_that_is_none_is_one_line(callback: str, tmp_path: Path):
-    from hydra import compose, initialize_config_dir
-
     from ocr.jobs.build import build_callbacks
-    from ocr.jobs.check_config import validate
-    from tests.conftest import ROOT
 
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("train", overrides=[callback, f"paths.run_dir={tmp_path}"])
-    config.callbacks = {"x": config.callbacks.x}
     with pytest.raises(UserError, match=r"callbacks\.x") as error:
-        validate(config)
-        build_callbacks(config)
+        build_callbacks({"x": settings(callback).callbacks["x"]})
     assert "callback" in str(error.value) and "\n" not in str(error.value)

@@ -14,7 +14,6 @@ import torch
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.data.targets.maps import SHRINK_MAP, TargetMaker
 from ocr.errors import UserError
-from ocr.jobs.build import load_module
 from ocr.jobs.tune import tuning_metrics
 from ocr.metrics.deteval import DetEval
 from ocr.metrics.hmean import Hmean
@@ -22,6 +21,7 @@ from ocr.metrics.matching import compare, match
 from ocr.metrics.protocol import evaluate
 from ocr.models.postprocess.db import detect
 from ocr.pipeline import Pipeline
+from ocr.training.loading import load_module
 from ocr.tuning.plots import plot_surface
 from ocr.tuning.search import FIGURES, CachedImage, Grid, choose, collect, count_images, pack
 from ocr.types import Truth

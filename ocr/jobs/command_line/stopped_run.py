@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import UserError, first_line
+from ocr.jobs.command_line.overrides import CONFIGS, key_of, text_of, value_of
 from ocr.migrations import migrate_config, migrate_overrides
-from ocr.tracking.record import plain_config
 from ocr.tracking.secrets import HIDDEN
-from ocr.training.trust import CONFIGS, TARGET, check_targets, config_targets, network_classes, targets_in
+from ocr.training.trust import TARGET, check_targets, network_classes, targets_in
+from ocr.utils.config import plain_config
 
 # what a setting of somebody else may look up: other settings, the environment, the time, Hydra's own settings
 _LOOKUPS = re.compile(r"\$\{(?:[\w.\[\]@-]+|(?:oc\.env|now|hydra):[^${}]*)\}")
@@ -152,6 +154,15 @@ class StoppedRun:
         return path if Path(path).is_absolute() or self.cwd == Path.cwd() or not moved.exists() else str(moved)
 
 
+@functools.cache
+def config_targets() -> frozenset[str]:
+    """Every ``_target_`` that stands in ``configs/``."""
+    found: set[str] = set()
+    for path in sorted(CONFIGS.rglob("*.yaml")):
+        found |= {t for t in targets_in(OmegaConf.to_container(OmegaConf.load(path))) if isinstance(t, str)}
+    return frozenset(found)
+
+
 def _relative_files(node: Any) -> Iterator[str]:
     """Image folders of sources without a root of their own."""
     if isinstance(node, dict) and isinstance(node.get("images"), str) and not node.get("root"):
@@ -164,69 +175,6 @@ def _identity(config: DictConfig) -> dict[str, Any]:
     model = plain_config(config.model)
     known = {key: model.get(key) for key in MODEL} | {"backbone": (model.get("backbone") or {}).get("name")}
     return {"model": config.hydra.runtime.choices.get("model"), **known}
-
-
-def key_of(override: str) -> str:
-    """The setting or group that an override is for.
-
-    >>> [key_of(o) for o in ("data=sroie", "+x.y='a=b'", "~callbacks.ema")]
-    ['data', 'x.y', 'callbacks.ema']
-    """
-    return override.split("=", 1)[0].lstrip("+~")
-
-
-def value_of(override: str) -> Any:
-    """The value of an override, as plain types; its text where it does not follow Hydra's grammar.
-
-    >>> [value_of(o) for o in ("resume='it\\\\'s'", "resume=it's", "resume=true", "x=[{a: 1}]")]
-    ["it's", "it's", True, [{'a': 1}]]
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        parsed = OverridesParser.create().parse_override(override)
-        return override.partition("=")[2] if parsed.is_sweep_override() else _unquoted(parsed.value())
-    except HydraException:
-        return override.partition("=")[2]
-
-
-def _unquoted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_unquoted(key): _unquoted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_unquoted(item) for item in value]
-    return getattr(value, "text", value)  # of a QuotedString
-
-
-def text_of(value: Any) -> str:
-    """A plain value in Hydra's grammar.
-
-    >>> text_of({"root": "it's [a=b]", "share": [0.0, None, True]})
-    "{root:'it\\\\'s [a=b]',share:[0.0,null,true]}"
-    """
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{text_of(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(text_of(item) for item in value) + "]"
-    if isinstance(value, str):
-        return QuotedString(value, Quote.single).with_quotes()
-    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
-
-
-def compose(overrides: Sequence[str]) -> DictConfig:
-    """The config of a training and Hydra's own, composed without running it; what a sweep varies is left out."""
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parser = OverridesParser.create()
-    single = [o for o in overrides if not parser.parse_override(o).is_sweep_override()]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose("train", overrides=single, return_hydra_config=True)
 
 
 def _named_by(overrides: Sequence[str]) -> Iterator[str]:

@@ -82,8 +82,8 @@ def pretrained_detector(weights: str, temperature: float = 1.0) -> GraphDetector
     return network
 
 
-def carried_pipeline(weights: str) -> dict[str, Any] | None:
-    """The pipeline that a file of weights carries, as plain types; None where it carries none."""
+def pipeline_of_weights(weights: str) -> dict[str, Any] | None:
+    """The pipeline stored in a file of weights, as plain types; None where there is none."""
     path = weights_file(weights)
     if path.suffix == ".ckpt":
         return _read_checkpoint(path)["hyper_parameters"]["pipeline"]

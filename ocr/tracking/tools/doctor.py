@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from ocr.errors import UserError, first_line
 from ocr.tracking.credentials import ENV_FILES, MODES, EnvReport, key_fault, server_url, stored_key
-from ocr.tracking.record import plain_config, relative
+from ocr.tracking.record import relative
 from ocr.tracking.schema import check_logger
 from ocr.tracking.secrets import HIDDEN, redactor_for
 
@@ -47,11 +47,11 @@ class Finding:
         return asdict(self)
 
 
-def examine(config: Any, environment: EnvReport, timeout: float = 5) -> Iterator[Finding]:
+def examine(config: Mapping[str, Any], environment: EnvReport, timeout: float = 5) -> Iterator[Finding]:
     """All checks, in the order in which a run needs the things.
 
     Args:
-        config: the composed config of a training.
+        config: the composed config of a training, plain and resolved.
         environment: where the variables came from.
         timeout: seconds to wait for the server, for each question.
     """
@@ -118,14 +118,13 @@ def _known(name: str) -> bool:
     return field in fields | extra or f"run_{field}" in fields or field.startswith(("x_", "_"))
 
 
-def _config(config: Any) -> Iterator[Finding]:
-    plain = plain_config(config)
+def _config(config: Mapping[str, Any]) -> Iterator[Finding]:
     try:
-        check_logger(plain["logger"])
+        check_logger(config["logger"])
         yield Finding("logger config", "ok", "known settings, kinds and ranges")
     except UserError as error:
         yield Finding("logger config", "fault", str(error), "correct it on the command line or in configs/logger")
-    left = sorted(_unresolved(plain))
+    left = sorted(_unresolved(config))
     if left:
         yield Finding("config serialises", "warning", f"{', '.join(left)} cannot be resolved and is recorded as text",
                       "see the interpolation behind it")  # fmt: skip
@@ -144,9 +143,9 @@ def _unresolved(node: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
-def _wanted(config: Any) -> tuple[str, str]:
+def _wanted(config: Mapping[str, Any]) -> tuple[str, str]:
     """Mode of a run that started now, and why."""
-    logger = plain_config(config)["logger"]
+    logger = config["logger"]
     if not logger["wandb"]["enabled"]:
         return "off", "logger.wandb.enabled is false (config, WANDB_ENABLED, WANDB_DISABLED or WANDB_MODE=disabled)"
     if logger["offline"]:
@@ -158,14 +157,14 @@ def _wanted(config: Any) -> tuple[str, str]:
     return "online", "there is an API key and nothing says otherwise"
 
 
-def _mode(config: Any) -> Iterator[Finding]:
+def _mode(config: Mapping[str, Any]) -> Iterator[Finding]:
     mode, reason = _wanted(config)
     asked = mode in ("online", "off") or "key" not in reason
     yield Finding("mode", "ok" if asked else "warning", f"{mode}: {reason}",
                   "" if asked else "set WANDB_API_KEY in .env, or run: wandb login")  # fmt: skip
 
 
-def _key(config: Any) -> Iterator[Finding]:
+def _key(config: Mapping[str, Any]) -> Iterator[Finding]:
     key = stored_key()
     if not key:
         yield Finding("API key", "warning", "none in the environment, .env.local, .env or ~/.netrc",
@@ -176,7 +175,7 @@ def _key(config: Any) -> Iterator[Finding]:
         yield Finding("API key", "ok", f"well-formed ({HIDDEN})")
 
 
-def _server(config: Any, timeout: float) -> Iterator[Finding]:
+def _server(config: Mapping[str, Any], timeout: float) -> Iterator[Finding]:
     import wandb
 
     mode, _ = _wanted(config)
@@ -199,7 +198,7 @@ def _server(config: Any, timeout: float) -> Iterator[Finding]:
     except Exception as error:  # the client raises many kinds for a refused key
         yield Finding("API key", "fault", f"the server does not take it: {first_line(error)}", "wandb login --relogin")
         return
-    logger = plain_config(config)["logger"]
+    logger = config["logger"]
     entity, project = logger["entity"] or viewer.entity, logger["project_name"]
     if entity not in {viewer.entity, viewer.username, *viewer.teams}:
         teams = ", ".join(sorted({viewer.entity, *viewer.teams}))
@@ -219,9 +218,8 @@ def _server(config: Any, timeout: float) -> Iterator[Finding]:
             )
 
 
-def _folders(config: Any) -> Iterator[Finding]:
-    plain = plain_config(config)
-    places = {"output": Path(str(plain["paths"]["output"]))}
+def _folders(config: Mapping[str, Any]) -> Iterator[Finding]:
+    places = {"output": Path(str(config["paths"]["output"]))}
     if os.environ.get("WANDB_DIR"):
         places["WANDB_DIR"] = Path(os.environ["WANDB_DIR"])
     for name, place in places.items():

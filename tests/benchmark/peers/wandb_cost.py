@@ -20,9 +20,12 @@ from omegaconf import DictConfig
 
 from ocr.benchmark.clock import Timing
 from ocr.benchmark.rows import Row
-from ocr.jobs.build import build_callbacks, build_data, build_module, build_trainer, prepare_process
-from ocr.jobs.train import tracking_callbacks
+from ocr.jobs.build import build_callbacks, build_data, build_module
+from ocr.jobs.settings import TrainSettings, job_of, read
+from ocr.tracking.batch_images import image_callbacks
 from ocr.tracking.run import tracked_run
+from ocr.training.process import prepare_process
+from ocr.training.trainer import build_trainer
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 PAIRS = 3
@@ -70,21 +73,23 @@ def wandb_cost(config: DictConfig) -> list[Row]:
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         fixed = [f"trainer.max_epochs={2 * PAIRS + 2}", f"paths.run_dir={folder}", "logger.offline=true",
                  "logger.wandb.enabled=true"]  # fmt: skip
-        job = hydra.compose("train", overrides=fixed)
+        config = hydra.compose("train", overrides=fixed)
+    settings = read(config, TrainSettings)
+    job = job_of(config, settings)
     prepare_process()
-    L.seed_everything(job.seed, workers=True, verbose=False)
+    L.seed_everything(settings.seed, workers=True, verbose=False)
     switch = Alternate()
     with tracked_run(job, "training") as tracking:
         assert tracking is not None
-        module = build_module(job)
-        data = build_data(job, module.pipeline).load("train", "val")
-        ours = tracking_callbacks(tracking, "val")
+        module = build_module(settings)
+        data = build_data(settings.data, module.pipeline, settings.seed).load("train", "val")
+        ours = image_callbacks(job, tracking, "val")
         for callback in ours:
             names = [n for n in vars(type(callback)) if n.startswith("on_validation")]
             switched(callback, names, switch)
         logger: WandbLogger = switched(tracking.logger, ["log_metrics"], switch)
         tracking.logger = logger
-        trainer = build_trainer(job, [switch, *build_callbacks(job), *ours], [logger])
+        trainer = build_trainer(settings.trainer, [switch, *build_callbacks(settings.callbacks), *ours], [logger])
         before, started = cpu_seconds("wandb-core"), time.perf_counter()
         trainer.fit(module, datamodule=data)
         used, wall = cpu_seconds("wandb-core") - before, time.perf_counter() - started

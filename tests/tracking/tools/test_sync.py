@@ -11,9 +11,9 @@ import pytest
 from ocr.tracking.artifacts import StagedArtifact, write_staged
 from ocr.tracking.run import tracked_run
 from ocr.tracking.tools.sync import LocalRun
+from tests.composing import job_for
 from tests.standin import StandIn
 from tests.tiny import run, wait_for
-from tests.tracking.test_run import composed
 
 
 class FallsSilent(StandIn):
@@ -37,7 +37,7 @@ class FallsSilent(StandIn):
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """W&B's folder of an offline run that is only on disk, below ``runs/`` of the current folder."""
     monkeypatch.chdir(tmp_path)
-    with tracked_run(composed(folder=tmp_path / "runs/x/y"), "training") as tracking:
+    with tracked_run(job_for(folder=tmp_path / "runs/x/y"), "training") as tracking:
         assert tracking is not None
         tracking.run.log({"train/loss": 1.0, "trainer/global_step": 0})
     [folder] = (tmp_path / "runs/x/y/wandb").glob("offline-run-*")
@@ -96,7 +96,7 @@ def test_a_stalled_start_of_a_job_leaves_no_empty_run_on_the_server(tmp_path: Pa
     with FallsSilent(after=1) as server:
         for name, value in server.env().items():
             monkeypatch.setenv(name, value)
-        with tracked_run(composed("logger.init_timeout=4", folder=tmp_path / "runs/x/y"), "training") as tracking:
+        with tracked_run(job_for("logger.init_timeout=4", folder=tmp_path / "runs/x/y"), "training") as tracking:
             assert tracking is not None and tracking.run.offline
             tracking.run.log({"train/loss": 1.0, "trainer/global_step": 0})
         assert len(server.runs) == 1 and not any(stored.history for stored in server.runs.values())

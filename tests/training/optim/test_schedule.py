@@ -9,10 +9,11 @@ from timm.optim import Lamb
 from torch import nn
 
 from ocr.errors import UserError
+from ocr.jobs.command_line.resume import with_earlier_overrides
 from ocr.training.callbacks.ema import warmed_up_ema
 from ocr.training.optim.parameters import OptimizerSettings, freeze_parts, make_optimizer
 from ocr.training.optim.schedule import Schedule, WarmupDecay, make_scheduler
-from ocr.training.resume import find_checkpoint, with_earlier_overrides
+from ocr.training.resume import find_checkpoint
 
 DECAY = {"decay": "cosine", "power": 0.9, "warmup_fraction": 0.1, "final_fraction": 0.01, "on_resume": "continue"}
 

@@ -1,0 +1,151 @@
+"""Every ``_target_`` of a config held against the signature that it will be called with, before anything starts."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hydra.utils import get_object
+
+from ocr.errors import UserError, one_line
+from ocr.pipeline import Pipeline
+from ocr.tracking.schema import NonNegative
+from ocr.training.optim.parameters import OptimizerSettings, make_optimizer
+from ocr.training.optim.schedule import make_scheduler
+from ocr.utils.config import instantiate
+from ocr.utils.typed import Fraction, faults, unknown_setting
+
+# settings whose range no signature states
+_RANGES = {
+    "data.val_from": Fraction, "data.test_from": Fraction, "data.difficulty": Fraction,
+    "optimizer.lr": NonNegative, "optimizer.weight_decay": NonNegative,
+}  # fmt: skip
+_CALLBACK = "it needs the _target_ of a lightning.pytorch.Callback, or null"
+
+
+def node_faults(config: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the nodes of a config, a line each.
+
+    Args:
+        config: plain and resolved.
+    """
+    problems = []
+    for place, kind in _RANGES.items():
+        group, key = place.split(".")
+        if key in (node := config.get(group) or {}):
+            problems += faults(kind, node[key], place)
+    for place, node in (
+        ("model.pipeline", (config.get("model") or {}).get("pipeline")),
+        ("fallback_pipeline", config.get("fallback_pipeline")),
+    ):
+        problems += _pipeline_faults(node, place) if node else []
+    problems += _callback_faults(config.get("callbacks") or {})
+    for place, node in _targets(config):
+        problems += _signature_faults(node, place)
+    return problems
+
+
+def check_optimizer(
+    optimizer: Mapping[str, Any], schedule: Mapping[str, Any], lr_multipliers: Mapping[str, float]
+) -> None:
+    """Make optimizer and scheduler once, for a layer of one weight.
+
+    Raises:
+        UserError: they refuse a setting.
+    """
+    from torch import nn
+
+    settings = OptimizerSettings(instantiate(optimizer), instantiate(schedule), lr_multipliers)
+    without = OptimizerSettings(settings.optimizer, settings.schedule, {})  # the layer has no such parts
+    make_scheduler(make_optimizer(nn.Linear(1, 1), without), settings.schedule, 10)
+
+
+def _pipeline_faults(node: Mapping[str, Any], place: str) -> list[str]:
+    hints = typing.get_type_hints(Pipeline)
+    try:
+        problems = [fault for key, value in node.items() for fault in faults(hints.get(key), value, f"{place}.{key}")]
+        if not problems:
+            Pipeline.from_dict(node)
+        return problems
+    except UserError as error:
+        return [str(error)]
+
+
+def _callback_faults(callbacks: Any) -> list[str]:
+    """Entries that name nothing to make; what is made is looked at by :func:`_signature_faults`."""
+    if not isinstance(callbacks, Mapping):
+        return []  # the settings say so
+    nodes = {f"callbacks.{name}": node for name, node in callbacks.items() if node is not None}
+    return [
+        f"{place} is no callback, got {node!r}: {_CALLBACK}"
+        for place, node in nodes.items()
+        if not isinstance(node, Mapping) or "_target_" not in node or node.get("_partial_")
+    ]
+
+
+def _targets(node: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield place, node
+        for key, value in node.items():
+            yield from _targets(value, f"{place}.{key}" if place else key)
+    elif isinstance(node, list):
+        for k, value in enumerate(node):
+            yield from _targets(value, f"{place}[{k}]")
+
+
+def _signature_faults(node: Mapping[str, Any], place: str) -> list[str]:
+    try:
+        target = _locate(node["_target_"])
+    except UserError as error:
+        return [f"{place}._target_: {error}"]
+    if place.count(".") == 1 and place.startswith("callbacks.") and not _may_make_callbacks(target):
+        return [f"{place} is no callback but a {node['_target_']}: {_CALLBACK}"]
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # some that are written in C have none
+        return []
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    except Exception:  # names that exist for type checkers only
+        hints = {}
+    problems = []
+    for key, value in node.items():
+        if key.startswith("_") and key.endswith("_"):
+            continue
+        if key in parameters:
+            problems += faults(hints.get(key), value, f"{place}.{key}")
+        elif not open_ended:
+            problems.append(unknown_setting(key, [p for p in parameters if p != "self"], f"{place}."))
+    return problems
+
+
+def _may_make_callbacks(target: Any) -> bool:
+    """Of a function only the call tells."""
+    from lightning.pytorch import Callback
+
+    return issubclass(target, Callback) if inspect.isclass(target) else True
+
+
+def _locate(target: Any) -> Any:
+    """What a ``_target_`` names, without Hydra's own lines in the log.
+
+    Raises:
+        UserError: nothing that can be called.
+    """
+    hydra_log = logging.getLogger("hydra.utils")
+    level = hydra_log.level
+    try:
+        hydra_log.setLevel(logging.CRITICAL)
+        found = get_object(str(target))
+    except Exception as error:  # Hydra wraps whatever the import raises
+        raise UserError(one_line(error)) from error
+    finally:
+        hydra_log.setLevel(level)
+    if not callable(found):
+        raise UserError(f"{target} is a {type(found).__name__}, which cannot be called")
+    return found

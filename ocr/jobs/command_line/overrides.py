@@ -1,0 +1,74 @@
+"""Overrides of a command line in Hydra's grammar: read, written, composed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+
+
+def key_of(override: str) -> str:
+    """The setting or group that an override is for.
+
+    >>> [key_of(o) for o in ("data=sroie", "+x.y='a=b'", "~callbacks.ema")]
+    ['data', 'x.y', 'callbacks.ema']
+    """
+    return override.split("=", 1)[0].lstrip("+~")
+
+
+def value_of(override: str) -> Any:
+    """The value of an override, as plain types; its text where it does not follow Hydra's grammar.
+
+    >>> [value_of(o) for o in ("resume='it\\\\'s'", "resume=it's", "resume=true", "x=[{a: 1}]")]
+    ["it's", "it's", True, [{'a': 1}]]
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+        return override.partition("=")[2] if parsed.is_sweep_override() else _unquoted(parsed.value())
+    except HydraException:
+        return override.partition("=")[2]
+
+
+def _unquoted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_unquoted(key): _unquoted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unquoted(item) for item in value]
+    return getattr(value, "text", value)  # of a QuotedString
+
+
+def text_of(value: Any) -> str:
+    """A plain value in Hydra's grammar.
+
+    >>> text_of({"root": "it's [a=b]", "share": [0.0, None, True]})
+    "{root:'it\\\\'s [a=b]',share:[0.0,null,true]}"
+    """
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{text_of(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(text_of(item) for item in value) + "]"
+    if isinstance(value, str):
+        return QuotedString(value, Quote.single).with_quotes()
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The config of a training and Hydra's own, composed without running it; what a sweep varies is left out."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    single = [o for o in overrides if not parser.parse_override(o).is_sweep_override()]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", overrides=single, return_hydra_config=True)

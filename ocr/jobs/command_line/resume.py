@@ -1,0 +1,53 @@
+"""The command line of a resumed run.
+
+It starts from the stopped run's own command line: its overrides come first, those of the new command after them, so
+that ``resume=<run folder> trainer.max_epochs=40`` repeats nothing else. Its data is that of the stopped run, whatever
+the defaults are by now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ocr.jobs.command_line.overrides import compose, key_of, text_of, value_of
+from ocr.jobs.command_line.stopped_run import StoppedRun
+from ocr.training.resume import find_checkpoint, say_once
+
+
+def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
+    """The command line of a resumed run, with the stopped run's overrides and data in front.
+
+    Args:
+        arguments: as in ``sys.argv[1:]``.
+
+    Returns:
+        The same list when there is no ``resume=`` or the stopped run left no ``.hydra/overrides.yaml``; else the
+        list with ``resume=`` pointing at the checkpoint itself.
+
+    Raises:
+        UserError: there is no checkpoint; the stopped run's settings would run what nobody named; or this command
+            asks for another network.
+    """
+    given = {key_of(a): a for a in arguments if "=" in a and not a.startswith("-")}
+    wanted = value_of(given["resume"]) if "resume" in given else None
+    if wanted in (None, False, ""):
+        return list(arguments)
+    runs = Path(str(value_of(given.get("paths.output", "paths.output=runs"))))
+    if "name" in given or "experiment" in given:
+        runs = runs / str(value_of(given.get("name") or given["experiment"]))
+    path = find_checkpoint(True if wanted is True else str(wanted), runs)
+    assert path is not None
+    mine = [a for a in arguments if not a.startswith("resume=")] + [f"resume={text_of(str(path))}"]
+    stopped = StoppedRun.read(path.parent.parent)
+    if stopped is None:
+        return mine
+    if stopped.hidden:
+        say_once(f"not taken from the stopped run, for they hold secrets: {', '.join(stopped.hidden)}")
+    overrides = [a for a in mine if not a.startswith("-")]
+    earlier = stopped.overrides_before(overrides)
+    before, now = compose(stopped.overrides), compose([*earlier, *overrides])
+    kept = stopped.settings_to_keep(before, now)
+    stopped.check_targets(compose([*earlier, *kept, *overrides]) if kept else now, overrides)
+    stopped.check_model(before, now)
+    return [*earlier, *kept, *mine]

@@ -1,0 +1,61 @@
+"""Testing: a checkpoint on a labelled split, with the pipeline that it stores."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import lightning as L
+
+from ocr.jobs.build import build_data, build_loggers, build_metrics, load_detector
+from ocr.jobs.command_line.hydra_job import rank_command
+from ocr.jobs.finish import evaluate, finish, record
+from ocr.jobs.results import Headline
+from ocr.jobs.settings import TestSettings
+from ocr.tracking.batch_images import image_callbacks
+from ocr.tracking.job import Job
+from ocr.tracking.run import Tracking
+from ocr.training.callbacks.predictions import PredictionWriter
+from ocr.training.callbacks.progress import Progress
+from ocr.training.data_record import Standing, leave_out_seen, read_record
+from ocr.training.loading import origin_of
+from ocr.training.process import prepare_process
+from ocr.training.ranks import watch_ranks
+from ocr.training.trainer import build_trainer
+
+
+def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
+    """Test a checkpoint. The pipeline is the checkpoint's own.
+
+    Args:
+        job: what is recorded.
+        settings: of the test.
+        checkpoint: the file.
+        tracking: the W&B run, if there is one.
+
+    Returns:
+        The metrics under their logged keys.
+    """
+    started = time.perf_counter()
+    prepare_process()
+    L.seed_everything(settings.seed, workers=True, verbose=False)
+    module = load_detector(settings, checkpoint)
+    module.metrics = build_metrics(settings.metrics)
+    split = settings.split
+    data = build_data(settings.data, module.pipeline, settings.seed).load(split, whole=split == "test")
+    data_record = read_record(checkpoint)
+    leave_out_seen(data, split, data_record)
+    standing = Standing.of(split, data.identities(split), data_record)
+    callbacks = [Progress(), *image_callbacks(job, tracking, "test")]
+    trainer = build_trainer(settings.trainer, callbacks, build_loggers(job.folder, tracking))
+    watch_ranks(trainer, tracking, rank_command)
+    record(job, module, data, trainer, tracking)
+    if tracking is not None and job.logger.artifacts.checkpoints != "none":
+        tracking.artifacts.use_checkpoint(checkpoint, origin_of(checkpoint))
+
+    metrics = evaluate(trainer, module, data, standing, PredictionWriter(job.folder, settings.overlays))
+    facts = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(checkpoint), "split": split,
+             "images": standing.images, "trained_on": standing.trained}  # fmt: skip
+    headline = Headline(f"{standing.prefix}/hmean", standing.selected_on, standing.note)
+    finish(job, metrics, facts, {"checkpoint": checkpoint}, headline)
+    return metrics
