@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-SCARCE = 100e6  # bytes; a disk with more than that is not the full one
+FULL_DISK_BYTES = 100e6  # bytes; a disk with more than that is not the full one
 
 
 class UserError(Exception):
@@ -77,7 +77,7 @@ def _disk_full_somewhere(error: OSError, folder: Path | None) -> DiskFull:
     with contextlib.suppress(OSError):
         places.append(Path(tempfile.gettempdir()))
     fullest = min(places, key=_free)
-    if _free(fullest) < SCARCE:
+    if _free(fullest) < FULL_DISK_BYTES:
         return disk_full(fullest)
     return DiskFull("no space left where the run folder (paths.output) or TMPDIR lies: make room, or name another disk")
 

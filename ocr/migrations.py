@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,7 +42,10 @@ KEYS = {
     "optimizer.resume_schedule": "schedule.on_resume",
     "optimizer.lr_shares": "lr_multipliers",
     "optimizer.kind": "optimizer",
+    "data.mix_share": "data.mix_ratio",
 }
+STORED_KEYS = ("data.mix_share",)  # those of KEYS whose group has stayed
+SOURCE_KEYS = {"share": "hash_range"}  # of a source in a data config
 CHOICES = {("data", "photographed"): "camera"}
 REMOVED = {
     "views.scales": "passes at other scales gained nothing: raise resize.long_side",
@@ -51,7 +55,7 @@ REMOVED = {
     "model.batch_norms": "optimizer=lamb trains such networks without them",
     "changes": "resize.* and postprocess.* override the stored pipeline without it",
 }
-KEPT_VALUES = (None, False, "null", "false", "none", "area", "")  # of removed settings: what is done without them
+HARMLESS_VALUES = (None, False, "null", "false", "none", "area", "")  # of removed settings: what is done without them
 
 
 def migrate_network(node: Any) -> Any:
@@ -86,11 +90,23 @@ def migrate_config(node: Any, path: str = "") -> Any:
     for key, value in node.items():
         place = f"{path}.{key}" if path else str(key)
         if place in REMOVED:
-            if value not in KEPT_VALUES:
+            if value not in HARMLESS_VALUES:
                 raise UserError(f"{place}={value} was removed: {REMOVED[place]}")
             continue
-        migrated[key] = migrate_config(value, place)
+        new = KEYS[place].rpartition(".")[2] if place in STORED_KEYS else key
+        migrated[new] = (
+            migrate_sources(migrate_config(value, place)) if path == "data" else migrate_config(value, place)
+        )
     return migrated
+
+
+def migrate_sources(node: Any) -> Any:
+    """Sources of a data config, and those within them, with today's settings."""
+    if isinstance(node, (list, tuple)):
+        return [migrate_sources(source) for source in node]
+    if not isinstance(node, Mapping):
+        return node
+    return {SOURCE_KEYS.get(key, key): migrate_sources(value) if key == "of" else value for key, value in node.items()}
 
 
 def stored_tta(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,12 +138,14 @@ def _migrate(override: str) -> tuple[list[str], list[str]]:
     key, equals, value = override[len(prefix) :].partition("=")
     for old, reason in REMOVED.items():
         if key == old or key.startswith(f"{old}."):
-            if value not in KEPT_VALUES:
+            if value not in HARMLESS_VALUES:
                 raise UserError(f"{key}={value}: {key} was removed: {reason}")
             return [], [f"{key} is ignored: {reason}"]
     if (key, value) in CHOICES:
         new = f"{key}={CHOICES[key, value]}"
         return [prefix + new], [f"{key}={value} is called {new} now; the old name works for this release"]
+    if key.startswith("data.") and (renamed := _with_new_source_keys(override)) != override:
+        return [renamed], ["share of a source is called hash_range now; the old name works for this release"]
     best = max((old for old in KEYS if _matches(key, old)), key=len, default=None)
     if best is None:
         return [_with_new_classes(override)], []
@@ -139,6 +157,13 @@ def _migrate(override: str) -> tuple[list[str], list[str]]:
 
 def _matches(key: str, old: str) -> bool:
     return key.startswith(old) if old.endswith(".") else key == old or key.startswith(f"{old}.")
+
+
+def _with_new_source_keys(override: str) -> str:
+    """``data.train.0.share=...`` and ``data.train=[{share: ...}]`` with today's settings."""
+    for old, new in SOURCE_KEYS.items():
+        override = re.sub(rf"(?<=\.){old}(?==)|(?<=[{{,\s]){old}(?=\s*:)", new, override)
+    return override
 
 
 def _with_new_classes(override: str) -> str:

@@ -82,7 +82,7 @@ class PostProcess:
     Attributes:
         thresh: a pixel belongs to text when its probability is above this.
         box_thresh: a contour is kept when the mean probability inside it is at least this.
-        unclip: how a kernel is grown, see :mod:`ocr.geometry.offsets`.
+        unclip: how the offset from kernel to text is computed, see :mod:`ocr.geometry.offsets`.
         unclip_ratio: its amount: u of ``ratio``, r of ``exact``.
         min_size: contours and boxes with a shorter side below this many network pixels are dropped.
         max_candidates: at most this many contours per image are looked at, the largest first.

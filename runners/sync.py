@@ -23,7 +23,7 @@ def main() -> int:
 
     load_env_variables()
     from ocr.tracking.start import forget_one_run
-    from ocr.tracking.tools.sync import ASK_SECONDS, find_runs, local_places, server_fault, sync_run
+    from ocr.tracking.tools.sync import ASK_INTERVAL_SECONDS, find_runs, local_places, server_fault, sync_run
 
     forget_one_run()
     runs = [run for run in find_runs(options.folders or local_places()) if not run.synced]
@@ -44,8 +44,9 @@ def main() -> int:
         return 2
     print(f"asking {server_url()}", flush=True)
     if fault := server_fault():
-        print(f"error: {server_url()} does not answer within {ASK_SECONDS} s ({fault}): {len(waiting)} run(s) stay on"
-              " disk; check network, proxy and WANDB_BASE_URL, then run make sync again", file=sys.stderr)  # fmt: skip
+        print(f"error: {server_url()} does not answer within {ASK_INTERVAL_SECONDS} s ({fault}): {len(waiting)} run(s)"
+              " stay on disk; check network, proxy and WANDB_BASE_URL, then run make sync again",
+              file=sys.stderr)  # fmt: skip
         return 2
     failed = 0
     for number, run in enumerate(waiting, 1):

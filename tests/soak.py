@@ -80,8 +80,8 @@ class Soak:
             return [f"resume={self.last}"]
         network = [a for a in SMALL if not a.startswith("data.")]
         return [
-            *network, "data=folder", f"data.root={self.folder / 'set'}", "data.train.0.share=[0,1]",
-            "data.val.0.share=[0,1]", "data.num_workers=1", f"data.batch_size={BATCH}",
+            *network, "data=folder", f"data.root={self.folder / 'set'}", "data.train.0.hash_range=[0,1]",
+            "data.val.0.hash_range=[0,1]", "data.num_workers=1", f"data.batch_size={BATCH}",
             f"data.epoch_samples={BATCH * EPOCH}", "data.geometry.crop_size=[160,224]", "optimizer.lr=5e-3",
             f"trainer.max_epochs={self.epochs}", f"paths.output={self.output}", "logger.transmit_interval=1",
             "name=soak", "test=false",

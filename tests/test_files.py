@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ocr.errors import DiskFull, UserError, user_error
-from ocr.utils.files import PART, copy_atomic, save_tensors, write_atomic
+from ocr.utils.files import PARTIAL_SUFFIX, copy_atomic, save_tensors, write_atomic
 from tests.conftest import ROOT
 from tests.disks import fill, small_disk
 from tests.tiny import wait_for
@@ -46,7 +46,7 @@ def test_a_write_that_raises_leaves_the_old_file(tmp_path: Path):
 
 def test_a_kill_in_the_middle_leaves_the_old_file_or_the_new_one(tmp_path: Path):
     path, size = tmp_path / "file.bin", 50_000_000
-    part = path.with_name(path.name + PART)
+    part = path.with_name(path.name + PARTIAL_SUFFIX)
     for _ in range(5):
         command = [sys.executable, "-c", WRITE_FOREVER, str(path), str(size)]
         with subprocess.Popen(command, cwd=ROOT) as process:

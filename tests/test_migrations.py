@@ -40,11 +40,14 @@ def test_a_network_description_gets_todays_names():
         ("pipeline.postprocess.thresh=0.3", "fallback_pipeline.postprocess.thresh=0.3"),
         ("loss@model.loss=db", "model/loss=db"),
         ("data=photographed", "data=camera"),
+        ("data.mix_share=0.2", "data.mix_ratio=0.2"),
+        ("data.train.0.share=[0,1]", "data.train.0.hash_range=[0,1]"),
+        ("data.val=[{format: icdar, share: [0.8,1]}]", "data.val=[{format: icdar, hash_range: [0.8,1]}]"),
     ],
 )
 def test_an_old_setting_works_and_a_line_names_the_new_one(old: str, new: str):
     migrated, [note] = migrate_overrides([old])
-    assert migrated == [new] and new.lstrip("+").partition("=")[0] in note
+    assert migrated == [new] and ("hash_range" in note or new.lstrip("+").partition("=")[0] in note)
 
 
 def test_todays_settings_stay_as_they_are():
@@ -68,6 +71,12 @@ def test_a_stopped_runs_config_gets_todays_names():
     old = {"data": {"targets": {"_target_": "ocr.data.targets.TargetMaker", "shrink": "area", "shrink_ratio": 0.5}}}
     new = {"data": {"targets": {"_target_": "ocr.data.targets.maps.TargetMaker", "shrink_ratio": 0.5}}}
     assert migrate_config(old) == new
+    scan = {"format": "icdar", "share": [0.0, 0.8]}
+    mixed = {"data": {"train": [scan, {"format": "camera", "of": [scan]}], "mix_share": 0.1}}
+    scan_now = {"format": "icdar", "hash_range": [0.0, 0.8]}
+    assert migrate_config(mixed) == {
+        "data": {"train": [scan_now, {"format": "camera", "of": [scan_now]}], "mix_ratio": 0.1}
+    }
     old["data"]["targets"]["shrink"] = "height"
     with pytest.raises(UserError, match="data.targets.shrink=height"):
         migrate_config(old)

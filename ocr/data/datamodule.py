@@ -20,12 +20,23 @@ from ocr.data.sources.build import Source, build_sources, source_root
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.random import RandomGeometry, RandomLight
 from ocr.errors import UserError
+from ocr.migrations import migrate_sources
 from ocr.pipeline import Pipeline
 from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
 PATHS = ("images", "annotations", "ids")
-WORDS = {"name", "format", "images", "annotations", "ids", "val_from", "test_from", "mix_root", "difficulty"}
+INTERPOLATED_KEYS = {
+    "name",
+    "format",
+    "images",
+    "annotations",
+    "ids",
+    "val_from",
+    "test_from",
+    "mix_root",
+    "difficulty",
+}
 
 
 class DetectionData(L.LightningDataModule):
@@ -34,7 +45,7 @@ class DetectionData(L.LightningDataModule):
     Args:
         train, val, test: the splits, each a list of sources, see :func:`build_source`; None or empty for none.
         mix: sources that training sees beside those of ``train``.
-        mix_share: their share of an epoch's samples, 0 <= mix_share < 1.
+        mix_ratio: their fraction of an epoch's samples, 0 <= mix_ratio < 1.
         epoch_samples: samples an epoch, whatever the sizes of the sets; None for every training image once.
         root: folder that relative paths in the sources start from; None for the current one.
         pipeline: resize policy and normalisation.
@@ -66,24 +77,25 @@ class DetectionData(L.LightningDataModule):
         light: RandomLight,
         targets: TargetMaker,
         mix: Sequence[Mapping[str, Any]] = (),
-        mix_share: float = 0.0,
+        mix_ratio: float = 0.0,
         epoch_samples: int | None = None,
         seed: int = 0,
         **words: str,
     ) -> None:
         super().__init__()
-        if unknown := set(words) - WORDS:
+        if unknown := set(words) - INTERPOLATED_KEYS:
             raise UserError(f"the data config has no setting {', '.join(sorted(unknown))}")
-        self.splits = {"train": train, "val": val, "test": test, "mix": mix if mix_share else ()}
+        splits = {"train": train, "val": val, "test": test, "mix": mix if mix_ratio else ()}
+        self.splits = {name: migrate_sources(sources) for name, sources in splits.items()}
         self.pipeline, self.root = pipeline, root
         self.batch_size, self.eval_batch_size = int(batch_size), int(eval_batch_size)
         if self.batch_size < 1 or self.eval_batch_size < 1:
             raise UserError("data.batch_size and data.eval_batch_size must be at least 1")
-        if not 0 <= mix_share < 1 or (mix_share and not mix):
-            raise UserError(f"data.mix_share must lie in 0..1 (below 1) and needs sources in data.mix, got {mix_share}")
+        if not 0 <= mix_ratio < 1 or (mix_ratio and not mix):
+            raise UserError(f"data.mix_ratio must lie in 0..1 (below 1) and needs sources in data.mix, got {mix_ratio}")
         if epoch_samples is not None and epoch_samples < 1:
             raise UserError(f"data.epoch_samples must be at least 1, or null, got {epoch_samples}")
-        self.mix_share, self.epoch_samples = float(mix_share), epoch_samples
+        self.mix_ratio, self.epoch_samples = float(mix_ratio), epoch_samples
         self.num_workers, self.train_workers = worker_count(num_workers), worker_count(num_workers, training=True)
         self.strict, self.seed = strict, seed
         self.geometry, self.light, self.targets = geometry, light, targets
@@ -197,7 +209,7 @@ class DetectionData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         own, mix = self.sources["train"], self.sources.get("mix", [])
-        draws = draws_per_epoch(own, mix, self.mix_share, self.epoch_samples)
+        draws = draws_per_epoch(own, mix, self.mix_ratio, self.epoch_samples)
         sampler = EpochSampler([len(s) for s in (*own, *mix)], draws, self.seed, *self._ranks())
         return DataLoader(
             self.train_set(),
@@ -231,7 +243,7 @@ def _in_words(spec: Mapping[str, Any]) -> str:
         return str(spec["format"])
     if spec.get("of"):
         return f"{spec['format']}: " + "; ".join(map(_in_words, spec["of"]))
-    part = f"hashes in {spec['share']}" if spec.get("share") else "all"
+    part = f"hashes in {spec['hash_range']}" if spec.get("hash_range") else "all"
     part = f"those in {spec['ids']}" if spec.get("ids") else part
     return f"{spec['format']} labels in {spec['annotations']}, images in {spec['images']} ({part})"
 

@@ -23,7 +23,7 @@ from ocr.types import LazySample, Truth
 from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
-NOTHING = -1  # index of a sample that only keeps ranks in step
+PADDING_INDEX = -1  # index of a sample that only keeps ranks in step
 
 
 class Sources:
@@ -155,7 +155,7 @@ class EvalSet(Dataset):
         ``index``, ``name``, ``image`` uint8 (H, W, 3) padded, ``size`` (width, height) of the file's, ``truth``,
         ``notes`` (see :func:`notes_on`).
         """
-        if index == NOTHING:
+        if index == PADDING_INDEX:
             return None
         try:
             image, truth = self.samples.load(index)
@@ -190,20 +190,20 @@ def collate_eval(items: list[dict[str, Any] | None]) -> dict[str, list]:
 
 
 def draws_per_epoch(
-    own: Sequence[Source], mix: Sequence[Source] = (), mix_share: float = 0.0, total: int | None = None
+    own: Sequence[Source], mix: Sequence[Source] = (), mix_ratio: float = 0.0, total: int | None = None
 ) -> list[int]:
     """How many samples an epoch draws of each source, ``own`` ones first.
 
     Args:
         own: a source of weight w gives w times its length.
-        mix: sources that together give the share ``mix_share`` of the epoch, each its part of the sum of weights,
+        mix: sources that together give the share ``mix_ratio`` of the epoch, each its part of the sum of weights,
             however long it is.
-        mix_share: 0 <= mix_share < 1.
+        mix_ratio: 0 <= mix_ratio < 1.
         total: samples an epoch, all counts in proportion; None for what the lengths of ``own`` amount to.
     """
     sizes = [len(s) * s.weight for s in own]
     if mix:
-        factor = mix_share / (1 - mix_share) * sum(sizes) / sum(s.weight for s in mix)
+        factor = mix_ratio / (1 - mix_ratio) * sum(sizes) / sum(s.weight for s in mix)
         sizes += [s.weight * factor for s in mix]
     factor = 1.0 if total is None else total / sum(sizes)
     return [max(1, round(size * factor)) for size in sizes]
@@ -251,7 +251,7 @@ class EpochSampler(Sampler):
 
 
 class ShardSampler(Sampler):
-    """Every sample once over all ranks; short ranks get :data:`NOTHING` so that all do equal steps.
+    """Every sample once over all ranks; short ranks get :data:`PADDING_INDEX` so that all do equal steps.
 
     Args:
         length: number of samples.
@@ -268,6 +268,6 @@ class ShardSampler(Sampler):
         for k in range(len(self)):
             place = k * self.world_size + self.rank
             if place >= self.length:
-                yield NOTHING
+                yield PADDING_INDEX
             else:
                 yield place if self.order is None else self.order[place]

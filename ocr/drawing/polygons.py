@@ -43,19 +43,19 @@ def draw_detections(image: np.ndarray, detections: Detections) -> np.ndarray:
     return image
 
 
-def draw_matches(image: np.ndarray, scale: np.ndarray, truth: Any, found: Any, matched: Any) -> np.ndarray:
+def draw_matches(image: np.ndarray, scale: np.ndarray, truth: Any, detections: Any, matched: Any) -> np.ndarray:
     """Outlines of found text (blue), missed text (orange) and false detections (magenta), drawn in place.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         scale: float (2,), from the polygons' pixels to the image's, x then y.
         truth: polygons and ignore flags.
-        found: detections.
+        detections: of the image.
         matched: which belongs to which, see :class:`ocr.metrics.matching.Match`.
     """
     missed = [p for p, d, ignored in zip(truth.polygons, matched.truth, truth.ignore) if d < 0 and not ignored]
-    hits = [p for p, g in zip(found.polygons, matched.detection) if g >= 0]
-    false = [p for p, g, free in zip(found.polygons, matched.detection, matched.dont_care) if g < 0 and not free]
+    hits = [p for p, g in zip(detections.polygons, matched.detection) if g >= 0]
+    false = [p for p, g, free in zip(detections.polygons, matched.detection, matched.dont_care) if g < 0 and not free]
     for polygons, colour in ((hits, FOUND), (missed, MISSED), (false, FALSE)):
         draw_polygons(image, [p * scale for p in polygons], colour)
     return image

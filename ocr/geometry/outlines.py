@@ -11,7 +11,7 @@ from ocr.geometry.polygons import flatten, signed_area, to_shapely
 from ocr.geometry.rectangles import Rectangles
 
 
-def measure(polygons: Sequence[np.ndarray], rectangles: Rectangles) -> tuple[np.ndarray, np.ndarray]:
+def areas_and_perimeters(polygons: Sequence[np.ndarray], rectangles: Rectangles) -> tuple[np.ndarray, np.ndarray]:
     """Areas and perimeters, float64 (M,), of polygons (N, 2) that these rectangles stand for."""
     area, perimeter = 4 * rectangles.halves.prod(axis=1), 4 * rectangles.halves.sum(axis=1)
     others = np.flatnonzero(~rectangles.exact)
@@ -21,7 +21,7 @@ def measure(polygons: Sequence[np.ndarray], rectangles: Rectangles) -> tuple[np.
     return area, perimeter
 
 
-def move(
+def offset_polygons(
     polygons: Sequence[np.ndarray], rectangles: Rectangles, distances: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Outlines whose sides lie a distance further out, or in where it is negative, and meet in points.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-EXACT = 0.25  # pixels that the corners of a quadrangle may be off those of a rectangle that stands for it
+RECTANGLE_TOLERANCE = 0.25  # pixels that the corners of a quadrangle may be off those of a rectangle that stands for it
 WORD_ASPECT = 2  # below this a quadrangle is read along its first edge, from here on along its longer side
 UNIT_SQUARE = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
 
@@ -20,7 +20,7 @@ class Rectangles(NamedTuple):
         centres: float64 (M, 2).
         axes: float64 (M, 2, 2), unit vectors: along the text, in either direction, and across it.
         halves: float64 (M, 2), half of the length and of the height.
-        exact: bool (M,), whether the polygon is the rectangle, to within :data:`EXACT` pixels at each corner.
+        exact: bool (M,), whether each corner of the polygon is within :data:`RECTANGLE_TOLERANCE` of the rectangle's.
     """
 
     centres: np.ndarray
@@ -41,7 +41,7 @@ class Rectangles(NamedTuple):
         first = sides[:, 0] / np.maximum(halves[:, :1], 1e-6)
         axes = np.stack([first, first[:, ::-1] * (-1, 1)], axis=1)
         away = np.abs(cls(centres, axes, halves, four).corners() - quads).max(axis=(1, 2), initial=0)
-        exact = four & (away <= EXACT) & (halves.min(axis=1, initial=np.inf) > 0)
+        exact = four & (away <= RECTANGLE_TOLERANCE) & (halves.min(axis=1, initial=np.inf) > 0)
         for k in np.flatnonzero(~exact).tolist():
             centres[k], axes[k], halves[k] = _least(polygons[k])
         top = np.abs(axes @ (quads[:, 1] - quads[:, 0])[..., None])[..., 0]

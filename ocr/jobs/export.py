@@ -33,7 +33,7 @@ from ocr.utils.files import copy_atomic, write_atomic
 
 log = logging.getLogger(__name__)
 SAME_IOU = 0.98  # polygons that overlap this much are the same
-SAME_SHARE = 0.995  # of the polygons; a pixel whose probability is the threshold may fall either way
+SAME_RATIO = 0.995  # of the polygons; a pixel whose probability is the threshold may fall either way
 
 
 @dataclass
@@ -73,7 +73,7 @@ def export(settings: ExportSettings, checkpoint: Path) -> Path:
         wants = export_onnx(module.network, module.pipeline, file, metadata)
         found = _read(load_module(file), images)
         same, total = agreement(truth.detections, found.detections)
-        if same < SAME_SHARE * total or not total:
+        if same < SAME_RATIO * total or not total:
             raise UserError(
                 f"not written: of {total} polygons in {len(images)} images the exported file gives {same} alike"
                 + ("" if total else " (none were found: nothing is shown by that; give images with text: data=...)")
@@ -165,9 +165,9 @@ def rapidocr_settings(pipeline: Pipeline, file: Path, sides: np.ndarray) -> str:
     post, ratio = pipeline.postprocess, 1.6
     sides = sides[sides.min(axis=1, initial=np.inf) > 1]
     if len(sides):
-        grown = unclip_distance(sides.prod(axis=1), 2 * sides.sum(axis=1), post.unclip, post.unclip_ratio) + 0.5
+        unclipped = unclip_distance(sides.prod(axis=1), 2 * sides.sum(axis=1), post.unclip, post.unclip_ratio) + 0.5
         short = sides - 1
-        ratio = float(np.median(grown * 2 * short.sum(axis=1) / short.prod(axis=1)))
+        ratio = float(np.median(unclipped * 2 * short.sum(axis=1) / short.prod(axis=1)))
     section = {
         "model_path": file.name, "limit_side_len": pipeline.resize.long_side, "limit_type": "max",
         "mean": list(pipeline.mean), "std": list(pipeline.std), "thresh": post.thresh, "box_thresh": post.box_thresh,

@@ -94,14 +94,14 @@ def choose_pipeline(
 
 
 def _say(tuned: Tuned) -> None:
-    best = tuned.table[0] if tuned.kept else tuned.best
-    chosen = "the best one" if tuned.kept else {k: v for k, v in best.items() if k not in FIGURES}
+    best = tuned.table[0] if tuned.kept_current else tuned.best
+    chosen = "the best one" if tuned.kept_current else {k: v for k, v in best.items() if k not in FIGURES}
     log.info(
         "tuned over %d combinations: hmean %.4f (DetEval %.3f) before, %.4f (%.3f) with %s; on held-out folds hmean "
         "%+.4f, DetEval %+.3f, weighted %+.4f (+- %.4f between folds)%s",
         len(tuned.table), tuned.before["hmean"], tuned.before["deteval_hmean"], best["hmean"], best["deteval_hmean"],
         chosen, tuned.gain("hmean"), tuned.gain("deteval_hmean"), tuned.gain(), tuned.held_out_spread,
-        ": a loss, so the thresholds stay as they were" if tuned.kept else "",
+        ": a loss, so the thresholds stay as they were" if tuned.kept_current else "",
     )  # fmt: skip
 
 

@@ -29,8 +29,8 @@ class Breakdown:
     def count(self, image: ComparedImage) -> np.ndarray:
         """The tables of :data:`SHAPES` one after the other, float64 (size,)."""
         truth, pairs, match = image.truth, image.pairs, image.match
-        wanted, counts = ~np.asarray(truth.ignore, bool), ~match.dont_care
-        hit_g, hit_d = wanted & (match.truth >= 0), match.detection >= 0
+        cared, counts = ~np.asarray(truth.ignore, bool), ~match.dont_care
+        hit_g, hit_d = cared & (match.truth >= 0), match.detection >= 0
         sides = tuple(short_side(shapely.area(s), shapely.length(s)) for s in (pairs.truths, pairs.detections))
         ratios = (aspect_ratios(truth.polygons), aspect_ratios(image.detections.polygons))
         tables: list[Any] = []
@@ -38,7 +38,7 @@ class Breakdown:
             bins_g, bins_d = (np.searchsorted(edges, v, side="right") - 1 for v in (of_truth, of_detections))
             if len(bins_g):  # a matched detection counts in the bin of its text
                 bins_d = np.where(hit_d, bins_g[match.detection], bins_d)
-            tables += [np.bincount(b, minlength=len(edges)) for b in (bins_g[hit_g], bins_d[counts], bins_g[wanted])]
+            tables += [np.bincount(b, minlength=len(edges)) for b in (bins_g[hit_g], bins_d[counts], bins_g[cared])]
         place = np.clip(np.floor(np.asarray(image.detections.scores, np.float64) * STEPS).astype(int), 0, STEPS)
         tables += [np.bincount(place[k], minlength=STEPS + 1) for k in (hit_d & counts, counts)]
         return np.concatenate([*tables, [match.iou[hit_g].sum(), hit_g.sum()]]).astype(np.float64)
@@ -57,10 +57,8 @@ class Breakdown:
         """
         parts, tables = _split(totals), {}
         for name, edges in (("height", HEIGHTS), ("aspect", ASPECTS)):
-            matched, detected, wanted = parts[name].tolist()
-            rows = [
-                scores(m, d, m, w) | {"from": e, "texts": w} for m, d, w, e in zip(matched, detected, wanted, edges)
-            ]
+            matched, detected, texts = parts[name].tolist()
+            rows = [scores(m, d, m, w) | {"from": e, "texts": w} for m, d, w, e in zip(matched, detected, texts, edges)]
             tables[name] = [row for row, d in zip(rows, detected) if row["texts"] or d]
         hits, detected = np.flip(np.cumsum(np.flip(parts["curve"], 1), 1), 1).tolist()
         texts = float(parts["height"][2].sum())

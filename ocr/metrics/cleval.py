@@ -25,8 +25,8 @@ from ocr.types import Detections, Truth
 
 AREA_PRECISION = 0.3
 VERTICAL = 0.5  # below this ratio of first to second side text runs along the second
-MOST_CHARACTERS = 10  # of text whose length is guessed from its shape
-EDGE = 1e-6  # pixels, which decide for points on an edge
+MAX_CHARACTERS = 10  # of text whose length is guessed from its shape
+EDGE_PIXELS = 1e-6  # pixels, which decide for points on an edge
 GRANULARITY = 1.0  # characters that a split or a merge costs
 
 
@@ -47,7 +47,7 @@ def side_ratios(polygons: Sequence[np.ndarray]) -> np.ndarray:
 
 def guessed_length(ratio: float) -> int:
     """Characters of text whose transcription is unknown, from its aspect ratio."""
-    return min(round(0.5 + max(ratio, 1 / ratio)), MOST_CHARACTERS)
+    return min(round(0.5 + max(ratio, 1 / ratio)), MAX_CHARACTERS)
 
 
 def character_centres(polygon: np.ndarray, length: int, ratio: float) -> np.ndarray:
@@ -113,14 +113,14 @@ def cleval(pairs: Pairs, detections: Detections, truth: Truth) -> np.ndarray:
     right = float(counted.any(axis=0).sum())
     merges, splits = (GRANULARITY * np.maximum(matched.sum(axis=axis) - 1, 0).sum() for axis in (0, 1))
     lost = ~skip & ~matched.any(axis=0)
-    guessed = sum(min(round(0.5 + 1 / (1e-5 + r)), MOST_CHARACTERS) for r in ratio_d[lost])
-    wanted = sum(n for n, unseen in zip(lengths, ignore) if not unseen)
-    return np.array([right, merges, counted.sum() + guessed, splits, wanted], np.float64)
+    guessed = sum(min(round(0.5 + 1 / (1e-5 + r)), MAX_CHARACTERS) for r in ratio_d[lost])
+    texts = sum(n for n, unseen in zip(lengths, ignore) if not unseen)
+    return np.array([right, merges, counted.sum() + guessed, splits, texts], np.float64)
 
 
-def character_scores(found: float, merges: float, detected: float, splits: float, wanted: float) -> dict[str, float]:
+def character_scores(found: float, merges: float, detected: float, splits: float, texts: float) -> dict[str, float]:
     """Precision, recall and hmean from what :func:`cleval` returns, of one image or summed."""
-    return scores(max(0.0, found - merges), detected, max(0.0, found - splits), wanted)
+    return scores(max(0.0, found - merges), detected, max(0.0, found - splits), texts)
 
 
 def _inside(pairs: Pairs, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ def _inside(pairs: Pairs, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
     c = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
     if len(d):
         shapely.prepare(pairs.detections)
-        inside[d, c] = shapely.intersects_xy(pairs.detections[d], points[c] + EDGE)
+        inside[d, c] = shapely.intersects_xy(pairs.detections[d], points[c] + EDGE_PIXELS)
     return inside
 
 

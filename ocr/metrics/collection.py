@@ -53,7 +53,7 @@ class BatchResult:
     Attributes:
         matches: of each image.
         scores: precision, recall and hmean of all of them, see :func:`ocr.metrics.scores.sample_scores`.
-        image_scores: the same of each, with the counts ``matched``, ``detected`` and ``wanted``.
+        image_scores: the same of each, with the counts ``matched``, ``detected`` and ``texts``.
     """
 
     matches: list[Match]
@@ -81,7 +81,7 @@ class MetricCollection:
         for metric in self.metrics.values():
             metric.update(images)
         counts = [count(image.match, image.truth.ignore) for image in images]
-        each = [dict(zip(("matched", "detected", "wanted"), c)) | sample_scores(*c) for c in counts]
+        each = [dict(zip(("matched", "detected", "texts"), c)) | sample_scores(*c) for c in counts]
         return BatchResult([i.match for i in images], sample_scores(*np.sum(counts, axis=0).tolist()), each)
 
     def compute(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

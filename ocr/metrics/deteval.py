@@ -89,5 +89,5 @@ class DetEval:
 
     def scores(self, totals: np.ndarray) -> dict[str, float]:
         """``deteval_precision``, ``deteval_recall`` and ``deteval_hmean``."""
-        recall_sum, precision_sum, wanted, detected = totals.tolist()
-        return {f"deteval_{k}": v for k, v in scores(precision_sum, detected, recall_sum, wanted).items()}
+        recall_sum, precision_sum, texts, detected = totals.tolist()
+        return {f"deteval_{k}": v for k, v in scores(precision_sum, detected, recall_sum, texts).items()}

@@ -9,9 +9,9 @@ from ocr.metrics.scores import scores
 
 
 def count(match: Match, ignore: np.ndarray) -> tuple[int, int, int]:
-    """(matched, detected, wanted) of one image; ignored text and detections on it are left out."""
-    wanted = int(np.count_nonzero(~np.asarray(ignore, bool)))
-    return int((match.truth >= 0).sum()), int((~match.dont_care).sum()), wanted
+    """(matched, detected, texts) of one image; ignored text and detections on it are left out."""
+    texts = int(np.count_nonzero(~np.asarray(ignore, bool)))
+    return int((match.truth >= 0).sum()), int((~match.dont_care).sum()), texts
 
 
 class Hmean:
@@ -29,10 +29,10 @@ class Hmean:
     size = 3
 
     def count(self, image: ComparedImage) -> np.ndarray:
-        """(matched, detected, wanted), float64 (3,)."""
+        """(matched, detected, texts), float64 (3,)."""
         return np.array(count(image.match, image.truth.ignore), np.float64)
 
     def scores(self, totals: np.ndarray) -> dict[str, float]:
         """``precision``, ``recall`` and ``hmean``."""
-        matched, detected, wanted = totals.tolist()
-        return scores(matched, detected, matched, wanted)
+        matched, detected, texts = totals.tolist()
+        return scores(matched, detected, matched, texts)

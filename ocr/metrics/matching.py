@@ -105,10 +105,10 @@ def _meeting(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def on_ignored_text(pairs: Pairs, ignore: np.ndarray) -> np.ndarray:
     """bool (D,): more than half of the detection lies on one ignored text."""
-    found = np.zeros(len(pairs.area_d), bool)
+    ignored = np.zeros(len(pairs.area_d), bool)
     covered = pairs.shared > IGNORE_OVERLAP * pairs.area_d[pairs.d]
-    found[pairs.d[covered & ignore[pairs.g]]] = True
-    return found
+    ignored[pairs.d[covered & ignore[pairs.g]]] = True
+    return ignored
 
 
 def match_pairs(pairs: Pairs, ignore: np.ndarray, threshold: float = 0.5) -> Match:
@@ -128,8 +128,8 @@ def match_pairs(pairs: Pairs, ignore: np.ndarray, threshold: float = 0.5) -> Mat
     good = (iou > threshold) & ~ignore[pairs.g] & ~dont_care[pairs.d]
     d, g, iou = pairs.d[good], pairs.g[good], iou[good]
     order = np.lexsort((d, g))
-    wanted, found = len(pairs.area_g), len(pairs.area_d)
-    result = Match(np.full(wanted, -1), np.full(found, -1), dont_care, np.zeros(wanted))
+    texts, detections = len(pairs.area_g), len(pairs.area_d)
+    result = Match(np.full(texts, -1), np.full(detections, -1), dont_care, np.zeros(texts))
     for k in order.tolist():
         if result.truth[g[k]] < 0 and result.detection[d[k]] < 0:
             result.truth[g[k]], result.detection[d[k]], result.iou[g[k]] = d[k], g[k], iou[k]

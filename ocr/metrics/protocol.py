@@ -36,6 +36,6 @@ def evaluate(
         ValueError: the lists differ in length.
     """
     totals = np.zeros(protocol.size)
-    for found, truth in zip(detections, truths, strict=True):
-        totals += protocol.count(compare(found, truth))
+    for predicted, truth in zip(detections, truths, strict=True):
+        totals += protocol.count(compare(predicted, truth))
     return protocol.scores(totals)

@@ -12,8 +12,8 @@ from torch import nn
 from ocr.errors import UserError, first_line, load_error
 from ocr.utils.archive import archive_fault
 
-SHOWN = 3  # names of weights in a message
-PROBE = 64  # pixels, a side of the image that a network is tried with
+MAX_NAMES_SHOWN = 3  # names of weights in a message
+PROBE_SIDE = 64  # pixels, a side of the image that a network is tried with
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -52,15 +52,17 @@ def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
 def check_map(network: nn.Module, path: Path) -> None:
     """Raise a UserError unless a network makes one map of one channel of an image, of the same size."""
     training = network.training
-    size = (1, 1, PROBE, PROBE)
+    size = (1, 1, PROBE_SIDE, PROBE_SIDE)
     try:
-        shape = tuple(network.eval()(torch.zeros(1, 3, PROBE, PROBE)).probability.shape)
+        shape = tuple(network.eval()(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE)).probability.shape)
     except Exception as error:  # layers that do not go together say so in as many ways
         raise UserError(f"{path} is no text detector: no image can be put through it ({first_line(error)})") from error
     finally:
         network.train(training)
     if shape != size:
-        raise UserError(f"{path} is no text detector: it makes {shape} of an image of {PROBE} x {PROBE}, not {size}")
+        raise UserError(
+            f"{path} is no text detector: it makes {shape} of an image of {PROBE_SIDE} x {PROBE_SIDE}, not {size}"
+        )
 
 
 def check_fit(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, prefix: str = "") -> None:
@@ -75,12 +77,12 @@ def check_fit(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path,
     Raises:
         UserError: one is missing, unknown or of another shape.
     """
-    wanted = {prefix + name: tuple(value.shape) for name, value in network.state_dict().items()}
-    missing = [name for name in wanted if name not in state]
-    unknown = [name for name in state if name not in wanted]
+    expected = {prefix + name: tuple(value.shape) for name, value in network.state_dict().items()}
+    missing = [name for name in expected if name not in state]
+    unknown = [name for name in state if name not in expected]
     other = [
         f"{name} is {'x'.join(map(str, state[name].shape))} instead of {'x'.join(map(str, shape))}"
-        for name, shape in wanted.items()
+        for name, shape in expected.items()
         if name in state and tuple(state[name].shape) != shape
     ]
     counted = ((missing, "missing"), (unknown, "unknown"), (other, "of another shape"))
@@ -90,4 +92,4 @@ def check_fit(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path,
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + (", ..." if len(names) > MAX_NAMES_SHOWN else "")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 BF16 = torch.bfloat16
-WIDE = 3  # columns of a kernel up to which oneDNN's gradient of it is fast in bfloat16
+MAX_FAST_COLUMNS = 3  # columns of a kernel up to which oneDNN's gradient of it is fast in bfloat16
 
 
 class _Depthwise(torch.autograd.Function):
@@ -61,7 +61,7 @@ def _weight_gradient(
 ) -> torch.Tensor:
     """In strips of few columns where the kernel is wide: oneDNN is fast for these, if at most one column is padded."""
     kind, width = weight.dtype, weight.shape[3]
-    if width <= WIDE:
+    if width <= MAX_FAST_COLUMNS:
         return _filter_gradient(gradient, x, weight, stride, padding)
     if stride[1] != 1 or 2 * padding[1] != width - 1:
         return _filter_gradient(gradient.float(), x.float(), weight.float(), stride, padding).to(kind)
@@ -122,9 +122,9 @@ class _Transposed(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         stride, padding, output_padding, dilation, (groups,) = ctx.layout
         for_x, for_weight, for_bias, _ = ctx.needs_input_grad
-        wanted = [for_x, for_weight, False]
+        needed = [for_x, for_weight, False]
         by_x, by_weight, _ = torch.ops.aten.convolution_backward(
-            gradient, x, weight, None, stride, padding, dilation, True, output_padding, groups, wanted
+            gradient, x, weight, None, stride, padding, dilation, True, output_padding, groups, needed
         )
         return by_x, by_weight, gradient.sum((0, 2, 3)) if for_bias else None, None
 

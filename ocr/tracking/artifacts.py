@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 STAGED = "staged"
 MANIFEST = "artifacts.json"
-MOST_REFERENCES = 10_000  # files of a folder that are listed one by one
+MAX_REFERENCES = 10_000  # files of a folder that are listed one by one
 
 
 @dataclass
@@ -162,7 +162,7 @@ class Artifacts:
         facts = dict(facts)
         for label, path in paths.items():
             count = _count(path)
-            if self.redactor.private or count > MOST_REFERENCES or not path.exists():
+            if self.redactor.private or count > MAX_REFERENCES or not path.exists():
                 facts.setdefault("not_listed", {})[label] = count
             else:
                 references |= _reference_entries(label, path)
@@ -285,7 +285,7 @@ def _stage(source: Path, target: Path, link: bool) -> None:
 def _reference_entries(label: str, path: Path) -> dict[str, dict[str, Any]]:
     """W&B's entries for the files at a path: where they lie, not what is in them, which the fingerprint tells."""
     draft = wandb.Artifact("draft", "dataset")
-    draft.add_reference(path.resolve().as_uri(), name=_inside(label), checksum=False, max_objects=MOST_REFERENCES)
+    draft.add_reference(path.resolve().as_uri(), name=_inside(label), checksum=False, max_objects=MAX_REFERENCES)
     return {
         name: {"ref": str(entry.ref), "digest": str(entry.digest), "size": entry.size}
         for name, entry in draft.manifest.entries.items()

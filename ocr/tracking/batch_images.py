@@ -122,10 +122,10 @@ class ProblemBatches(L.Callback):
             if self._seconds > self.settings.seconds:
                 break
             key, images = f"problematic_batch_{idx}", []
-            for image, size, truth, found, matched, label in pictures:
+            for image, size, truth, detections, matched, label in pictures:
                 scale = np.array([image.shape[1] / size[0], image.shape[0] / size[1]])
                 caption = self.redactor.text(f"batch {idx}, recall {recall:.3f}: {label}")
-                picture = draw_matches(image, scale, truth, found, matched)
+                picture = draw_matches(image, scale, truth, detections, matched)
                 images.append(wandb.Image(picture, caption=caption, file_type="jpg"))
             values[f"{key}_images"] = images
             values |= {f"{key}_{name}": scores[name] for name in ("count", "recall", "precision", "hmean")}
@@ -184,9 +184,9 @@ class WorstImages(L.Callback):
         stage, batch_idx = "test" if trainer.testing else "val", _over_ranks(batch_idx, trainer)
         for k, (name, score) in enumerate(zip(batch["names"], outputs["image_scores"])):
             rank = (-score["hmean"], -score["recall"], -batch_idx, -k)
-            missed, false = score["wanted"] - score["matched"], score["detected"] - score["matched"]
+            missed, false = score["texts"] - score["matched"], score["detected"] - score["matched"]
             row = [stage, trainer.current_epoch, batch_idx, Path(name).name, score["recall"], score["precision"],
-                   score["hmean"], score["wanted"], score["matched"], missed, false]  # fmt: skip
+                   score["hmean"], score["texts"], score["matched"], missed, false]  # fmt: skip
             push = heapq.heappush if len(self._heap) < self.rows else heapq.heappushpop
             push(self._heap, (rank, row))
 

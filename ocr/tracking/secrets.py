@@ -26,7 +26,7 @@ from ocr.tracking.telling import (
     shapes_of,
 )
 
-LEAST = 6  # shorter secrets are hidden where they stand alone: within other words they would be chance
+MIN_LENGTH = 6  # shorter secrets are hidden where they stand alone: within other words they would be chance
 _PATHS = ("PWD", "OLDPWD")  # working folders, not passwords
 _NOBODY = ("root", "ocr")  # logins that name nobody, and are words of the program
 
@@ -55,7 +55,7 @@ class Redactor:
         """Hide these from now on."""
         shapes = (shape for value in values for shape in shapes_of(value))
         self._secrets |= {shape for shape in shapes if len(shape) > 2 and shape.lower() not in HARMLESS}
-        self._long = sorted((s for s in self._secrets if len(s) >= LEAST), key=len, reverse=True)
+        self._long = sorted((s for s in self._secrets if len(s) >= MIN_LENGTH), key=len, reverse=True)
 
     def learn(self, data: Any) -> None:
         """Hide the values that stand under secret names, in URLs and in headers in nested plain data."""

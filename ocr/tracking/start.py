@@ -24,9 +24,9 @@ from ocr.tracking.secrets import Redactor
 log = logging.getLogger(__name__)
 
 RECORD = "wandb_run.json"  # which W&B run a folder belongs to, and what became of it
-NEEDED = {"id", "project", "entity", "group", "mode", "folder", "state"}
-LONGEST_TAG = 64
-OF_ONE_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM")
+REQUIRED_KEYS = {"id", "project", "entity", "group", "mode", "folder", "state"}
+MAX_TAG_LENGTH = 64
+SINGLE_RUN_VARIABLES = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM")
 
 
 def forget_one_run() -> list[str]:
@@ -35,7 +35,7 @@ def forget_one_run() -> list[str]:
     Returns:
         Those that were set.
     """
-    return [name for name in OF_ONE_RUN if os.environ.pop(name, None)]
+    return [name for name in SINGLE_RUN_VARIABLES if os.environ.pop(name, None)]
 
 
 def wanted_mode(settings: LoggerSettings) -> tuple[str, str | None]:
@@ -67,7 +67,7 @@ def tags_of(job: Job) -> list[str]:
     tags = [*job.logger.tags, *os.environ.get("WANDB_TAGS", "").split(",")]
     if job.sweep:
         tags += ["sweep", f"job-{job.number}", *job.varied]
-    clean = [job.redactor.text(tag.strip())[:LONGEST_TAG] for tag in tags]
+    clean = [job.redactor.text(tag.strip())[:MAX_TAG_LENGTH] for tag in tags]
     return list(dict.fromkeys(tag for tag in clean if tag and tag not in TAGS))
 
 
@@ -104,7 +104,7 @@ def read_record(*copies: Path) -> dict[str, Any]:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             record = first_line(error)
-        if isinstance(record, dict) and record.keys() >= NEEDED:
+        if isinstance(record, dict) and record.keys() >= REQUIRED_KEYS:
             return record
         log.warning("%s is damaged and not heeded (%s)", path, record if isinstance(record, str) else "no record")
     return {}

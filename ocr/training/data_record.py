@@ -20,6 +20,7 @@ import torch
 
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError
+from ocr.migrations import migrate_sources
 from ocr.models.onnx.nodes import read_metadata
 from ocr.training.loading import check_checkpoint
 
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 KEY = "data"  # in a checkpoint, and in the metadata of an exported file
 SPLITS = ("train", "val", "test")
 SOURCE_KEYS = frozenset(
-    {"format", "images", "annotations", "ids", "share", "weight", "root", "count", "seed", "difficulty", "of"}
+    {"format", "images", "annotations", "ids", "hash_range", "weight", "root", "count", "seed", "difficulty", "of"}
 )
 PATHS = ("root", "images", "annotations", "ids")
 
@@ -100,7 +101,7 @@ def read_record(path: Path) -> DataRecord | None:
 
 def _checked(plain: Any, path: Path) -> DataRecord:
     try:
-        config = dict(plain["config"])
+        config = {key: migrate_sources(value) for key, value in plain["config"].items()}
         seen = {split: _hashes(plain["seen"][split]) for split in ("train", "val")}
         fingerprint = {str(split): str(digest) for split, digest in plain["fingerprint"].items()}
         sound = set(config) == {"name", "root", *SPLITS} and isinstance(config["name"], str)
@@ -127,7 +128,7 @@ def _sound(spec: Any) -> bool:
         if key == "of":
             if not isinstance(value, list) or not all(map(_sound, value)):
                 return False
-        elif key == "share" and isinstance(value, list):
+        elif key == "hash_range" and isinstance(value, list):
             if not all(isinstance(v, (int, float)) for v in value):
                 return False
         elif not isinstance(value, str | int | float | None) or (isinstance(value, str) and "${" in value):

@@ -132,7 +132,7 @@ class DetectionModule(L.LightningModule):
             images: uint8 (H, W, 3) each, see :func:`ocr.data.transforms.decode.resize_and_pad`.
             sizes: (width, height) of the originals.
         """
-        found: list[Detections | None] = [None] * len(images)
+        detections: list[Detections | None] = [None] * len(images)
         groups: dict[tuple[int, ...], list[int]] = {}
         for k, image in enumerate(images):
             groups.setdefault(tuple(image.shape), []).append(k)
@@ -141,8 +141,8 @@ class DetectionModule(L.LightningModule):
                 maps = self.probability_maps(torch.stack([images[k] for k in members]))
             with self._clock("postprocess"):
                 for k, probability in zip(members, maps):
-                    found[k] = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
-        return found  # type: ignore[return-value]
+                    detections[k] = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
+        return detections  # type: ignore[return-value]
 
     def _evaluate(self, batch: dict[str, list]) -> dict[str, Any] | None:
         if not batch["images"]:

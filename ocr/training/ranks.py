@@ -30,8 +30,8 @@ from ocr.tracking.run import Tracking
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 RankCommand = Callable[[int], tuple[list[str], str]]  # of a rank: the command that runs this job, and its folder
-STUCK_SECONDS = 10  # rank 0 waits in a collective that a dead rank will never join: NCCL does not notice
-END_SECONDS = 5  # for the other ranks to end by themselves
+STUCK_LIMIT_SECONDS = 10  # rank 0 waits in a collective that a dead rank will never join: NCCL does not notice
+END_LIMIT_SECONDS = 5  # for the other ranks to end by themselves
 
 
 class RankLauncher(_SubprocessScriptLauncher):
@@ -62,7 +62,7 @@ class RankLauncher(_SubprocessScriptLauncher):
             return function(*args, **kwargs)
         except BaseException as error:
             self._failed.set()
-            lost = self._lost(END_SECONDS) if _lost_contact(error) else None
+            lost = self._lost(END_LIMIT_SECONDS) if _lost_contact(error) else None
             self.end_others()
             if lost:
                 raise UserError(lost) from error
@@ -89,7 +89,7 @@ class RankLauncher(_SubprocessScriptLauncher):
             if all(process.poll() == 0 for process in self.procs):
                 return
             time.sleep(1)
-        if self._failed.wait(STUCK_SECONDS):
+        if self._failed.wait(STUCK_LIMIT_SECONDS):
             return
         log.error("%s", lost)
         if self.tracking is None or self.tracking.close_as_failed(lost):
@@ -107,7 +107,7 @@ class RankLauncher(_SubprocessScriptLauncher):
                 return None
             time.sleep(0.1)
 
-    def end_others(self, seconds: float = END_SECONDS) -> None:
+    def end_others(self, seconds: float = END_LIMIT_SECONDS) -> None:
         """Wait that long for the other ranks to end, then kill them."""
         deadline = time.monotonic() + seconds
         for process in self.procs:

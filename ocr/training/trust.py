@@ -20,7 +20,7 @@ from ocr.migrations import migrate_network
 NETWORK_FOLDERS = ("ocr.models.backbones", "ocr.models.necks", "ocr.models.heads")
 NETWORK_MODULES = ("ocr.models.detector", "ocr.models.onnx.graph")
 TARGET = "_target_"
-DEEPEST = 40
+MAX_DEPTH = 40
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -92,8 +92,8 @@ def stored_network(node: Any, path: Path, trusted: Collection[str] = ()) -> Any:
 
 
 def _check_plain(node: Any, path: Path, depth: int = 0) -> None:
-    if depth > DEEPEST:  # it may contain itself
-        raise UserError(f"{path}: its network is nested more than {DEEPEST} deep: not loaded")
+    if depth > MAX_DEPTH:  # it may contain itself
+        raise UserError(f"{path}: its network is nested more than {MAX_DEPTH} deep: not loaded")
     if isinstance(node, Mapping):
         for key, value in node.items():
             _check_plain(key, path, depth + 1)

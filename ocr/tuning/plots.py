@@ -70,24 +70,24 @@ def _bars(axis: Axes, rows: Sequence[Mapping[str, float]], label: str) -> None:
 
 
 def plot_surface(tuned: Tuned, path: Path) -> Path:
-    """Highest merit over the thresholds, over the ways of growing, and over input sizes."""
+    """Highest objective over the thresholds, over the kinds of unclipping, and over input sizes."""
     figure, axes = _figure(3)
     before, best = (
-        f"{f['merit']:.4f} (hmean {f['hmean']:.4f}, DetEval {f['deteval_hmean']:.3f})"
+        f"{f['objective']:.4f} (hmean {f['hmean']:.4f}, DetEval {f['deteval_hmean']:.3f})"
         for f in (tuned.before, tuned.best)
     )
-    figure.suptitle(f"merit {before} before, {best} tuned; {tuned.gain():+.4f} on images it was not chosen on")
+    figure.suptitle(f"objective {before} before, {best} tuned; {tuned.gain():+.4f} on images it was not chosen on")
     _heat(axes[0, 0], tuned)
     for kind, colour, marker in (("ratio", P, "o"), ("exact", R, "s")):
         rows = [r for r in tuned.table if r["unclip"] == kind]
         points = {amount: best for amount, _, best in surface(rows, "unclip_ratio", "unclip")}
         if points:
             axes[0, 1].plot(list(points), list(points.values()), marker + "-", color=colour, label=f"unclip={kind}")
-    axes[0, 1].set(xlabel="unclip_ratio", title="highest merit over all else")
+    axes[0, 1].set(xlabel="unclip_ratio", title="highest objective over all else")
     axes[0, 1].legend(fontsize=8)
     sides = [(side, best) for side, _, best in surface([{**r, "_": 0} for r in tuned.table], "long_side", "_")]
     axes[0, 2].plot([s for s, _ in sides], [b for _, b in sides], "o-", color=P)
-    axes[0, 2].set(xlabel="long_side", title="highest merit over all else")
+    axes[0, 2].set(xlabel="long_side", title="highest objective over all else")
     for axis in axes[0, 1:]:
         axis.grid(alpha=0.3)
     return _save(figure, path)
@@ -108,4 +108,4 @@ def _heat(axis: Axes, tuned: Tuned) -> None:
             axis.text(
                 column, row, f"{cells[x, y]:.3f}"[1:], ha="center", va="center", fontsize=7, color="w" if dark else "k"
             )
-    axis.set(xlabel="thresh", ylabel="box_thresh", title="highest merit over all else")
+    axis.set(xlabel="thresh", ylabel="box_thresh", title="highest objective over all else")

@@ -25,13 +25,15 @@ from ocr.errors import UserError
 from ocr.metrics.deteval import deteval
 from ocr.metrics.matching import Pairs, match_pairs, pair
 from ocr.metrics.scores import scores
-from ocr.models.postprocess.db import find_candidates, grow, to_image
+from ocr.models.postprocess.db import find_candidates, to_image, unclip
 from ocr.pipeline import Pipeline, PostProcess
 from ocr.training.module import DetectionModule
 from ocr.types import Truth
 
-STEPS = 4095  # of a cached probability; with 255 hmean was not that of the network itself (0.9748 for 0.9744 on SROIE)
-FIGURES = ("merit", "precision", "recall", "hmean", "deteval_hmean", "mean_iou")  # what is said of a combination
+MAP_LEVELS = (
+    4095  # of a cached probability; with 255 hmean was not that of the network itself (0.9748 for 0.9744 on SROIE)
+)
+FIGURES = ("objective", "precision", "recall", "hmean", "deteval_hmean", "mean_iou")  # what is said of a combination
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ class Grid:
         long_side: input sizes; empty for the pipeline's own.
         thresh, box_thresh, min_size: of :class:`ocr.pipeline.PostProcess`.
         unclip: amounts by kind.
-        folds, repeats: of the cross-validation, and how often images are dealt out to folds anew.
-        deteval_weight: w in the merit that is tuned for, (1 - w) hmean at IoU 0.5 + w DetEval's hmean. IoU 0.5 hardly
-            sees whether boxes cover their text, which those who read it want and DetEval asks for.
+        folds, repeats: of the cross-validation, and how often images are shuffled into folds.
+        deteval_weight: w in the objective, (1 - w) hmean at IoU 0.5 + w DetEval's hmean. IoU 0.5 hardly sees whether
+            boxes cover their text, which a text recogniser needs and DetEval measures.
     """
 
     long_side: tuple[int, ...]
@@ -71,7 +73,7 @@ class Grid:
         if not 0 <= self.deteval_weight <= 1:
             raise UserError(f"tuning.deteval_weight must lie in 0..1, got {self.deteval_weight}")
 
-    def growths(self) -> list[tuple[str, float]]:
+    def unclip_options(self) -> list[tuple[str, float]]:
         return [(kind, amount) for kind, amounts in self.unclip.items() for amount in amounts]
 
     def with_current(self, pipeline: Pipeline) -> Grid:
@@ -88,7 +90,7 @@ class Grid:
         return [
             {"long_side": side, "thresh": t, "unclip": kind, "unclip_ratio": amount, "box_thresh": b, "min_size": m}
             for side, t, (kind, amount), b, m in product(
-                long_sides, self.thresh, self.growths(), self.box_thresh, self.min_size
+                long_sides, self.thresh, self.unclip_options(), self.box_thresh, self.min_size
             )
         ]
 
@@ -107,13 +109,13 @@ class CachedImage:
     maps: dict[int, np.ndarray]
 
     def probability(self, long_side: int) -> np.ndarray:
-        """float32 (h, w), in steps of 1 / :data:`STEPS`."""
-        return cv2.imdecode(self.maps[long_side], cv2.IMREAD_UNCHANGED).astype(np.float32) / STEPS
+        """float32 (h, w), in steps of 1 / :data:`MAP_LEVELS`."""
+        return cv2.imdecode(self.maps[long_side], cv2.IMREAD_UNCHANGED).astype(np.float32) / MAP_LEVELS
 
 
 def pack(probability: np.ndarray) -> np.ndarray:
     """A probability map, float (h, w), as a PNG file of 12 bits: uint8 (B,)."""
-    values = np.rint(probability * STEPS).astype(np.uint16)
+    values = np.rint(probability * MAP_LEVELS).astype(np.uint16)
     return cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
 
 
@@ -150,13 +152,13 @@ def count_image(image: CachedImage, grid: Grid, base: PostProcess) -> np.ndarray
     for side, thresh in product(image.maps, grid.thresh):
         probability = image.probability(side)
         shape = probability.shape[::-1]
-        found = find_candidates(probability, thresh, grid.min_size[0], base.max_candidates)
-        kernel_size = found.sides.min(axis=1, initial=np.inf)
-        for kind, amount in grid.growths():
+        candidates = find_candidates(probability, thresh, grid.min_size[0], base.max_candidates)
+        kernel_size = candidates.sides.min(axis=1, initial=np.inf)
+        for kind, amount in grid.unclip_options():
             params = replace(base, thresh=thresh, unclip=kind, unclip_ratio=amount, min_size=grid.min_size[0])
-            polygons, grown = grow(found, params)
+            polygons, kept_kernels = unclip(candidates, params)
             pairs = pair(to_image(polygons, shape, image.size), image.truth.polygons)
-            score, size = found.scores[grown], kernel_size[grown]
+            score, size = candidates.scores[kept_kernels], kernel_size[kept_kernels]
             counted: dict[bytes, tuple[float, ...]] = {}  # many limits keep the same detections
             for box_thresh, min_size in product(grid.box_thresh, grid.min_size):
                 kept = (score >= box_thresh) & (size >= min_size)
@@ -197,19 +199,19 @@ class Tuned:
     Attributes:
         before, best: the pipeline's combination and the one to take, with their :data:`FIGURES`.
         held_out: the figures of all images, each under the combinations chosen without its folds.
-        held_out_spread: standard deviation over folds of the gain in merit.
-        kept: whether the pipeline's own combination is the one to take since choosing loses on held-out images.
-        table: all combinations, those of the highest merit first.
+        held_out_spread: standard deviation over folds of the gain in objective.
+        kept_current: whether the pipeline's own combination is the one to take since choosing loses on held-out images.
+        table: all combinations, those of the highest objective first.
     """
 
     before: dict[str, Any]
     best: dict[str, Any]
     held_out: dict[str, float]
     held_out_spread: float
-    kept: bool
+    kept_current: bool
     table: list[dict[str, Any]]
 
-    def gain(self, figure: str = "merit") -> float:
+    def gain(self, figure: str = "objective") -> float:
         """On images that the choice was not made on."""
         return self.held_out[figure] - self.before[figure]
 
@@ -255,12 +257,14 @@ def choose(
             part = counts[order[k::folds]].sum(axis=0)
             chosen = _best(whole - part, deteval_weight) if len(counts) > 1 else here
             held_out += part[chosen]
-            gains.append(figures(part[chosen].tolist())["merit"] - figures(part[here].tolist())["merit"])
+            gains.append(figures(part[chosen].tolist())["objective"] - figures(part[here].tolist())["objective"])
         order = rng.permutation(len(counts))
     outside = figures(held_out.tolist())
-    loses = outside["merit"] < rows[here]["merit"] - 1e-9  # sums of the same counts may differ in their last digit
+    loses = (
+        outside["objective"] < rows[here]["objective"] - 1e-9
+    )  # sums of the same counts may differ in their last digit
     best = here if loses else _best(whole, deteval_weight, prefer=here)
-    table = sorted(rows, key=lambda row: -row["merit"])
+    table = sorted(rows, key=lambda row: -row["objective"])
     return Tuned(rows[here], rows[best], outside, float(np.std(gains)), loses, table)
 
 
@@ -269,19 +273,19 @@ def _figures(total: Sequence[float], deteval_weight: float) -> dict[str, float]:
     texts, detections, matched, overlap, deteval_detections, precision_sum, recall_sum = total
     plain = scores(matched, detections, matched, texts)
     deteval_hmean = scores(precision_sum, deteval_detections, recall_sum, texts)["hmean"]
-    merit = (1 - deteval_weight) * plain["hmean"] + deteval_weight * deteval_hmean
+    objective = (1 - deteval_weight) * plain["hmean"] + deteval_weight * deteval_hmean
     mean_iou = overlap / matched if matched else 0.0
-    return {"merit": merit, **plain, "deteval_hmean": deteval_hmean, "mean_iou": mean_iou}
+    return {"objective": objective, **plain, "deteval_hmean": deteval_hmean, "mean_iou": mean_iou}
 
 
 def _best(total: np.ndarray, deteval_weight: float, prefer: int | None = None) -> int:
-    """Index of the highest merit; what there is already wins a tie.
+    """Index of the highest objective; what there is already wins a tie.
 
     ``total`` are counts of each combination summed over images, (combinations, 7).
     """
-    merit = [_figures(row, deteval_weight)["merit"] for row in total.tolist()]
-    best = max(range(len(merit)), key=merit.__getitem__)
-    return prefer if prefer is not None and merit[prefer] == merit[best] else best
+    objective = [_figures(row, deteval_weight)["objective"] for row in total.tolist()]
+    best = max(range(len(objective)), key=objective.__getitem__)
+    return prefer if prefer is not None and objective[prefer] == objective[best] else best
 
 
 def tune(
@@ -309,10 +313,10 @@ def tune(
 
 
 def surface(table: Sequence[dict[str, Any]], x: str, y: str) -> Iterator[tuple[Any, Any, float]]:
-    """The highest merit for every pair of values of two parameters: (x, y, merit)."""
+    """The highest objective for every pair of values of two parameters: (x, y, objective)."""
     best: dict[tuple[Any, Any], float] = {}
     for row in table:
         key = row[x], row[y]
-        best[key] = max(best.get(key, 0.0), row["merit"])
+        best[key] = max(best.get(key, 0.0), row["objective"])
     for (a, b), value in sorted(best.items()):
         yield a, b, value

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ocr.errors import UserError, one_line
 
-DEEPEST = 40  # levels of nesting; an interpolation that contains itself has no end
+MAX_DEPTH = 40  # levels of nesting; an interpolation that contains itself has no end
 
 
 def instantiate(node: Any, **arguments: Any) -> Any:
@@ -50,7 +50,7 @@ def plain_config(config: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         return str(type(value).__name__)
     if isinstance(value, DictConfig):
         if value._is_none() or value._is_missing():

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from ocr.errors import NO_SPACE, disk_full
 
-PART = ".part"  # end of the name of a file that is being written
+PARTIAL_SUFFIX = ".part"  # end of the name of a file that is being written
 
 
 def write_atomic(path: str | Path, content: str | bytes | memoryview) -> Path:
@@ -41,7 +41,7 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[BinaryIO]:
         UserError: the disk is full.
     """
     path = Path(path)
-    part = path.with_name(path.name + PART)
+    part = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:

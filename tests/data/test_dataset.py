@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ocr.data.datamodule import DetectionData, worker_count
-from ocr.data.datasets import NOTHING, EpochSampler, ShardSampler, TrainSet, draws_per_epoch
+from ocr.data.datasets import PADDING_INDEX, EpochSampler, ShardSampler, TrainSet, draws_per_epoch
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex, StringTable
 from ocr.data.sources.build import FileSource
@@ -94,13 +94,13 @@ def test_targets_lie_where_the_crop_shows_text(pipeline):
 
 def test_mix_is_seen_in_training_only(pipeline):
     mix = [{"format": "synthetic", "count": 30, "seed": 9}]
-    data = make_data(pipeline, mix=mix, mix_share=0.5, epoch_samples=20).load("train", "val")
+    data = make_data(pipeline, mix=mix, mix_ratio=0.5, epoch_samples=20).load("train", "val")
     assert data.counts()["mix"]["images"] == 30 and "mix" in data.fingerprint()
     drawn = [i for i, _ in data.train_dataloader().sampler]
     own = len(data.sources["train"][0])
     assert sum(i >= own for i in drawn) == sum(i < own for i in drawn) == 10
-    with pytest.raises(UserError, match="mix_share"):
-        make_data(pipeline, mix_share=0.1)
+    with pytest.raises(UserError, match="mix_ratio"):
+        make_data(pipeline, mix_ratio=0.1)
     assert "mix" not in make_data(pipeline, mix=mix).load("train").sources
 
 
@@ -144,18 +144,18 @@ def test_sources_of_a_mix_share_it_by_weight_whatever_their_size():
 def test_a_source_may_lie_in_a_folder_of_its_own(pipeline, tmp_path: Path):
     write_icdar(tmp_path / "street", 4, 0, 0.3)
     mix = [{"root": str(tmp_path / "street"), "format": "auto", "images": "auto", "annotations": "auto", "ids": "auto"}]
-    data = make_data(pipeline, mix=mix, mix_share=0.5).load("train", "val")
+    data = make_data(pipeline, mix=mix, mix_ratio=0.5).load("train", "val")
     assert data.counts()["mix"]["images"] == 4
     assert data.paths() == {f"street/{name}": tmp_path / "street" / name for name in ("images", "labels")}
     with pytest.raises(UserError, match="nowhere"):
-        make_data(pipeline, mix=[{**mix[0], "root": str(tmp_path / "nowhere")}], mix_share=0.5).load("train")
+        make_data(pipeline, mix=[{**mix[0], "root": str(tmp_path / "nowhere")}], mix_ratio=0.5).load("train")
 
 
 @pytest.mark.parametrize("length, world", [(7, 2), (8, 4), (1, 3)])
 def test_evaluation_shards_cover_all_once_in_equal_steps(length: int, world: int):
     shards = [list(ShardSampler(length, rank, world)) for rank in range(world)]
     assert len({len(s) for s in shards}) == 1
-    assert sorted(i for s in shards for i in s if i != NOTHING) == list(range(length))
+    assert sorted(i for s in shards for i in s if i != PADDING_INDEX) == list(range(length))
 
 
 def test_index_keeps_labels_and_names(tmp_path: Path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from ocr.geometry.outlines import areas, measure, move
+from ocr.geometry.outlines import areas, areas_and_perimeters, offset_polygons
 from ocr.geometry.rectangles import Rectangles
 
 DUMBBELL = np.array([[0, 0], [20, 0], [20, 8], [40, 8], [40, 0], [60, 0], [60, 20], [40, 20], [40, 12], [20, 12],
@@ -30,12 +30,12 @@ def test_moved_outlines_are_those_of_shapely(seed: int, bend: int):
     rectangles = Rectangles.of(texts)
     assert rectangles.exact.sum() == (6 if bend else 12)
     shapes = shapely.polygons([shapely.linearrings(p) for p in texts])
-    area, perimeter = measure(texts, rectangles)
+    area, perimeter = areas_and_perimeters(texts, rectangles)
     np.testing.assert_allclose(area, shapely.area(shapes), rtol=1e-4)
     np.testing.assert_allclose(perimeter, shapely.length(shapes), rtol=1e-4)
     for share in (-0.45, -0.7, 0.3, 0.0):  # of half a side: the second leaves nothing of some
         distances = share * np.sqrt(area)
-        outlines, owner = move(texts, rectangles, distances)
+        outlines, owner = offset_polygons(texts, rectangles, distances)
         wanted = shapely.buffer(shapes, distances, join_style="mitre")
         assert sorted(owner.tolist()) == np.flatnonzero(~shapely.is_empty(wanted)).tolist()
         for outline, k in zip(outlines, owner, strict=True):
@@ -48,7 +48,7 @@ def test_moved_outlines_are_those_of_shapely(seed: int, bend: int):
 def test_a_polygon_may_leave_two_outlines_or_none():
     thin = np.array([[0, 0], [30, 0], [30, 2], [0, 2]], np.float32)
     texts = [thin, DUMBBELL, thin + 40]
-    outlines, owner = move(texts, Rectangles.of(texts), np.array([-1.5, -3.0, 1.0]))
+    outlines, owner = offset_polygons(texts, Rectangles.of(texts), np.array([-1.5, -3.0, 1.0]))
     assert sorted(owner.tolist()) == [1, 1, 2]
     sides = [np.ptp(outline, axis=0).tolist() for outline, k in zip(outlines, owner) if k == 1]
     assert sides == [[14, 14], [14, 14]]
@@ -56,7 +56,7 @@ def test_a_polygon_may_leave_two_outlines_or_none():
 
 
 def test_nothing_to_move():
-    outlines, owner = move([], Rectangles.of([]), np.zeros(0))
+    outlines, owner = offset_polygons([], Rectangles.of([]), np.zeros(0))
     assert outlines == [] and len(owner) == 0
-    assert [len(v) for v in measure([], Rectangles.of([]))] == [0, 0]
-    assert move([DUMBBELL], Rectangles.of([DUMBBELL]), np.array([-50.0]))[0] == []
+    assert [len(v) for v in areas_and_perimeters([], Rectangles.of([]))] == [0, 0]
+    assert offset_polygons([DUMBBELL], Rectangles.of([DUMBBELL]), np.array([-50.0]))[0] == []

@@ -119,7 +119,7 @@ def test_a_tuned_checkpoint_its_export_and_their_tests_agree(learned: Path, tmp_
     folder = run_folder(tmp_path, "tune")
     tuned, metrics = folder / "checkpoints/tuned.ckpt", metrics_of(folder)
     assert {p.name for p in folder.iterdir()} >= {"tuning.csv", "tuning.json", "tuning.png", "metrics.json"}
-    assert metrics["tune/tuned_merit"] >= metrics["tune/before_merit"] > 0.5
+    assert metrics["tune/tuned_objective"] >= metrics["tune/before_objective"] > 0.5
     assert metrics["tune/before_hmean"] == pytest.approx(hmean, abs=2e-3)
     best = json.loads((folder / "tuning.json").read_text())["best"]
     kept = torch.load(tuned, weights_only=True)["hyper_parameters"]["pipeline"]["postprocess"]

@@ -48,7 +48,7 @@ def test_it_trains_on_ones_own_receipts_and_on_others_and_tunes(tuned: tuple[Pat
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["val/hmean"] == pytest.approx(metrics["tune/tuned_hmean"], abs=2e-3)
     assert (metrics["headline"], metrics["selected_on"]) == ("tune/held_out_hmean", "val"), "it has no test part"
-    assert metrics["tune/tuned_merit"] >= metrics["tune/before_merit"]
+    assert metrics["tune/tuned_objective"] >= metrics["tune/before_objective"]
     kept = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["hyper_parameters"]["pipeline"]
     best = json.loads((folder / "tuning.json").read_text())["best"]
     assert kept["postprocess"]["box_thresh"] == best["box_thresh"]

@@ -70,7 +70,7 @@ def test_what_this_command_says_of_the_data_comes_after_that(tmp_path: Path):
     data = resumed(folder, "data.eval_batch_size=2", "debug=overfit").data
     assert (data.val, data.eval_batch_size, data.num_workers) == (SOURCES, 2, 0), "debug=overfit has no workers"
     data = resumed(folder, "mix=synthetic").data
-    assert data.mix[0].count == 2000 and data.mix_share == 0.1 and data.val == SOURCES
+    assert data.mix[0].count == 2000 and data.mix_ratio == 0.1 and data.val == SOURCES
     data = resumed(folder, "data=synthetic", "data.root=null").data
     assert data.val[0].format == "synthetic" and data.batch_size == 5
     once = with_earlier_overrides([f"resume={folder}"])

@@ -55,7 +55,7 @@ def test_a_private_checkpoint_holds_no_absolute_root(on_a_folder: tuple[Path, Pa
     best = folder / "checkpoints/best.ckpt"
     record = torch.load(best, weights_only=True)["data"]["config"]
     assert record["root"] == "receipts" and record["name"] == "folder"
-    assert record["train"][0]["share"] == [0.0, 0.8] and record["val"][0]["share"] == [0.8, 1.0]
+    assert record["train"][0]["hash_range"] == [0.0, 0.8] and record["val"][0]["hash_range"] == [0.8, 1.0]
     assert str(cwd).encode() not in json.dumps(record).encode()
     done = run("test", OFF, f"ckpt_path={best}", "split=val", "data.num_workers=0", "trainer=cpu", cwd=cwd.parent)
     assert done.returncode == 2 and "add data.root=<folder>" in done.stderr, done.stderr

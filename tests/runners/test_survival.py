@@ -114,8 +114,9 @@ def test_a_disk_filled_to_the_last_byte_ends_a_run_as_failed_and_resume_goes_on(
 def test_a_diverged_run_keeps_its_sound_checkpoint_and_names_the_images(tmp_path: Path):
     write_icdar(tmp_path / "set", 12, 1, 0.0)
     drawn = ("data.train", "data.val", "data.test")
-    mad = [*(a for a in LONG if not a.startswith(drawn)), "data=folder", "data.root=set", "data.train.0.share=[0,1]",
-           "data.val.0.share=[0,1]", "trainer.check_val_every_n_epoch=1000", "callbacks.finite_weights.every=1000",
+    mad = [*(a for a in LONG if not a.startswith(drawn)), "data=folder", "data.root=set",
+           "data.train.0.hash_range=[0,1]", "data.val.0.hash_range=[0,1]",
+           "trainer.check_val_every_n_epoch=1000", "callbacks.finite_weights.every=1000",
            "data.epoch_samples=4", "optimizer.lr=1e12", "trainer.gradient_clip_val=null",
            "trainer.max_epochs=3"]  # fmt: skip
     done = run("train", *mad, OFF, cwd=tmp_path)

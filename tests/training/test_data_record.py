@@ -20,8 +20,8 @@ from ocr.training.data_record import DataRecord, Standing, read_record
 from ocr.types import Instance, Sample
 from tests.conftest import quad, write_image
 
-SOURCE = {"format": "icdar", "images": "img", "annotations": "gt", "ids": None, "share": [0.0, 0.8], "weight": 1.0}
-CONFIG = {"name": "mine", "root": "/data/receipts", "train": [SOURCE], "val": [{**SOURCE, "share": [0.8, 1]}],
+SOURCE = {"format": "icdar", "images": "img", "annotations": "gt", "ids": None, "hash_range": [0.0, 0.8], "weight": 1.0}
+CONFIG = {"name": "mine", "root": "/data/receipts", "train": [SOURCE], "val": [{**SOURCE, "hash_range": [0.8, 1]}],
           "test": []}  # fmt: skip
 SEEN = {"train": np.arange(10), "val": np.arange(10, 14)}
 

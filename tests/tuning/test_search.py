@@ -57,7 +57,7 @@ def test_counts_equal_those_of_the_real_way(images: list[CachedImage], pipeline:
     counts = count_images(images, GRID, pipeline.postprocess, num_workers=0)
     combinations = GRID.combinations([320])
     assert counts.shape == (6, len(combinations), 7)
-    merits = []
+    objectives = []
     for k, combination in enumerate(combinations):
         params = {name: value for name, value in combination.items() if name != "long_side"}
         real = replace(pipeline, postprocess=replace(pipeline.postprocess, **params))
@@ -72,11 +72,11 @@ def test_counts_equal_those_of_the_real_way(images: list[CachedImage], pipeline:
         assert sums.tolist() == [matched, detections, texts], combination
         assert deteval_sums.tolist() == pytest.approx([recall_sum, precision_sum, texts, others]), combination
         hmean, deteval_hmean = Hmean().scores(sums)["hmean"], DetEval().scores(deteval_sums)["deteval_hmean"]
-        merits.append(0.9 * hmean + 0.1 * deteval_hmean)
-    assert max(merits) - min(merits) > 0.1, "the grid makes a difference"
+        objectives.append(0.9 * hmean + 0.1 * deteval_hmean)
+    assert max(objectives) - min(objectives) > 0.1, "the grid makes a difference"
     tuned = choose(counts, combinations, combinations[0], GRID.folds, GRID.deteval_weight, 1)
-    assert tuned.best["merit"] == pytest.approx(max(merits), abs=1e-6)
-    assert tuned.table[0]["merit"] == tuned.best["merit"] and len(tuned.table) == len(combinations)
+    assert tuned.best["objective"] == pytest.approx(max(objectives), abs=1e-6)
+    assert tuned.table[0]["objective"] == tuned.best["objective"] and len(tuned.table) == len(combinations)
 
 
 def test_either_metric_may_be_all_that_is_tuned_for(images: list[CachedImage], pipeline: Pipeline):
@@ -86,7 +86,7 @@ def test_either_metric_may_be_all_that_is_tuned_for(images: list[CachedImage], p
     for tuned, name, protocol in ((plain, "hmean", Hmean()), (by_deteval, "deteval_hmean", DetEval())):
         found = [detect(image.probability(320), *image.size, tuned.pipeline(pipeline)) for image in images]
         assert tuned.best[name] == pytest.approx(evaluate(protocol, found, [i.truth for i in images])[name], abs=1e-6)
-        assert tuned.best[name] == tuned.best["merit"] == max(row[name] for row in tuned.table)
+        assert tuned.best[name] == tuned.best["objective"] == max(row[name] for row in tuned.table)
         assert tuning_metrics(tuned)[f"tune/tuned_{name}"] == tuned.best[name] > tuned.before[name]
     assert plain.best["deteval_hmean"] < by_deteval.best["deteval_hmean"], "they want different things"
 
@@ -134,7 +134,7 @@ def test_images_are_dealt_out_anew():
     counts = np.array([[present, other, strange], [present, strange, other]] * 20)
     combinations = [{"long_side": 1, "k": k} for k in range(3)]
     once, often = (choose(counts, combinations, combinations[0], 2, 0.0, n) for n in (1, 50))
-    assert once.held_out["hmean"] == 0 and once.kept
+    assert once.held_out["hmean"] == 0 and once.kept_current
     assert 0.2 < often.held_out["hmean"] < 0.5, "kinds are mixed, so that some are chosen for by their own"
 
 
@@ -146,7 +146,7 @@ def test_what_loses_on_held_out_images_is_not_taken():
     tuned = choose(counts, combinations, combinations[0], 2, 0.0, 1)
     assert tuned.held_out["hmean"] == pytest.approx(0.7) and tuned.gain() == pytest.approx(-0.1)
     assert tuned.table[0]["hmean"] == pytest.approx(0.85), "the best one, had it been taken"
-    assert tuned.best["k"] == 0 and tuned.kept
+    assert tuned.best["k"] == 0 and tuned.kept_current
 
 
 def test_to_choose_what_there_is_is_no_loss():
@@ -155,7 +155,7 @@ def test_to_choose_what_there_is_is_no_loss():
         found = rng.uniform(0.5, 0.9, 30)
         counts = np.array([[counted(97 * share, deteval=93 * share), counted(0)] for share in found])
         tuned = choose(counts, [{"k": 0}, {"k": 1}], {"k": 0}, 5, 0.1, 10)
-        assert tuned.best["k"] == 0 and not tuned.kept and tuned.gain() == pytest.approx(0, abs=1e-9)
+        assert tuned.best["k"] == 0 and not tuned.kept_current and tuned.gain() == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("weight, chosen", [(0.0, 0), (0.05, 0), (0.1, 1), (0.3, 1), (0.5, 2)])
@@ -165,7 +165,7 @@ def test_boxes_that_cover_their_text_are_worth_as_much_as_is_asked_for(weight: f
     tuned = choose(counts, combinations, combinations[0], 2, weight, 1)
     assert tuned.best["k"] == tuned.table[0]["k"] == chosen
     assert tuned.held_out == pytest.approx({name: tuned.best[name] for name in FIGURES})
-    assert tuned.best["merit"] == pytest.approx(
+    assert tuned.best["objective"] == pytest.approx(
         (1 - weight) * [0.97, 0.96, 0.93][chosen] + weight * [0.82, 0.95, 0.99][chosen]
     )
 

@@ -22,8 +22,8 @@ from ocr.errors import UserError
 log = logging.getLogger(__name__)
 AUTO = "auto"
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-LOOKED_AT = 20  # label files of a folder that are opened to see what they are
-TEST_SPLIT_FROM = 100  # images of a set without parts; a tenth of fewer says nothing about a detector
+MAX_FILES_OPENED = 20  # label files of a folder that are opened to see what they are
+TEST_SPLIT_MIN_IMAGES = 100  # images of a set without parts; a tenth of fewer says nothing about a detector
 
 
 def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[str, Any] | None:
@@ -31,14 +31,14 @@ def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[st
 
     Args:
         spec: see :func:`ocr.data.sources.build.build_source`; ``split``, train, val or test, says which part is
-            wanted, and ``share`` which hashes of names it has in a set of :data:`TEST_SPLIT_FROM` or more images
-            without parts. In a smaller one the share of val reaches to the end. With ``optional`` the source is left
-            out where its id list does not exist.
+            meant, and ``hash_range`` which hashes of names it has in a set of :data:`TEST_SPLIT_MIN_IMAGES` or more
+            images without parts. In a smaller one the range of val reaches to the end. With ``optional`` the source is
+            left out where its id list does not exist.
         root: the folder.
         whole: take all of a set without parts.
 
     Returns:
-        The config; None where the part that is wanted does not exist.
+        The config; None where that part does not exist.
 
     Raises:
         UserError: nothing is found, or several things are.
@@ -60,9 +60,9 @@ def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[st
     if split == "test" and "test" not in parts:
         return None
     if split == "val" and "val" not in parts:
-        spec["share"] = [spec["share"][0], 1.0]
+        spec["hash_range"] = [spec["hash_range"][0], 1.0]
     elif split != "train" or "val" in parts:
-        spec["share"] = None
+        spec["hash_range"] = None
     return spec
 
 
@@ -94,16 +94,16 @@ def _parts(found: Mapping[str, Any]) -> dict[str, Any]:
 def _hashed(spec: dict[str, Any], split: str, root: Path, whole: bool) -> dict[str, Any] | None:
     """A split of a set without parts, by the hash of its image names."""
     if whole:
-        return spec | {"share": None}
+        return spec | {"hash_range": None}
     names = read_ids(root / spec["ids"]) if spec.get("ids") else list_images(root / spec["images"])
-    if len(names) >= TEST_SPLIT_FROM:
+    if len(names) >= TEST_SPLIT_MIN_IMAGES:
         return spec
     if split == "test":
         return None
     if split == "val":
         log.info("%s has %d images, fewer than %d: split into train and val only, there is no test split",
-                 root, len(names), TEST_SPLIT_FROM)  # fmt: skip
-        spec["share"] = [spec["share"][0], 1.0]
+                 root, len(names), TEST_SPLIT_MIN_IMAGES)  # fmt: skip
+        spec["hash_range"] = [spec["hash_range"][0], 1.0]
     return spec
 
 
@@ -138,7 +138,7 @@ def _label_files(base: Path) -> Iterator[tuple[str, Path]]:
     """(format, path): the label file of a whole set, or the folder of a set with one label file per image."""
     for folder in _folders(base):
         files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in _label_suffixes())
-        kinds = [(format_of(path), path) for path in files[:LOOKED_AT]]
+        kinds = [(format_of(path), path) for path in files[:MAX_FILES_OPENED]]
         per_image = [kind for kind, _ in kinds if kind in _per_image()]
         if per_image:
             yield max(set(per_image), key=per_image.count), folder

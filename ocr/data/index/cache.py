@@ -22,7 +22,7 @@ from ocr.utils.memory import give_back_freed_memory
 
 log = logging.getLogger(__name__)
 VERSION = 2  # of the readers and checks: raise it when they come to other results
-WORTHWHILE = 2000  # samples; smaller sets are read anew each time
+MIN_SAMPLES = 2000  # samples; smaller sets are read anew each time
 REPORT = "report.json"
 
 
@@ -72,7 +72,7 @@ def cached(key: str, report: Report, build: Callable[[Report], SampleIndex]) -> 
     fresh = Report(report.strict)
     index = build(fresh)
     report.merge(fresh.to_dict())
-    if len(index) >= WORTHWHILE:
+    if len(index) >= MIN_SAMPLES:
         index = _stored(folder, index, fresh)
         give_back_freed_memory()  # the index that was built, and several times as much that building it took
     return index

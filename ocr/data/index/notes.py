@@ -11,9 +11,9 @@ from ocr.data.index.check import count_pages
 from ocr.data.transforms.decode import UndecodableImage, open_file, open_image
 from ocr.pipeline import ResizePolicy
 
-NEARLY_BLACK = 64  # grey levels that no pixel reaches: 16-bit files whose values have 14 bits or fewer stay below
-LEGIBLE_SIDE = 200  # network pixels: on a narrower receipt (of 40 letters a line) detectors miss lines
-LONG = 4.0  # times its shorter side: a limit (resize.max_aspect) under which receipts stay legible
+BLACK_LIMIT = 64  # grey levels that no pixel reaches: 16-bit files whose values have 14 bits or fewer stay below
+MIN_LEGIBLE_SIDE = 200  # network pixels: on a narrower receipt (of 40 letters a line) detectors miss lines
+LEGIBLE_ASPECT = 4.0  # times its shorter side: a limit (resize.max_aspect) under which receipts stay legible
 
 
 def notes_on(name: str, image: np.ndarray, resize: ResizePolicy) -> dict[str, str]:
@@ -28,11 +28,11 @@ def notes_on(name: str, image: np.ndarray, resize: ResizePolicy) -> dict[str, st
     height, width = image.shape[:2]
     if (pages := _pages(Path(name))) > 1:
         notes["further_pages"] = f"{pages} pages or frames"
-    if (brightest := int(image.max(initial=0))) < NEARLY_BLACK:
+    if (brightest := int(image.max(initial=0))) < BLACK_LIMIT:
         notes["nearly_black"] = f"its brightest value is {brightest} of 255"
-    scale, kept = resize.scale(width, height), replace(resize, max_aspect=LONG).scale(width, height)
+    scale, kept = resize.scale(width, height), replace(resize, max_aspect=LEGIBLE_ASPECT).scale(width, height)
     content = resize.content_size(width, height)
-    if scale < min(kept, 1) and min(content) < LEGIBLE_SIDE:
+    if scale < min(kept, 1) and min(content) < MIN_LEGIBLE_SIDE:
         notes["illegible"] = f"{width} x {height} pixels become {content[0]} x {content[1]}"
     return notes
 

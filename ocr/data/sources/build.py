@@ -26,8 +26,9 @@ from ocr.errors import UserError
 from ocr.types import LazySample, Truth
 from ocr.utils.machine import cores
 
-PARALLEL_FROM = 4000  # images; below that one process is as quick
-PART = 2000  # images a task, at least
+PARALLEL_MIN_IMAGES = 4000  # images; below that one process is as quick
+IMAGES_PER_TASK = 2000  # at least
+HashRange = tuple[float, float]  # of name_hash: low, high
 
 
 class Source(Protocol):
@@ -107,7 +108,7 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
 
     Args:
         spec: ``format``, ``weight`` and, for files, ``images``, ``annotations``, ``ids`` (a file, see
-            :func:`read_ids`), ``share`` ([low, high]: only images whose name's hash, 0..1, lies in it) and ``root``.
+            :func:`read_ids`), ``hash_range`` ([low, high]: only images whose name's hash, 0..1, lies in it), ``root``.
         root: relative paths start here, unless the source has a root of its own.
 
     Raises:
@@ -135,10 +136,10 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
         except TypeError as error:
             raise UserError(f"synthetic source: {error}") from error
     label_format(str(name))  # an unknown format is the first thing to say
-    unknown = set(spec) - {"images", "annotations", "ids", "share"}
+    unknown = set(spec) - {"images", "annotations", "ids", "hash_range"}
     if unknown or not spec.get("images") or not spec.get("annotations"):
         raise UserError(
-            f"a source of format {name} takes root, images, annotations, ids, share and weight"
+            f"a source of format {name} takes root, images, annotations, ids, hash_range and weight"
             + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; images or annotations is missing")
         )
     images, annotations = root / spec["images"], root / spec["annotations"]
@@ -146,31 +147,38 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
         raise UserError(f"image folder not found: {images} (set data.root=<folder>)")
     ids = read_ids(root / spec["ids"]) if spec.get("ids") else None
 
-    share = tuple(float(v) for v in spec.get("share") or (0.0, 1.0))
+    hash_range = tuple(float(v) for v in spec.get("hash_range") or (0.0, 1.0))
     key = stamp([name, spec, str(root.resolve()), ids], [images, annotations])
-    return FileSource(cached(key, report, partial(build_index, str(name), images, annotations, ids, share)), weight)
+    return FileSource(
+        cached(key, report, partial(build_index, str(name), images, annotations, ids, hash_range)), weight
+    )
 
 
 def build_index(
-    name: str, images: Path, annotations: Path, ids: Sequence[str] | None, share: tuple[float, float], report: Report
+    name: str,
+    images: Path,
+    annotations: Path,
+    ids: Sequence[str] | None,
+    hash_range: tuple[float, float],
+    report: Report,
 ) -> SampleIndex:
     """Read and check a set; formats with one label file per image in several processes when the set is large.
 
     Args:
         name: of the label format.
-        share: see :func:`build_source`.
+        hash_range: see :func:`build_source`.
     """
     naming = label_format(name).naming
-    if naming is None or len(names := ids or list_images(images)) < PARALLEL_FROM:
-        return _build_part(name, images, annotations, ids, share, report)
+    if naming is None or len(names := ids or list_images(images)) < PARALLEL_MIN_IMAGES:
+        return _build_part(name, images, annotations, ids, hash_range, report)
     names = list(ids) if ids else stems(images, annotations, *naming(annotations))
-    size = max(PART, -(-len(names) // cores()))  # every task lists the folders anew: few, large ones
+    size = max(IMAGES_PER_TASK, -(-len(names) // cores()))  # every task lists the folders anew: few, large ones
     parts = [names[k : k + size] for k in range(0, len(names), size)]
     built = []
     # not "fork": W&B's threads run already, and a lock that one holds would stay locked in the child
     method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
     with ProcessPoolExecutor(min(cores(), len(parts)), mp_context=get_context(method)) as pool:
-        jobs = [pool.submit(_part, name, images, annotations, part, share, report.strict) for part in parts]
+        jobs = [pool.submit(_part, name, images, annotations, part, hash_range, report.strict) for part in parts]
         for job in jobs:
             index, found = job.result()
             report.merge(found)
@@ -185,11 +193,16 @@ def _part(*arguments: Any) -> tuple[SampleIndex, dict[str, Any]]:
 
 
 def _build_part(
-    name: str, images: Path, annotations: Path, ids: Sequence[str] | None, share: tuple[float, float], report: Report
+    name: str,
+    images: Path,
+    annotations: Path,
+    ids: Sequence[str] | None,
+    hash_range: tuple[float, float],
+    report: Report,
 ) -> SampleIndex:
     samples = label_format(name).read(images, annotations, ids, report)
-    if share != (0.0, 1.0):
-        samples = (s for s in samples if share[0] <= name_hash(s.image.stem) < share[1])
+    if hash_range != (0.0, 1.0):
+        samples = (s for s in samples if hash_range[0] <= name_hash(s.image.stem) < hash_range[1])
     return SampleIndex.build(samples, report)
 
 
@@ -211,9 +224,9 @@ def build_sources(
     report.log(split)
     totals = {key: sum(s.counts()[key] for s in sources) for key in ("images", "instances", "ignored")}
     if not specs or totals["images"] == 0:
-        shares = [spec["share"] for spec in specs if spec.get("share")]
-        hint = f", with a share of {shares} by the hash of names: few images may all fall on one side; lower "
-        hint = f"{hint}data.val_from, or write id lists train.txt and val.txt" if shares and not report.problems else ""
+        ranges = [spec["hash_range"] for spec in specs if spec.get("hash_range")]
+        hint = f", with a hash_range of {ranges}: the hashes of few names may all fall on one side; lower "
+        hint = f"{hint}data.val_from, or write id lists train.txt and val.txt" if ranges and not report.problems else ""
         raise UserError(_nothing_left(split, f"no usable image{hint}", report))
     if totals["instances"] == totals["ignored"]:
         reason = f"all {totals['instances']} labelled instances of {totals['images']} image(s) are to be ignored"

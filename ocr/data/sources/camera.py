@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ocr.data.sources.render_cache import RenderCache, RenderedSample, cache_key
-from ocr.data.synthetic.camera import LARGEST, check_difficulty, photograph, project_points
+from ocr.data.synthetic.camera import MAX_PAGE_SIDE, check_difficulty, project_points, simulate_camera
 from ocr.types import LazySample, Truth
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class CameraSimulation:
     Attributes:
         of: sources of the scans.
         seed: of the disturbances.
-        difficulty: see :func:`photograph`.
+        difficulty: see :func:`simulate_camera`.
         weight: as for any source.
     """
 
@@ -75,10 +75,10 @@ class CameraSimulation:
     def _render(self, i: int) -> RenderedSample:
         source, k = self._place(i)
         paper, truth = source.load(k)
-        scale = min(1.0, LARGEST / max(paper.shape[:2]))
+        scale = min(1.0, MAX_PAGE_SIDE / max(paper.shape[:2]))
         size = [max(1, round(side * scale)) for side in paper.shape[1::-1]]
         sheet = cv2.resize(paper, size, interpolation=cv2.INTER_AREA) if scale < 1 else paper
-        jpeg, frame, matrix = photograph(sheet, np.random.default_rng([self.seed, i]), self.difficulty)
+        jpeg, frame, matrix = simulate_camera(sheet, np.random.default_rng([self.seed, i]), self.difficulty)
         matrix = matrix @ np.diag([size[0] / paper.shape[1], size[1] / paper.shape[0], 1.0])
         polygons = [project_points(polygon, matrix) for polygon in truth.polygons]
         return RenderedSample(jpeg, *frame, Truth(polygons, truth.ignore, truth.texts))

@@ -23,7 +23,7 @@ import numpy as np
 import PIL
 
 from ocr.data.index.cache import cache_folder
-from ocr.data.transforms.decode import SHRUNK
+from ocr.data.transforms.decode import DECODE_FLAGS
 from ocr.types import LazySample, Truth
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class RenderedSample:
 
 
 def _decode(jpeg: np.ndarray, shrink: int) -> np.ndarray:
-    return cv2.imdecode(jpeg, SHRUNK[shrink])
+    return cv2.imdecode(jpeg, DECODE_FLAGS[shrink])
 
 
 def cache_key(*settings: Any) -> str:

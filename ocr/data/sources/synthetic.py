@@ -15,7 +15,7 @@ import numpy as np
 from ocr.data.index.identity import hashes
 from ocr.data.sources.render_cache import RenderCache, RenderedSample, cache_key
 from ocr.data.synthetic import fonts
-from ocr.data.synthetic.camera import check_difficulty, photograph, project_points
+from ocr.data.synthetic.camera import check_difficulty, project_points, simulate_camera
 from ocr.data.synthetic.layout import draw_receipt
 from ocr.errors import UserError
 from ocr.geometry.polygons import normal_form, normal_quads
@@ -63,7 +63,7 @@ class SyntheticReceipts:
     def _render(self, i: int) -> RenderedSample:
         rng = np.random.default_rng([self.seed, i])
         paper, cells = draw_receipt(rng)
-        jpeg, frame, matrix = photograph(paper, rng, self.difficulty)
+        jpeg, frame, matrix = simulate_camera(paper, rng, self.difficulty)
         quads = project_points(np.concatenate([cell.quad for cell in cells]), matrix).reshape(-1, 4, 2)
         sound, normal = normal_quads(quads, *frame)
         polygons = [normal[k] if sound[k] else normal_form(quads[k]) for k in range(len(cells))]

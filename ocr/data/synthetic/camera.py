@@ -10,10 +10,10 @@ import numpy as np
 from ocr.data.transforms.random import add_noise
 from ocr.errors import UserError
 
-LARGEST = 2000  # pixels that the longer side of a page is shrunk to before it is photographed
+MAX_PAGE_SIDE = 2000  # pixels that the longer side of a page is shrunk to before it is seen by a camera
 
 
-def photograph(
+def simulate_camera(
     paper: np.ndarray, rng: np.random.Generator, difficulty: float
 ) -> tuple[np.ndarray, tuple[int, int], np.ndarray]:
     """A picture of a page.

@@ -13,7 +13,7 @@ FAMILIES = (
     "dejavu", "liberation", "notosans", "notoserif", "nanum", "freemono", "freesans", "roboto", "ubuntu", "courier",
     "arial", "helvetica", "menlo", "consola", "malgun", "applegothic", "baekmuk", "unfonts", "hack", "inconsolata",
 )  # fmt: skip
-AVOIDED = ("italic", "oblique", "math", "emoji", "symbol", "extralight", "thin", "vf", "[")
+EXCLUDED_STYLES = ("italic", "oblique", "math", "emoji", "symbol", "extralight", "thin", "vf", "[")
 MAX_SYSTEM_FONTS = 16
 
 
@@ -35,7 +35,7 @@ def system_fonts() -> tuple[str, ...]:
             for name in names:
                 low = name.lower().replace("-", "").replace("_", "")
                 known = low.endswith((".ttf", ".otf", ".ttc")) and low.startswith(FAMILIES)
-                if known and not any(word in low for word in AVOIDED):
+                if known and not any(word in low for word in EXCLUDED_STYLES):
                     found.setdefault(name, os.path.join(directory, name))
     usable = [path for _, path in sorted(found.items()) if _has(path, "A")]
     usable.sort(key=lambda path: not has_hangul(path))

@@ -14,7 +14,7 @@ import numpy as np
 from ocr.data.targets.borders import draw_borders
 from ocr.errors import UserError
 from ocr.geometry.offsets import check_ratio, short_side, shrink_distance
-from ocr.geometry.outlines import areas, measure, move
+from ocr.geometry.outlines import areas, areas_and_perimeters, offset_polygons
 from ocr.geometry.raster import fill
 from ocr.geometry.rectangles import Rectangles
 
@@ -82,10 +82,10 @@ class TargetMaker:
         masked = [p for p, out in zip(polygons, ignored) if out]
         texts = [p for p, out in zip(polygons, ignored) if not out]
         rectangles = Rectangles.of(texts)
-        area, perimeter = measure(texts, rectangles)
+        area, perimeter = areas_and_perimeters(texts, rectangles)
         side, offset = short_side(area, perimeter), shrink_distance(area, perimeter, self.shrink_ratio)
         # cv2 fills the pixels that an outline touches, too: half a pixel less, so that a kernel of three has no fourth
-        kernels, owner = move(texts, rectangles, -offset - np.clip((side - 2 * offset - 1) / 2, 0, OUTLINE))
+        kernels, owner = offset_polygons(texts, rectangles, -offset - np.clip((side - 2 * offset - 1) / 2, 0, OUTLINE))
         learned = (side >= self.min_text_size) & (np.bincount(owner, minlength=len(texts)) > 0)
         kept = np.flatnonzero(learned)
         masked += [texts[k] for k in np.flatnonzero(~learned)]
@@ -94,7 +94,7 @@ class TargetMaker:
         fill(maps[SHRINK_MAP], [outline for outline, k in zip(kernels, owner) if learned[k]], 1)
         if self.balance > 0 and texts:
             weights = self._weights(areas(kernels, owner)[kept])
-            grown, owner = move(texts, rectangles, offset)
+            grown, owner = offset_polygons(texts, rectangles, offset)
             region = np.zeros((height, width), np.uint8)
             for weight in range(2, self.balance_limit + 1):  # where two meet, the larger weight holds
                 fill(region, [outline for outline, k in zip(grown, owner) if weights[k] == weight], weight)

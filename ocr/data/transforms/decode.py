@@ -18,9 +18,9 @@ from ocr.pipeline import ResizePolicy
 PIXEL_LIMIT = 178_956_970  # of an image, in training and prediction alike; beyond it Pillow, too, suspects an attack
 BYTE_LIMIT = 8 * PIXEL_LIMIT  # of a file: four channels of 16 bits, not compressed
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")  # OpenCV has them, too
-TURNED_BY_OPENCV = ("JPEG", "MPO", "PNG", "WEBP", "TIFF")
+ROTATED_BY_OPENCV = ("JPEG", "MPO", "PNG", "WEBP", "TIFF")
 ORIENTATION, WIDTH, HEIGHT = 0x0112, 0x0100, 0x0101  # EXIF and TIFF tags
-TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+TRANSPOSES = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
          8: Image.Transpose.ROTATE_90}  # fmt: skip
 
@@ -29,20 +29,20 @@ class UndecodableImage(Exception):
     """An image that cannot be read, or is larger than what is read."""
 
 
-SHRUNK = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
+DECODE_FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
           8: cv2.IMREAD_REDUCED_COLOR_8}  # fmt: skip
 
 
 def shrink_for(scale: float) -> int:
     """How many times smaller an image may be decoded that is then read at a scale, 1, 2, 4 or 8."""
-    return max(factor for factor in SHRUNK if factor == 1 or factor * scale <= 1)
+    return max(factor for factor in DECODE_FLAGS if factor == 1 or factor * scale <= 1)
 
 
 def decode(path: Path, shrink: int = 1) -> np.ndarray:
     """Image file to uint8 (H, W, 3), RGB, EXIF orientation applied, transparency laid on white.
 
     Args:
-        shrink: a key of :data:`SHRUNK`: both sides that many times shorter, rounded up. A JPEG is decoded so at a
+        shrink: a key of :data:`DECODE_FLAGS`: both sides that many times shorter, rounded up. A JPEG is decoded so at a
             fraction of the cost.
 
     Raises:
@@ -69,7 +69,7 @@ def decode(path: Path, shrink: int = 1) -> np.ndarray:
 
 
 def _opaque(data: bytes, shrink: int) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), SHRUNK[shrink])
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), DECODE_FLAGS[shrink])
     if image is None:
         raise UndecodableImage("cannot be decoded")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -78,7 +78,7 @@ def _opaque(data: bytes, shrink: int) -> np.ndarray:
 def _on_white(image: Image.Image) -> np.ndarray:
     image.load()  # a TIFF may be turned by it
     ink = image.convert("LA" if image.mode == "La" else "RGBA")  # there is no way from La to RGBA
-    if (turn := TURNS.get(_orientation(image))) is not None:
+    if (turn := TRANSPOSES.get(_orientation(image))) is not None:
         ink = ink.transpose(turn)
     ink = ink.convert("RGBA")
     sheet = Image.new("RGB", ink.size, "white")
@@ -147,7 +147,7 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":
         return image.tag_v2.get(ORIENTATION, 1)
     exif = Image.Exif()
-    if image.format in TURNED_BY_OPENCV:
+    if image.format in ROTATED_BY_OPENCV:
         exif.load(image.info.get("exif"))
     return exif.get(ORIENTATION, 1)
 

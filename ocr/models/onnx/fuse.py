@@ -30,13 +30,13 @@ def fuse(nodes: list[dict[str, Any]], weights: Weights) -> tuple[list[dict[str, 
 def leading_to(nodes: Sequence[dict[str, Any]], last: str) -> list[dict[str, Any]]:
     """The nodes that the one called ``last`` needs, itself among them, in their order."""
     makers = {node["name"]: node for node in nodes}
-    wanted, queue = set(), [last]
+    needed, queue = set(), [last]
     while queue:
         name = queue.pop()
-        if name in makers and name not in wanted:
-            wanted.add(name)
+        if name in makers and name not in needed:
+            needed.add(name)
             queue += makers[name]["inputs"]
-    return [node for node in nodes if node["name"] in wanted]
+    return [node for node in nodes if node["name"] in needed]
 
 
 class _Fuser:

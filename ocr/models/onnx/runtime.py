@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ocr.errors import UserError, first_line
-from ocr.models.checkpoint_file import PROBE
+from ocr.models.checkpoint_file import PROBE_SIDE
 from ocr.models.outputs import Maps
 
 PIPELINE_KEY = "pipeline"  # of the file's metadata: JSON of Pipeline.to_dict
@@ -79,22 +79,22 @@ class OnnxDetector(nn.Module):
         known = [side if isinstance(side, int) and side > 0 else None for side in shape]
         if kind not in ("tensor(float)", "tensor(float16)") or len(known) != 4 or known[1] not in (3, None):
             return f"its input is {kind} of shape {shape} instead of float images (batch, 3, height, width)"
-        batch, height, width = known[0] or 1, known[2] or PROBE, known[3] or PROBE
+        batch, height, width = known[0] or 1, known[2] or PROBE_SIDE, known[3] or PROBE_SIDE
         try:
-            [found] = self.session.run(None, {self._input: np.ones((batch, 3, height, width), self._type)})
+            [output] = self.session.run(None, {self._input: np.ones((batch, 3, height, width), self._type)})
         except Exception as error:  # onnxruntime's own kinds
             return f"an image of 3 x {height} x {width} cannot be put through it ({first_line(error)})"
-        wanted = (batch, 1, height, width)
-        if getattr(found, "shape", None) != wanted:
-            return f"its output has the shape {getattr(found, 'shape', None)} instead of {wanted}, one map per image"
-        if not np.isfinite(found).all():
+        expected = (batch, 1, height, width)
+        if getattr(output, "shape", None) != expected:
+            return f"its output has the shape {getattr(output, 'shape', None)} instead of {expected}, one map per image"
+        if not np.isfinite(output).all():
             return "its output is not finite even for a grey image: the weights are damaged or had diverged"
-        if found.min() < 0 or found.max() > 1:
-            return f"its output reaches from {found.min():.3g} to {found.max():.3g}, which are no probabilities"
+        if output.min() < 0 or output.max() > 1:
+            return f"its output reaches from {output.min():.3g} to {output.max():.3g}, which are no probabilities"
         return None
 
     def pipeline(self) -> dict[str, Any] | None:
-        """The pipeline that the file carries, as plain types; None in files of others."""
+        """The pipeline stored in the file, as plain types; None in files of others."""
         return stored_pipeline(self.metadata, self._path)
 
     def probabilities(self, x: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ def to_image(polygons: list[np.ndarray], size: tuple[int, int], original: tuple[
 
 @dataclass(frozen=True)
 class Candidates:
-    """Kernels of one map, before any is grown or dropped for its score.
+    """Kernels of one map, before any is unclipped or dropped for its score.
 
     Attributes:
         contours: int32 (N, 2) each, through pixel centres.
@@ -63,10 +63,10 @@ class Candidates:
 
 def find_polygons(probability: np.ndarray, params: PostProcess) -> tuple[list[np.ndarray], np.ndarray]:
     """Polygons (N, 2) float64 in the map's continuous pixels, and their scores float64 (M,)."""
-    found = find_candidates(probability, params.thresh, params.min_size, params.max_candidates)
-    found = found.where(found.scores >= params.box_thresh)
-    polygons, kept = grow(found, params)
-    return polygons, found.scores[kept]
+    candidates = find_candidates(probability, params.thresh, params.min_size, params.max_candidates)
+    candidates = candidates.where(candidates.scores >= params.box_thresh)
+    polygons, kept = unclip(candidates, params)
+    return polygons, candidates.scores[kept]
 
 
 def find_candidates(probability: np.ndarray, thresh: float, min_size: float, max_candidates: int) -> Candidates:
@@ -103,31 +103,31 @@ def mean_inside(probability: np.ndarray, contour: np.ndarray) -> float:
     return cv2.mean(probability[y0:y1, x0:x1], mask)[0]
 
 
-def grow(found: Candidates, params: PostProcess) -> tuple[list[np.ndarray], np.ndarray]:
+def unclip(candidates: Candidates, params: PostProcess) -> tuple[list[np.ndarray], np.ndarray]:
     """Kernels to text polygons, float64 (N, 2) in continuous pixels; and which of them gave one, bool (M,)."""
     if params.shape == "quad":
-        quads, kept = _grown_quads(found, params)
+        quads, kept = _unclip_quads(candidates, params)
         return list(quads + 0.5), kept
-    outlines = [_grown_outline(contour, params) for contour in found.contours]
+    outlines = [_unclip_outline(contour, params) for contour in candidates.contours]
     return [p + 0.5 for p in outlines if p is not None], np.array([p is not None for p in outlines], bool)
 
 
-def _grown_quads(found: Candidates, params: PostProcess) -> tuple[np.ndarray, np.ndarray]:
-    """Minimum-area rectangles moved out on all sides, (M, 4, 2)."""
+def _unclip_quads(candidates: Candidates, params: PostProcess) -> tuple[np.ndarray, np.ndarray]:
+    """Minimum-area rectangles offset outwards on all sides, (M, 4, 2)."""
     distance = unclip_distance(
-        found.sides.prod(axis=1), 2 * found.sides.sum(axis=1), params.unclip, params.unclip_ratio
+        candidates.sides.prod(axis=1), 2 * candidates.sides.sum(axis=1), params.unclip, params.unclip_ratio
     )
-    sides = found.sides + 2 * distance[:, None]
+    sides = candidates.sides + 2 * distance[:, None]
     kept = sides.min(axis=1, initial=np.inf) >= params.min_size
-    cos, sin = np.cos(found.angles[kept]), np.sin(found.angles[kept])
+    cos, sin = np.cos(candidates.angles[kept]), np.sin(candidates.angles[kept])
     along = np.stack([cos, sin], axis=1) * sides[kept, :1] / 2
     across = np.stack([-sin, cos], axis=1) * sides[kept, 1:] / 2
     corners = [-along - across, along - across, along + across, across - along]
-    return found.centres[kept, None] + np.stack(corners, axis=1), kept
+    return candidates.centres[kept, None] + np.stack(corners, axis=1), kept
 
 
-def _grown_outline(contour: np.ndarray, params: PostProcess) -> np.ndarray | None:
-    """The simplified contour moved out likewise with round corners, float64 (N, 2)."""
+def _unclip_outline(contour: np.ndarray, params: PostProcess) -> np.ndarray | None:
+    """The simplified contour offset outwards by the same distance with round corners, float64 (N, 2)."""
     length = cv2.arcLength(contour, True)
     outline = cv2.approxPolyDP(contour, 0.002 * length, True).reshape(-1, 2)
     if len(outline) < 3:
@@ -136,10 +136,10 @@ def _grown_outline(contour: np.ndarray, params: PostProcess) -> np.ndarray | Non
     if shape.is_empty or not shape.length:
         return None
     distance = unclip_distance(shape.area, shape.length, params.unclip, params.unclip_ratio)
-    grown = shape.buffer(distance, quad_segs=2)
-    if not isinstance(grown, shapely.Polygon):
+    unclipped = shape.buffer(distance, quad_segs=2)
+    if not isinstance(unclipped, shapely.Polygon):
         return None
-    (_, sides, _) = cv2.minAreaRect(shapely.get_coordinates(grown).astype(np.float32))
-    if min(sides) < params.min_size or math.isclose(grown.area, 0):
+    (_, sides, _) = cv2.minAreaRect(shapely.get_coordinates(unclipped).astype(np.float32))
+    if min(sides) < params.min_size or math.isclose(unclipped.area, 0):
         return None
-    return shapely.get_coordinates(grown.exterior.simplify(0.5))[:-1]
+    return shapely.get_coordinates(unclipped.exterior.simplify(0.5))[:-1]

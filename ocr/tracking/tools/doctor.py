@@ -23,8 +23,8 @@ from ocr.tracking.secrets import HIDDEN, redactor_for
 
 Level = Literal["ok", "warning", "fault"]
 IGNORED = ("WANDB_DISABLED", "WANDB_USER", "WANDB_ENABLED")  # by wandb; the runners read them
-NEEDED_GB = 2.0
-SHARED_MEMORY, NEEDED_SHARED_MB = Path("/dev/shm"), 256
+MIN_FREE_GB = 2.0
+SHARED_MEMORY, MIN_SHARED_MB = Path("/dev/shm"), 256
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _folders(config: Mapping[str, Any]) -> Iterator[Finding]:
                           "paths.output=<folder> or WANDB_DIR=<folder>")  # fmt: skip
             continue
         free = shutil.disk_usage(existing).free / 1e9
-        low = free < NEEDED_GB
+        low = free < MIN_FREE_GB
         yield Finding(f"folder {name}", "warning" if low else "ok", f"{relative(place)} writable, {free:.1f} GB free",
                       "make clean-runs, or another paths.output" if low else "")  # fmt: skip
 
@@ -241,7 +241,7 @@ def _shared_memory() -> Iterator[Finding]:
     """Loader workers hand batches over through /dev/shm, of which a container has 64 MB unless told otherwise."""
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free / 1e6
-        low = free < NEEDED_SHARED_MB
+        low = free < MIN_SHARED_MB
         yield Finding("shared memory", "warning" if low else "ok", f"{SHARED_MEMORY} has {free:.0f} MB free",
                       "docker run --shm-size=1g, or data.num_workers=0" if low else "")  # fmt: skip
 

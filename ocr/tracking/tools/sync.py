@@ -26,7 +26,7 @@ from ocr.tracking.record import relative
 from ocr.tracking.start import RECORD, read_record, run_id_of
 from ocr.utils.files import copy_atomic, write_atomic
 
-ASK_SECONDS = 5  # for an answer of the server, and between two questions
+ASK_INTERVAL_SECONDS = 5  # for an answer of the server, and between two questions
 
 
 @dataclass
@@ -133,7 +133,7 @@ class SyncReport:
     notes: list[str] = field(default_factory=list)
 
 
-def server_fault(seconds: float = ASK_SECONDS) -> str | None:
+def server_fault(seconds: float = ASK_INTERVAL_SECONDS) -> str | None:
     """Why the W&B server does not answer; None when it does, whatever it says."""
     try:
         urllib.request.urlopen(server_url(), timeout=seconds).close()
@@ -215,7 +215,7 @@ def _wandb_sync(folder: Path, patience: _Patience) -> str | None:
     try:
         while True:
             try:
-                said, _ = process.communicate(timeout=ASK_SECONDS)
+                said, _ = process.communicate(timeout=ASK_INTERVAL_SECONDS)
             except subprocess.TimeoutExpired:
                 if problem := patience.over():
                     return f"wandb sync was ended: {problem}"
@@ -293,7 +293,7 @@ def _send_artifacts(
 def _wait_for(artifact: wandb.Artifact, patience: _Patience) -> None:
     while True:
         try:
-            artifact.wait(timeout=ASK_SECONDS)
+            artifact.wait(timeout=ASK_INTERVAL_SECONDS)
             return
         except WaitTimeoutError:
             if problem := patience.over():

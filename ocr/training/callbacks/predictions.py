@@ -1,4 +1,4 @@
-"""``predictions.jsonl``: a line for each image, written as it is found."""
+"""``predictions.jsonl``: a line for each image, written as soon as its image is done."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class PredictionWriter(L.Callback):
         overlays: at most this many pictures with the polygons drawn go to ``overlays/``; -1 for all.
 
     Attributes:
-        images, instances: found, by all ranks once they are done.
+        images, instances: counted, over all ranks once they are done.
         notes: what is to be said of images that were read.
     """
 
@@ -98,24 +98,24 @@ class PredictionWriter(L.Callback):
             return
         loader = trainer.predict_dataloaders if trainer.predicting else trainer.test_dataloaders
         parts = (batch[key] for key in ("indices", "names", "sizes", "notes"))
-        for index, name, size, notes, found in zip(*parts, outputs["detections"]):
-            append(self._file(trainer.global_rank), prediction_line(name, size, found) + "\n")
+        for index, name, size, notes, detections in zip(*parts, outputs["detections"]):
+            append(self._file(trainer.global_rank), prediction_line(name, size, detections) + "\n")
             self._order.append(index)
-            self.instances += len(found)
+            self.instances += len(detections)
             for kind, detail in notes.items():
                 self.notes.add(kind, name, detail)
             if self.overlays < 0 or len(self._order) <= self.overlays:
-                self._draw(index, name, found, loader.dataset.samples)
+                self._draw(index, name, detections, loader.dataset.samples)
 
     on_predict_batch_end = on_test_batch_end
 
-    def _draw(self, index: int, name: str, found: Detections, samples: Sources) -> None:
+    def _draw(self, index: int, name: str, detections: Detections, samples: Sources) -> None:
         try:
             picture, _ = samples.load(index)
         except UndecodableImage as error:  # it has gone
             log.warning("no overlay: %s", error)
             return
-        done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(draw_detections(picture, found), cv2.COLOR_RGB2BGR))
+        done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(draw_detections(picture, detections), cv2.COLOR_RGB2BGR))
         if not done:
             log.warning("no overlay: %s is longer than a JPEG can be", name)
             return

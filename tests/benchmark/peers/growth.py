@@ -34,7 +34,7 @@ def growth(config: DictConfig) -> list[Row]:
         size = 100
         while size <= config.growth_most:
             root = _linked(folder / str(size), seed, size)
-            data = {"root": str(root), "train": [_source()], "val": [_source()], "mix_share": 0.0,
+            data = {"root": str(root), "train": [_source()], "val": [_source()], "mix_ratio": 0.0,
                     "num_workers": WORKERS, "epoch_samples": SAMPLED}  # fmt: skip
             rows += _of_one_size(OmegaConf.merge(config, {"data": data}), size)
             size *= 10

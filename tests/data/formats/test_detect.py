@@ -31,7 +31,7 @@ def find(root: Path) -> tuple[dict, dict]:
 
 def find_three(root: Path, whole: bool = False) -> tuple[dict, dict, dict | None]:
     shares = {"train": [0.0, 0.8], "val": [0.8, 0.9], "test": [0.9, 1.0]}
-    return tuple(fill_in({"split": name, **AUTO, "share": share}, root, whole) for name, share in shares.items())  # type: ignore
+    return tuple(fill_in({"split": name, **AUTO, "hash_range": share}, root, whole) for name, share in shares.items())  # type: ignore
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_one_set_is_found_and_split_by_hash(root: Path, labels: str, content: ob
     place = next(iter(paths)) if len(paths) == 1 else next(iter(paths)).parent
     assert train["format"] == expected and root / train["annotations"] == place
     assert (root / train["images"]).resolve() == root / "photos"
-    assert (train["share"], val["share"]) == ([0.0, 0.8], [0.8, 1.0]) and train["ids"] is None
+    assert (train["hash_range"], val["hash_range"]) == ([0.0, 0.8], [0.8, 1.0]) and train["ids"] is None
     assert find_three(root)[2] is None, "three images are too few for a test split"
 
 
@@ -73,17 +73,17 @@ def test_a_hundred_images_without_parts_are_split_three_ways(root: Path):
     for k in range(97):
         write(root / "photos" / f"{k}.png", "")
     train, val, test = find_three(root)
-    assert (train["share"], val["share"], test["share"]) == ([0.0, 0.8], [0.8, 0.9], [0.9, 1.0])
+    assert (train["hash_range"], val["hash_range"], test["hash_range"]) == ([0.0, 0.8], [0.8, 0.9], [0.9, 1.0])
     (root / "photos/96.png").unlink()
     train, val, test = find_three(root)
-    assert (train["share"], val["share"], test) == ([0.0, 0.8], [0.8, 1.0], None), "99 are split two ways"
-    explicit = {"format": "icdar", "images": "photos", "annotations": "labels", "ids": None, "share": [0.9, 1.0]}
+    assert (train["hash_range"], val["hash_range"], test) == ([0.0, 0.8], [0.8, 1.0], None), "99 are split two ways"
+    explicit = {"format": "icdar", "images": "photos", "annotations": "labels", "ids": None, "hash_range": [0.9, 1.0]}
     assert fill_in({"split": "test", **explicit}, root) is None, "also where nothing has to be found"
 
 
 def test_a_folder_without_parts_can_be_taken_whole(root: Path):
     write(root / "labels/gt_a.txt", LINE)
-    assert find_three(root, whole=True)[2]["share"] is None
+    assert find_three(root, whole=True)[2]["hash_range"] is None
     write(root / "train.txt", "a\nb\n")
     write(root / "val.txt", "c\n")
     assert find_three(root, whole=True)[2] is None, "it has parts, and none of them is for testing"
@@ -98,9 +98,9 @@ def test_a_list_that_is_optional_may_be_missing(root: Path):
 
 def test_a_format_that_is_said_holds_for_lines_that_two_formats_share(root: Path):
     write(root / "box" / "a.txt", LINE)
-    spec = {**AUTO, "format": "sroie", "share": [0.0, 0.9]}
+    spec = {**AUTO, "format": "sroie", "hash_range": [0.0, 0.9]}
     assert fill_in(spec, root) | {"ids": None} == {
-        "format": "sroie", "images": "photos", "annotations": "box", "ids": None, "share": [0.0, 0.9]
+        "format": "sroie", "images": "photos", "annotations": "box", "ids": None, "hash_range": [0.0, 0.9]
     }  # fmt: skip
     with pytest.raises(UserError, match="no labels of format paddle"):
         fill_in({**spec, "format": "paddle"}, root)
@@ -112,13 +112,13 @@ def test_id_lists_split_it(root: Path):
     assert find(root)[0]["ids"] is None, "one list alone says nothing about the other part"
     write(root / "val.txt", "c.png\n")
     train, val = find(root)
-    assert (train["ids"], val["ids"], train["share"], val["share"]) == ("train.txt", "val.txt", None, None)
+    assert (train["ids"], val["ids"], train["hash_range"], val["hash_range"]) == ("train.txt", "val.txt", None, None)
     assert find_three(root)[2] is None, "without a part of that name there is no test split"
     write(root / "test.txt", "b\n")
     assert find_three(root)[2]["ids"] == "test.txt"
     (root / "val.txt").unlink()
     train, val, test = find_three(root)
-    assert [(part["ids"], part["share"]) for part in (train, val, test)] == [
+    assert [(part["ids"], part["hash_range"]) for part in (train, val, test)] == [
         ("train.txt", [0.0, 0.8]), ("train.txt", [0.8, 1.0]), ("test.txt", None)
     ], "a part named test is never selected on: what is validated on comes from the training part"  # fmt: skip
 
@@ -128,10 +128,10 @@ def test_label_files_named_after_the_splits(root: Path):
         write(root / f"{name}.txt", PADDLE.format("a"))
     train, val, test = find_three(root)
     assert [part["annotations"] for part in (train, val, test)] == ["train.txt", "val.txt", "test.txt"]
-    assert all(part["share"] is None and part["ids"] is None for part in (train, val, test))
+    assert all(part["hash_range"] is None and part["ids"] is None for part in (train, val, test))
     (root / "val.txt").unlink()
     train, val, test = find_three(root)
-    assert [(part["annotations"], part["share"]) for part in (train, val, test)] == [
+    assert [(part["annotations"], part["hash_range"]) for part in (train, val, test)] == [
         ("train.txt", [0.0, 0.8]), ("train.txt", [0.8, 1.0]), ("test.txt", None)
     ]  # fmt: skip
 
@@ -142,11 +142,11 @@ def test_folders_named_after_the_splits(tmp_path: Path):
         write(tmp_path / name / "labels.json", {"a.png": {"polygons": []}})
     train, val, test = find_three(tmp_path)
     assert train == {"format": "doctr", "images": "train/images", "annotations": "train/labels.json", "ids": None,
-                     "share": None}  # fmt: skip
+                     "hash_range": None}  # fmt: skip
     assert val["images"] == "val/images" and test is None
     (tmp_path / "val").rename(tmp_path / "test")
     train, val, test = find_three(tmp_path)
-    assert [(part["images"], part["share"]) for part in (train, val, test)] == [
+    assert [(part["images"], part["hash_range"]) for part in (train, val, test)] == [
         ("train/images", [0.0, 0.8]), ("train/images", [0.8, 1.0]), ("test/images", None)
     ]  # fmt: skip
 
@@ -157,7 +157,7 @@ def test_what_is_said_is_left(root: Path):
     with pytest.raises(UserError, match=r"several sets of labels: one.json \(coco\), two.json"):
         find(root)
     assert fill_in({**AUTO, "annotations": "two.json"}, root)["format"] == "coco"
-    said = {"format": "icdar", "images": "x", "annotations": "y", "share": [0, 1]}
+    said = {"format": "icdar", "images": "x", "annotations": "y", "hash_range": [0, 1]}
     assert fill_in(said, root / "nowhere") == said
 
 
@@ -181,5 +181,5 @@ def test_a_part_that_is_left_empty_by_the_hash_says_so(root: Path):
     sides = {(name_hash(name) >= 0.8) for name in "ab"}
     assert sides == {False}, "both are for training"
     assert build_sources([train], str(root), "train", False)[0][0].counts()["images"] == 2
-    with pytest.raises(UserError, match="few images may all fall on one side; lower data.val_from"):
+    with pytest.raises(UserError, match="few names may all fall on one side; lower data.val_from"):
         build_sources([val], str(root), "val", False)

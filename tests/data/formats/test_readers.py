@@ -113,7 +113,7 @@ def test_share_splits_a_set_in_two_without_overlap():
     spec = {"format": "sroie", "images": "sroie/img", "annotations": "sroie/box"}
     names = []
     for share in ([0.0, 0.5], [0.5, 1.0]):
-        source = build_source({**spec, "share": share}, FIXTURES, Report())
+        source = build_source({**spec, "hash_range": share}, FIXTURES, Report())
         names += [source.name(i) for i in range(len(source))]
     assert len(names) == len(set(names)) == 2
 

@@ -23,7 +23,7 @@ from tests.conftest import ROOT, quad, write_image
 def labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As many images as are stored, one label line of them unsound; the cache lies in the test's folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_set(tmp_path, cache.WORTHWHILE, "téxt")
+    write_set(tmp_path, cache.MIN_SAMPLES, "téxt")
     with (tmp_path / "labels/gt_1.txt").open("a") as file:
         file.write("broken\n")
     return tmp_path
@@ -67,7 +67,7 @@ def test_second_start_reads_no_label_and_gives_the_same(labelled: Path):
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="the system does not say what a process holds")
 def test_what_building_an_index_took_is_given_back(tmp_path: Path):
-    write_set(tmp_path, cache.WORTHWHILE, *["text"] * 30)
+    write_set(tmp_path, cache.MIN_SAMPLES, *["text"] * 30)
     done = subprocess.run(
         [sys.executable, "-c", HOLDING, str(tmp_path)], capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")},
@@ -114,12 +114,12 @@ def test_a_changed_set_is_read_anew(change: str, labelled: Path):
         (labelled / "labels/gt_2.txt").unlink()
     source, report = load(labelled)
     if change == "label":
-        assert source.counts()["instances"] == cache.WORTHWHILE + 1 and not report.counts
+        assert source.counts()["instances"] == cache.MIN_SAMPLES + 1 and not report.counts
     elif change == "new image":
         names = {Path(source.name(i)).stem for i in range(len(source))}
-        assert names == {"new", *map(str, range(1, cache.WORTHWHILE))}
+        assert names == {"new", *map(str, range(1, cache.MIN_SAMPLES))}
     else:
-        assert len(source) == cache.WORTHWHILE - 1
+        assert len(source) == cache.MIN_SAMPLES - 1
 
 
 def test_strict_never_trusts_the_cache(labelled: Path):
@@ -142,14 +142,16 @@ def test_a_damaged_cache_is_a_warning(damage: str, labelled: Path, caplog: pytes
     assert "cannot be read" in caplog.text and report.counts == {"unparsable_line": 1}
     np.testing.assert_array_equal(source.index.truth(place_of(source, "2.jpg")).polygons[0], quad(7, 5))
     caplog.clear()
-    assert len(load(labelled)[0]) == len(source) == cache.WORTHWHILE and not caplog.text, "the damaged one was replaced"
+    assert len(load(labelled)[0]) == len(source) == cache.MIN_SAMPLES and not caplog.text, (
+        "the damaged one was replaced"
+    )
     assert [path.name for path in points.parent.parent.iterdir()] == [points.parent.name], "nothing is left lying about"
 
 
 def test_a_folder_that_cannot_be_written_is_a_warning(labelled: Path, caplog: pytest.LogCaptureFixture):
     (labelled / "cache").write_text("a file, not a folder")
     source, _ = load(labelled)
-    assert len(source) == cache.WORTHWHILE and source.index.folder is None and "cannot be stored" in caplog.text
+    assert len(source) == cache.MIN_SAMPLES and source.index.folder is None and "cannot be stored" in caplog.text
 
 
 def test_another_process_maps_the_same_files(labelled: Path):
@@ -169,17 +171,17 @@ def build(folder: Path) -> SampleIndex:
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_several_processes_read_what_one_reads(listed: bool, tmp_path: Path):
-    write_set(tmp_path, sources.PARALLEL_FROM, "text")
+    write_set(tmp_path, sources.PARALLEL_MIN_IMAGES, "text")
     images, labels = tmp_path / "images", tmp_path / "labels"
     with (labels / "gt_1.txt").open("a") as file:
         file.write("broken\n")
     (labels / "gt_orphan.txt").write_text("1,1,9,1,9,9,1,9,x")
     write_image(images / "lonely.jpg")
-    ids = [*(f"{k}.jpg" for k in range(sources.PARALLEL_FROM)), "lonely.jpg"] if listed else None
+    ids = [*(f"{k}.jpg" for k in range(sources.PARALLEL_MIN_IMAGES)), "lonely.jpg"] if listed else None
     report, alone = Report(), Report()
     index = sources.build_index("icdar", images, labels, ids, (0.0, 1.0), report)
     by_one = SampleIndex.build(label_format("icdar").read(images, labels, ids, alone), alone)
-    assert len(index) == sources.PARALLEL_FROM and index.fingerprint() == by_one.fingerprint()
+    assert len(index) == sources.PARALLEL_MIN_IMAGES and index.fingerprint() == by_one.fingerprint()
     assert [index.truth(i).texts for i in range(len(index))] == [["text"]] * len(index)
     assert report.to_dict() == alone.to_dict() and report.counts["unparsable_line"] == 1
     with pytest.raises(UserError, match=r"gt_1\.txt:2|orphan|lonely"):

@@ -83,7 +83,7 @@ def test_doctor_warns_of_little_shared_memory(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path)
     [plenty] = doctor._shared_memory()
     assert plenty.level == "ok" and not plenty.fix
-    monkeypatch.setattr(doctor, "NEEDED_SHARED_MB", 1e12)
+    monkeypatch.setattr(doctor, "MIN_SHARED_MB", 1e12)
     [little] = doctor._shared_memory()
     assert little.level == "warning" and "--shm-size" in little.fix and "data.num_workers=0" in little.fix
 
