@@ -75,8 +75,8 @@ test: $(READY)  ## run all tests
 test-fast: $(READY)  ## run the tests that train nothing
 	$(PY) -m pytest -m "not slow" $(ARGS)
 
-lint: $(READY)  ## check style and the direction of imports
-	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(VENV)/bin/lint-imports
+lint: $(READY)  ## check style, types and the direction of imports
+	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(VENV)/bin/lint-imports
 
 format: $(READY)  ## bring the code to style
 	$(PY) -m ruff check --fix . ; $(PY) -m ruff format .

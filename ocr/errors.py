@@ -109,7 +109,7 @@ def user_error(error: BaseException | None, folder: Path | None = None) -> UserE
         if isinstance(cause, UserError):
             return cause
         if isinstance(cause, TypeError) and "argument" in str(cause) and "__init__()" in str(cause):
-            return UserError(f"{first_line(error)}: {cause}")
+            return UserError(f"{first_line(error or cause)}: {cause}")
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
             return _disk_full_somewhere(cause, folder)
         if isinstance(cause, RuntimeError) and str(cause).startswith("DataLoader worker (pid"):

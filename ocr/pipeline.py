@@ -59,7 +59,7 @@ class ResizePolicy:
 
     def scale(self, width: int, height: int) -> float:
         """Factor from original to network pixels."""
-        longest = max(width, height)
+        longest: float = max(width, height)
         if self.max_aspect is not None:
             longest = min(longest, self.max_aspect * min(width, height))
         return min(self.long_side / longest, self.max_upscale)

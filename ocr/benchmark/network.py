@@ -31,6 +31,7 @@ def step(config: DictConfig) -> list[Row]:
     batch = _random_batch(config, device)
     module = build_module(settings_of(config)).to(device)
     module.train()
+    assert module.optimizer_settings is not None and module.loss is not None
     optimizer = make_optimizer(module.network, module.optimizer_settings)
     autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
         str(precision(config.trainer.precision, config.trainer.accelerator))
@@ -178,7 +179,7 @@ def validation(config: DictConfig) -> list[Row]:
     for k in range(4):
         profiler = SimpleProfiler()
         trainer = build_trainer(settings_of(config).trainer, [])
-        trainer.profiler = profiler
+        trainer.profiler = profiler  # type: ignore[attr-defined]
         began = time.perf_counter()
         trainer.validate(module, data, verbose=False)
         if not k:

@@ -111,13 +111,12 @@ def _rng(seed: int) -> np.random.Generator:
 
 def loader(config: DictConfig) -> list[Row]:
     """Samples a second by number of worker processes, nothing else running."""
-    from omegaconf import OmegaConf
-
     from ocr.benchmark.workload import load_data
 
     rows = []
     for workers in sorted({0, 1, 2, cores()} - {n for n in (1, 2) if n > cores()}):
-        data = load_data(OmegaConf.merge(config, {"data": {"num_workers": workers}}), "train", "val")
+        config.data.num_workers = workers
+        data = load_data(config, "train", "val")
         batches = iter(data.train_dataloader())
         for _ in range(3):
             next(batches)

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from ocr.benchmark.process import Elsewhere
 from ocr.benchmark.rows import Goal, Row, print_rows, write_rows
 from ocr.errors import UserError, user_error
+from ocr.utils.config import plain_config
 from ocr.utils.machine import cores
 from ocr.utils.memory import keep_freed_memory
 
@@ -41,7 +42,7 @@ def benchmark(config: DictConfig, parts: Mapping[str, str] = PARTS) -> list[Row]
     wanted = list(parts) if config.bench == "all" else _listed(config.bench)
     if unknown := set(wanted) - set(parts):
         raise UserError(f"bench: no part {', '.join(sorted(unknown))}; there are all, {', '.join(parts)}")
-    goals = {name: Goal(**goal) for name, goal in OmegaConf.to_container(config.goals).items()}  # type: ignore[union-attr]
+    goals = {name: Goal(**goal) for name, goal in plain_config(config.goals).items()}
     plain = OmegaConf.to_container(config, resolve=True)
     rows: list[Row] = []
     for name in wanted:

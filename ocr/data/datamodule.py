@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from ocr.data.datasets import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval, draws_per_epoch
 from ocr.data.formats.detect import fill_in
 from ocr.data.index.report import Report
-from ocr.data.sources.build import Source, build_sources, source_root
+from ocr.data.sources.build import FileSource, Source, build_sources, source_root
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.random import RandomGeometry, RandomLight
 from ocr.errors import UserError
@@ -158,8 +158,9 @@ class DetectionData(L.LightningDataModule):
 
     def leave_out(self, split: str, known: np.ndarray) -> None:
         """Drop the images of a split, all of it from files, whose identities are among the known ones."""
-        kept = []
+        kept: list[Source] = []
         for source in self.sources[split]:
+            assert isinstance(source, FileSource)
             places = np.flatnonzero(~np.isin(source.identities(), known)).tolist()
             if places:
                 kept.append(source.only(places))
@@ -182,7 +183,7 @@ class DetectionData(L.LightningDataModule):
 
     def paths(self) -> dict[str, Path]:
         """Folders and label files of the splits that were read, by their path in the config."""
-        named = {}
+        named: dict[str, Path] = {}
         specs = [spec for split in self.sources for spec in self.splits[split]]
         for spec in (part for whole in specs for part in whole.get("of") or [whole]):
             root = source_root(spec, self.root)
@@ -207,7 +208,7 @@ class DetectionData(L.LightningDataModule):
         sources = [*self.sources["train"], *self.sources.get("mix", [])]
         return TrainSet(sources, self.pipeline, self.geometry, self.light, self.targets, self.strict)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         own, mix = self.sources["train"], self.sources.get("mix", [])
         draws = draws_per_epoch(own, mix, self.mix_ratio, self.epoch_samples)
         sampler = EpochSampler([len(s) for s in (*own, *mix)], draws, self.seed, *self._ranks())
@@ -219,7 +220,7 @@ class DetectionData(L.LightningDataModule):
             **self._settings(self.train_workers),
         )
 
-    def _eval_loader(self, split: str) -> DataLoader:
+    def _eval_loader(self, split: str) -> DataLoader[Any]:
         dataset = EvalSet(self.sources[split], self.pipeline, self.strict)
         order = dataset.by_size() if self.eval_batch_size > 1 else None
         sampler = ShardSampler(len(dataset), *self._ranks(), order)
@@ -231,10 +232,10 @@ class DetectionData(L.LightningDataModule):
             **self._settings(self.num_workers),
         )
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Any]:
         return self._eval_loader("val")
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Any]:
         return self._eval_loader(self.tested)
 
 

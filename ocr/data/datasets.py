@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from ocr.data.index.notes import notes_on
-from ocr.data.sources.build import Source
+from ocr.data.sources.build import ImageSource, Source
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.decode import UndecodableImage, resize_and_pad, shrink_for
 from ocr.data.transforms.random import RandomGeometry, RandomLight, warp_image, warp_points
@@ -29,14 +29,14 @@ PADDING_INDEX = -1  # index of a sample that only keeps ranks in step
 class Sources:
     """Several sources one after the other under one index."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
         self.sources = list(sources)
         self.starts = np.cumsum([0] + [len(s) for s in self.sources])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def _find(self, i: int) -> tuple[Source, int]:
+    def _find(self, i: int) -> tuple[ImageSource, int]:
         which = int(np.searchsorted(self.starts, i, side="right")) - 1
         return self.sources[which], int(i - self.starts[which])
 
@@ -46,7 +46,7 @@ class Sources:
 
     def open(self, i: int) -> LazySample:
         source, local = self._find(i)
-        return source.open(local)
+        return source.open(local)  # type: ignore[attr-defined]
 
     def name(self, i: int) -> str:
         source, local = self._find(i)
@@ -58,7 +58,7 @@ class Sources:
         return None if any(s is None for s in sizes) else np.concatenate(sizes)  # type: ignore[arg-type]
 
 
-class TrainSet(Dataset):
+class TrainSet(Dataset[dict[str, Any]]):
     """Random crops with their target maps; the key is (sample, seed of its randomness), see :class:`EpochSampler`.
 
     Args:
@@ -129,10 +129,10 @@ def _warped(
     return unflatten(points, starts), np.flatnonzero(seen).tolist()
 
 
-class EvalSet(Dataset):
+class EvalSet(Dataset[dict[str, Any] | None]):
     """Whole images at network size with their truth in original pixels."""
 
-    def __init__(self, sources: Sequence[Source], pipeline: Pipeline, strict: bool = False) -> None:
+    def __init__(self, sources: Sequence[ImageSource], pipeline: Pipeline, strict: bool = False) -> None:
         self.samples = Sources(sources)
         self.pipeline = pipeline
         self.strict = strict
@@ -176,7 +176,7 @@ class EvalSet(Dataset):
         }
 
 
-def collate_eval(items: list[dict[str, Any] | None]) -> dict[str, list]:
+def collate_eval(items: list[dict[str, Any] | None]) -> dict[str, list[Any]]:
     """Items to a batch of lists; images keep their own sizes, so a result never depends on its neighbours."""
     kept = [item for item in items if item is not None]
     return {
@@ -209,7 +209,7 @@ def draws_per_epoch(
     return [max(1, round(size * factor)) for size in sizes]
 
 
-class EpochSampler(Sampler):
+class EpochSampler(Sampler[tuple[int, int]]):
     """Which samples an epoch draws, in which order, each with a seed.
 
     A function of (seed, epoch).
@@ -250,7 +250,7 @@ class EpochSampler(Sampler):
             yield int(order[place]), int(seeds[place])
 
 
-class ShardSampler(Sampler):
+class ShardSampler(Sampler[int]):
     """Every sample once over all ranks; short ranks get :data:`PADDING_INDEX` so that all do equal steps.
 
     Args:

@@ -16,7 +16,7 @@ def areas_and_perimeters(polygons: Sequence[np.ndarray], rectangles: Rectangles)
     area, perimeter = 4 * rectangles.halves.prod(axis=1), 4 * rectangles.halves.sum(axis=1)
     others = np.flatnonzero(~rectangles.exact)
     if len(others):
-        shapes = to_shapely(*flatten([polygons[k] for k in others]))
+        shapes = to_shapely(*flatten([polygons[k] for k in others.tolist()]))
         area[others], perimeter[others] = shapely.area(shapes), shapely.length(shapes)
     return area, perimeter
 
@@ -41,7 +41,7 @@ def offset_polygons(
     others = np.flatnonzero(~rectangles.exact)
     if not len(others):
         return outlines, owner
-    shapes = to_shapely(*flatten([polygons[k] for k in others]))
+    shapes = to_shapely(*flatten([polygons[k] for k in others.tolist()]))
     parts, of = shapely.get_parts(
         shapely.buffer(shapes, distances[others], join_style="mitre", quad_segs=2), return_index=True
     )

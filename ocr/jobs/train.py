@@ -64,9 +64,9 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
         callbacks.append(CarryBest(resumed.parent))
     callbacks += image_callbacks(job, tracking, "val")
     if tracking is not None and job.logger.artifacts.checkpoints != "none":
-        facts = {key: tracking.origin[key] for key in ("config_hash", "git_commit")}
-        facts["data_fingerprint"] = data.fingerprint()
-        callbacks.append(CheckpointArtifacts(tracking, settings.optimized_metric, facts))
+        metadata = {key: tracking.origin[key] for key in ("config_hash", "git_commit")}
+        metadata["data_fingerprint"] = data.fingerprint()
+        callbacks.append(CheckpointArtifacts(tracking, settings.optimized_metric, metadata))
     trainer = build_trainer(settings.trainer, callbacks, build_loggers(job.folder, tracking))
     watch_ranks(trainer, tracking, rank_command)
     record(job, module, data, trainer, tracking)

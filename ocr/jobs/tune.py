@@ -87,7 +87,7 @@ def choose_pipeline(
     picture = plot_surface(tuned, folder / "tuning.png")
     if wandb.run is not None:
         columns = list(tuned.table[0])
-        table = wandb.Table(columns=columns, data=[[row.get(c) for c in columns] for row in tuned.table[:ROWS]])
+        table = wandb.Table(columns=[*columns], data=[[row.get(c) for c in columns] for row in tuned.table[:ROWS]])
         wandb.run.log({"tune/surface": wandb.Image(str(picture)), "tune/table": table})
     _say(tuned)
     return tuned

@@ -27,6 +27,7 @@ class PooledMetric(Metric):
     """
 
     full_state_update = False
+    totals: torch.Tensor  # float64 (protocol.size,)
     higher_is_better = True
 
     def __init__(self, protocol: EvaluationProtocol) -> None:

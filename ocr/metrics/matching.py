@@ -100,7 +100,8 @@ def pair(detections: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Pairs
 def _meeting(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of bounding boxes that meet, (index in a, index in b)."""
     meet = (a[:, None, :2] < b[None, :, 2:]).all(axis=2) & (b[None, :, :2] < a[:, None, 2:]).all(axis=2)
-    return np.nonzero(meet)
+    first, second = np.nonzero(meet)
+    return first, second
 
 
 def on_ignored_text(pairs: Pairs, ignore: np.ndarray) -> np.ndarray:

@@ -161,5 +161,6 @@ def replace_slow_cpu_layers(network: nn.Module) -> nn.Module:
 
 def _fits(layer: nn.Conv2d) -> bool:
     depthwise = layer.groups == layer.in_channels == layer.out_channels > 1
-    plain = layer.padding_mode == "zeros" and layer.dilation == (1, 1) and not isinstance(layer.padding, str)
-    return depthwise and plain and all(p < k for p, k in zip(layer.padding, layer.kernel_size))
+    if not depthwise or layer.padding_mode != "zeros" or layer.dilation != (1, 1) or isinstance(layer.padding, str):
+        return False
+    return all(p < k for p, k in zip(layer.padding, layer.kernel_size))

@@ -31,5 +31,6 @@ class DBDetector(nn.Module):
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the names that learning-rate multipliers use."""
+        of_head = getattr(self.head, "parts", None)  # a head may be one part or several
         parts = {"backbone": [*self.backbone.parameters()], "neck": [*self.neck.parameters()]}
-        return parts | (self.head.parts() if hasattr(self.head, "parts") else {"head": [*self.head.parameters()]})
+        return parts | (of_head() if of_head is not None else {"head": [*self.head.parameters()]})

@@ -22,6 +22,7 @@ from typing import Any
 
 import wandb
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
+from wandb.sdk.lib.paths import LogicalPath
 
 from ocr.errors import UserError, first_line
 from ocr.tracking.record import relative
@@ -66,7 +67,7 @@ class StagedArtifact:
         for name, path in self.files.items():
             artifact.add_file(relative(folder / path), name=name, policy="immutable", skip_cache=True)
         for name, entry in self.references.items():
-            artifact.manifest.add_entry(ArtifactManifestEntry(path=name, **entry))
+            artifact.manifest.add_entry(ArtifactManifestEntry(path=LogicalPath(name), **entry))
         self.digest = artifact.digest
         return artifact
 

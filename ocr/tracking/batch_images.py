@@ -38,7 +38,7 @@ def image_callbacks(job: Job, tracking: Tracking | None, stage: str) -> list[L.C
     settings = job.logger.per_batch_image_logging
     if not (job.logger.wandb.enabled and settings.enabled):
         return []
-    callbacks: list[L.Callback] = [ProblemBatches(tracking and tracking.run, settings, job.redactor, stage)]
+    callbacks: list[L.Callback] = [ProblemBatches(tracking.run if tracking else None, settings, job.redactor, stage)]
     if settings.table_rows:
         worst = WorstImages(settings.table_rows, job.redactor)
         if tracking is not None:
@@ -208,7 +208,7 @@ class WorstImages(L.Callback):
         rows = [
             [self.redactor.text(v) if isinstance(v, str) else v for v in row] for _, row in sorted(self._heap)[::-1]
         ]
-        table = wandb.Table(columns=COLUMNS, data=rows)
+        table = wandb.Table(columns=[*COLUMNS], data=rows)
         table.bind_to_run(run, TABLE, 0)
         run.log({TABLE: table.to_json(run)})
 
@@ -220,14 +220,22 @@ def _over_ranks(batch_idx: int, trainer: L.Trainer) -> int:
 
 def _packed(batch: _Batch) -> _Batch:
     """With its pictures as JPEG, for the way to another rank."""
-    *rest, pictures = batch
+    recall, index, figures, pictures = batch
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
-    return (*rest, [(cv2.imencode(".jpg", image[..., ::-1], quality)[1], *more) for image, *more in pictures])
+    packed = [(cv2.imencode(".jpg", image[..., ::-1], quality)[1], *more) for image, *more in pictures]
+    return recall, index, figures, packed
 
 
 def _unpacked(batch: _Batch) -> _Batch:
-    *rest, pictures = batch
-    return (*rest, [(np.ascontiguousarray(cv2.imdecode(i, cv2.IMREAD_COLOR)[..., ::-1]), *m) for i, *m in pictures])
+    recall, index, figures, packed = batch
+    pictures = [(_decoded(jpeg), *more) for jpeg, *more in packed]
+    return recall, index, figures, pictures
+
+
+def _decoded(jpeg: np.ndarray) -> np.ndarray:
+    image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+    assert image is not None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _shrunk(image: Any, size: tuple[int, int], resize: Any, longest: int) -> np.ndarray:

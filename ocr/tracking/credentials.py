@@ -69,15 +69,15 @@ def read_environment(folder: str | os.PathLike[str] | None = None) -> EnvReport:
             if path.is_file():
                 report.files.append(path)
                 layers.append({k: v for k, v in dotenv_values(path).items() if v and v.strip()})
-    for path, layer in zip([None, *report.files], layers, strict=True):
+    for source, layer in zip([None, *report.files], layers, strict=True):
         for key, value in layer.items():
-            if path is None and not key.startswith("WANDB_"):
+            if source is None and not key.startswith("WANDB_"):
                 continue
             bare = value.strip().strip("'\"").strip()
-            if path is None or (bare and not os.environ.get(key, "").strip()):
+            if source is None or (bare and not os.environ.get(key, "").strip()):
                 os.environ[key] = bare
-                if path is not None:
-                    report.sources[key] = path
+                if source is not None:
+                    report.sources[key] = source
                 if bare != value:
                     report.cleaned.append(key)
     enabled = _enabled(layers)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import wandb
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 
 from ocr.errors import DiskFull, first_line, user_error
@@ -36,6 +35,7 @@ from ocr.tracking.start import (
 )
 from ocr.tracking.summary import define_metrics, name_unfinished, settle_summary
 from ocr.utils.config import plain_config
+from ocr.utils.distributed import this_rank
 from ocr.utils.files import write_atomic
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def tracked_run(job: Job, job_type: str, origin: Mapping[str, Any] | None = None
         UserError: the key is malformed, or the server refuses it.
     """
     with signals_raise():
-        if rank_zero_only.rank != 0 or not job.logger.wandb.enabled:
+        if this_rank() != 0 or not job.logger.wandb.enabled:
             yield None
             return
         tracking = _start(job, job_type, origin or {})
@@ -160,7 +160,9 @@ def _start(job: Job, job_type: str, origin: Mapping[str, Any]) -> Tracking:
 
 def _model(model: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What a name shows of a model; a test has it from its checkpoint."""
-    return model and {"architecture": model["architecture"], "backbone": {"name": model["backbone"]["name"]}}
+    if not model:
+        return None
+    return {"architecture": model["architecture"], "backbone": {"name": model["backbone"]["name"]}}
 
 
 def _recorded(job: Job, job_type: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import wandb
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 RECORD = "wandb_run.json"  # which W&B run a folder belongs to, and what became of it
 REQUIRED_KEYS = {"id", "project", "entity", "group", "mode", "folder", "state"}
 MAX_TAG_LENGTH = 64
+Mode = Literal["online", "offline", "shared"]
 SINGLE_RUN_VARIABLES = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM")
 
 
@@ -38,7 +39,7 @@ def forget_one_run() -> list[str]:
     return [name for name in SINGLE_RUN_VARIABLES if os.environ.pop(name, None)]
 
 
-def wanted_mode(settings: LoggerSettings) -> tuple[str, str | None]:
+def wanted_mode(settings: LoggerSettings) -> tuple[Mode, str | None]:
     """W&B's mode, and why it is offline when nobody asked for that.
 
     Raises:
@@ -136,7 +137,7 @@ def client_settings(settings: LoggerSettings, runner: str) -> wandb.Settings:
     )
 
 
-def init(mode: str, arguments: dict[str, Any], redactor: Redactor, timeout: float) -> tuple[wandb.Run, str]:
+def init(mode: Mode, arguments: dict[str, Any], redactor: Redactor, timeout: float) -> tuple[wandb.Run, Mode]:
     """``wandb.init``; offline when no server answers.
 
     Returns:

@@ -7,6 +7,7 @@ import io
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
@@ -29,7 +30,7 @@ class _Rows(ExperimentWriter):
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-        rows += self.metrics
+        rows += [{**row} for row in self.metrics]
         self.metrics_keys = sorted({key for row in rows for key in row})
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self.metrics_keys)
@@ -44,7 +45,7 @@ class CsvLog(CSVLogger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> Any:
         if self._experiment is None:
             self._experiment = _Rows(self.log_dir)
         return self._experiment

@@ -57,7 +57,7 @@ class DataRecord:
             name: ``data.name``.
             private: leave out absolute paths: the root, and splits that have paths of their own.
         """
-        config = {"name": name, "root": _root(data.root, private)}
+        config: dict[str, Any] = {"name": name, "root": _root(data.root, private)}
         for split in SPLITS:
             sources = [_plain_source(spec) for spec in data.found(split)]
             config[split] = [] if private and _names_absolute_paths(sources) else sources
@@ -138,7 +138,7 @@ def _sound(spec: Any) -> bool:
 
 def _plain_source(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A source with its own root, if it has one, absolute."""
-    plain = {key: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    plain: dict[str, Any] = {key: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
              for key, value in spec.items()}  # fmt: skip
     if plain.get("root"):
         plain["root"] = _root(plain["root"], private=False)

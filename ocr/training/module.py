@@ -53,6 +53,8 @@ class DetectionModule(L.LightningModule):
         replace_slow_layers: bool = False,
     ) -> None:
         super().__init__()
+        self.mean: torch.Tensor
+        self.scale: torch.Tensor
         self.pipeline = Pipeline.from_dict(pipeline)
         self.loss, self.optimizer_settings = loss, optimizer
         self.compiled, self.replace_slow_layers = compile_network, replace_slow_layers
@@ -69,7 +71,7 @@ class DetectionModule(L.LightningModule):
         """Train and evaluate this network from now on; checkpoints describe it where it knows its own blueprint."""
         if self.replace_slow_layers:
             network = replace_slow_cpu_layers(network)
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if (blueprint := getattr(network, "blueprint", None)) is not None:
             self.hparams["network"] = blueprint
         if self.optimizer_settings is not None:
@@ -97,13 +99,15 @@ class DetectionModule(L.LightningModule):
 
     def _clock(self, part: str) -> Any:
         """A line of its own for a part of a step in the report of ``debug=profiler``."""
-        return self._trainer.profiler.profile(part) if self._trainer else nullcontext()
+        profiler = getattr(self._trainer, "profiler", None)
+        return profiler.profile(part) if profiler is not None else nullcontext()
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict[str, torch.Tensor]:
         """``loss``, and ``logits`` (B, 1, H, W) for callbacks."""
         with self._clock("network_forward"):
             maps = self.network(self.normalise(batch["image"]))
         with self._clock("loss"):
+            assert self.loss is not None, "a module without a loss cannot be trained"
             terms = self.loss(maps, batch["targets"])
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch["image"])
@@ -144,7 +148,7 @@ class DetectionModule(L.LightningModule):
                     detections[k] = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
         return detections  # type: ignore[return-value]
 
-    def _evaluate(self, batch: dict[str, list]) -> dict[str, Any] | None:
+    def _evaluate(self, batch: dict[str, list[Any]]) -> dict[str, Any] | None:
         if not batch["images"]:
             return None
         detections = self.detect(batch["images"], batch["sizes"])
@@ -160,7 +164,7 @@ class DetectionModule(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.metrics.reset()
 
-    def validation_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any] | None:
+    def validation_step(self, batch: dict[str, list[Any]], batch_idx: int) -> dict[str, Any] | None:
         return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -169,16 +173,16 @@ class DetectionModule(L.LightningModule):
     def on_test_epoch_start(self) -> None:
         self.metrics.reset()
 
-    def test_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any] | None:
+    def test_step(self, batch: dict[str, list[Any]], batch_idx: int) -> dict[str, Any] | None:
         return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         self._log_scores(self.test_prefix)
 
-    def predict_step(self, batch: dict[str, list], batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: dict[str, list[Any]], batch_idx: int) -> dict[str, Any]:
         return {"detections": self.detect(batch["images"], batch["sizes"])}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         assert self.optimizer_settings is not None, "a module without optimizer settings cannot be trained"
         optimizer = make_optimizer(self.network, self.optimizer_settings)
         steps = int(self.trainer.estimated_stepping_batches)

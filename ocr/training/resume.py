@@ -88,10 +88,10 @@ def run_folders_held(folder: Path, resumed: Path | None, trainer: Mapping[str, A
     Raises:
         UserError: another process trains or resumes one of them, or the stopped run leaves nothing to do.
     """
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
+    from ocr.utils.distributed import this_rank
 
     with contextlib.ExitStack() as held:
-        if rank_zero_only.rank == 0:
+        if this_rank() == 0:
             held.enter_context(hold(folder))
             if resumed is not None and resumed.parent.parent.resolve() != folder.resolve():
                 held.enter_context(hold(resumed.parent.parent))

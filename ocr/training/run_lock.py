@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from ocr.errors import UserError
 
@@ -39,7 +40,7 @@ def hold(folder: Path) -> Iterator[None]:
         yield
 
 
-def _lock(file, folder: Path) -> None:
+def _lock(file: TextIO, folder: Path) -> None:
     if fcntl is None:
         return
     try:

@@ -110,7 +110,8 @@ class CachedImage:
 
     def probability(self, long_side: int) -> np.ndarray:
         """float32 (h, w), in steps of 1 / :data:`MAP_LEVELS`."""
-        return cv2.imdecode(self.maps[long_side], cv2.IMREAD_UNCHANGED).astype(np.float32) / MAP_LEVELS
+        levels = np.asarray(cv2.imdecode(self.maps[long_side], cv2.IMREAD_UNCHANGED))
+        return levels.astype(np.float32) / MAP_LEVELS
 
 
 def pack(probability: np.ndarray) -> np.ndarray:
@@ -175,7 +176,7 @@ def _count(pairs: Pairs, ignore: np.ndarray) -> tuple[float, ...]:
     return texts, (~match.dont_care).sum(), matched, match.iou.sum(), detected, precision_sum, recall_sum
 
 
-class _Counting(Dataset):
+class _Counting(Dataset[torch.Tensor]):
     def __init__(self, images: Sequence[CachedImage], grid: Grid, base: PostProcess) -> None:
         self.images, self.grid, self.base = images, grid, base
 

@@ -77,7 +77,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def _resolved(parent: DictConfig | ListConfig, key: Any) -> Any:
-    node = parent._get_node(key)
+    node: Any = parent._get_node(key)
     try:
         return "???" if node._is_missing() else parent[key]
     except Exception:  # any resolver may raise anything; one node less is better than no config

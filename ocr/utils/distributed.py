@@ -1,4 +1,4 @@
-"""Python objects and metric states from all processes of a distributed job."""
+"""The processes of a distributed job: which one this is, and objects from all of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import torch
 import torch.distributed
 
 T = TypeVar("T")
+
+
+def this_rank() -> int:
+    """The rank of this process, known before a process group is made; 0 of a single process."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0))
 
 
 def gather_objects(value: T, group: Any = None) -> list[T]:

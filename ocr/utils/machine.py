@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 
 def cores() -> int:
@@ -26,5 +27,5 @@ def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 itself (AVX512_BF16 or AMX); False where torch cannot say."""
     import torch
 
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.10
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.10
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

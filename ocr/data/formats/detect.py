@@ -174,7 +174,7 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
     if wanted_path != AUTO:
         path = base / wanted_path
         kinds = {kind for kind, p in _label_files(path if path.is_dir() else path.parent) if p == path}
-        kinds = kinds or {format_of(path)} - {None}
+        kinds = kinds or {kind for kind in [format_of(path)] if kind is not None}
         if len(kinds) != 1:
             raise UserError(f"{path}: cannot tell what its label format is; set data.format=...")
         return {"format": kinds.pop(), "annotations": wanted_path}, set()

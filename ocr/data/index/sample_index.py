@@ -76,8 +76,9 @@ class SampleIndex:
             OSError, ValueError, EOFError: the folder is not whole.
         """
         arrays = [np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in ARRAYS]
-        path_data, path_offsets, text_data, text_offsets, *others = arrays
-        return cls(StringTable(path_data, path_offsets), *others, StringTable(text_data, text_offsets), folder)
+        paths, texts = StringTable(*arrays[:2]), StringTable(*arrays[2:4])
+        sizes, instance_offsets, points, point_offsets, ignore = arrays[4:]
+        return cls(paths, sizes, instance_offsets, points, point_offsets, ignore, texts, folder)
 
     def save(self, folder: Path) -> None:
         """Write all arrays into an existing folder."""

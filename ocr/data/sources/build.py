@@ -31,10 +31,8 @@ IMAGES_PER_TASK = 2000  # at least
 HashRange = tuple[float, float]  # of name_hash: low, high
 
 
-class Source(Protocol):
-    """What the dataset needs of a source."""
-
-    weight: float
+class ImageSource(Protocol):
+    """Images, which prediction needs."""
 
     def __len__(self) -> int: ...
 
@@ -44,11 +42,17 @@ class Source(Protocol):
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         """Image uint8 (H, W, 3) RGB and labels of sample i."""
 
-    def open(self, i: int) -> LazySample:
-        """The same with pixels only as fine as they are needed."""
-
     def sizes(self) -> np.ndarray | None:
         """int32 (S, 2), width and height of the images; None when only loading tells."""
+
+
+class Source(ImageSource, Protocol):
+    """Labelled images, which training and testing need."""
+
+    weight: float
+
+    def open(self, i: int) -> LazySample:
+        """Sample i with pixels only as fine as they are needed."""
 
     def counts(self) -> dict[str, int]:
         """Numbers of images, instances and ignored instances."""
@@ -147,7 +151,8 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
         raise UserError(f"image folder not found: {images} (set data.root=<folder>)")
     ids = read_ids(root / spec["ids"]) if spec.get("ids") else None
 
-    hash_range = tuple(float(v) for v in spec.get("hash_range") or (0.0, 1.0))
+    low, high = spec.get("hash_range") or (0.0, 1.0)
+    hash_range = float(low), float(high)
     key = stamp([name, spec, str(root.resolve()), ids], [images, annotations])
     return FileSource(
         cached(key, report, partial(build_index, str(name), images, annotations, ids, hash_range)), weight
@@ -186,10 +191,11 @@ def build_index(
     return SampleIndex.join(built)
 
 
-def _part(*arguments: Any) -> tuple[SampleIndex, dict[str, Any]]:
-    *rest, strict = arguments
+def _part(
+    name: str, images: Path, annotations: Path, ids: Sequence[str], hash_range: HashRange, strict: bool
+) -> tuple[SampleIndex, dict[str, Any]]:
     report = Report(strict)
-    return _build_part(*rest, report), report.to_dict()
+    return _build_part(name, images, annotations, ids, hash_range, report), report.to_dict()
 
 
 def _build_part(

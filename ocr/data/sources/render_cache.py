@@ -72,11 +72,14 @@ class RenderedSample:
             raise ValueError("cut off")
         polygons = [np.array(p, np.float32) for p in labels["polygons"]]
         truth = Truth(polygons, np.array(labels["ignore"], bool), labels["texts"])
-        return cls(np.frombuffer(jpeg, np.uint8), *labels["size"], truth)
+        width, height = labels["size"]
+        return cls(np.frombuffer(jpeg, np.uint8), width, height, truth)
 
 
 def _decode(jpeg: np.ndarray, shrink: int) -> np.ndarray:
-    return cv2.imdecode(jpeg, DECODE_FLAGS[shrink])
+    image = cv2.imdecode(jpeg, DECODE_FLAGS[shrink])
+    assert image is not None, "a stored image cannot be decoded"
+    return image
 
 
 def cache_key(*settings: Any) -> str:

@@ -99,7 +99,7 @@ def _background(height: int, width: int, rng: np.random.Generator) -> np.ndarray
     """uint8 (H, W, 3): a table, a scanner bed or cloth, with a few edges that are no text."""
     base = rng.uniform(20, 235, 3).astype(np.float32)
     relief = np.float32(rng.uniform(5, 30)) * _smooth_noise((height, width), int(rng.integers(2, 12)), rng)
-    scene = cv2.add(cv2.merge([relief] * 3), (*base.tolist(), 0.0), dtype=cv2.CV_8U)
+    scene = cv2.add(cv2.merge([relief] * 3), (*base.tolist(), 0.0), dtype=cv2.CV_8U)  # type: ignore[call-overload]
     for _ in range(rng.integers(0, 5)):
         a, b = (tuple(int(v) for v in rng.uniform((0, 0), (width, height))) for _ in range(2))
         colour = tuple(float(v) for v in np.clip(base + rng.uniform(-60, 60, 3), 0, 255))

@@ -101,7 +101,7 @@ class TargetMaker:
             maps[SHRINK_MASK] = np.maximum(maps[SHRINK_MASK], region * maps[SHRINK_MASK])
         if self.end_weight > 1:
             ends = np.zeros((height, width), np.uint8)
-            fill(ends, _lengthened(rectangles, offset, self.end_reach), self.end_weight)
+            fill(ends, [*_lengthened(rectangles, offset, self.end_reach)], self.end_weight)
             ends *= (maps[SHRINK_MASK] > 0) & (maps[SHRINK_MAP] == 0)
             np.maximum(maps[SHRINK_MASK], ends, out=maps[SHRINK_MASK])
         fill(maps[SHRINK_MASK], masked, 0)

@@ -138,17 +138,18 @@ def shown_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) of an image as a viewer shows it, its pixels not read yet."""
     width, height = image.size
     if image.format == "TIFF":  # newer versions of Pillow have turned it already
-        width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        width, height = tags[WIDTH], tags[HEIGHT]
     return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
 
 
 def _orientation(image: Image.Image) -> int:
     """As OpenCV heeds it, which reads no XMP."""
     if image.format == "TIFF":
-        return image.tag_v2.get(ORIENTATION, 1)
+        return image.tag_v2.get(ORIENTATION, 1)  # type: ignore[attr-defined]
     exif = Image.Exif()
     if image.format in ROTATED_BY_OPENCV:
-        exif.load(image.info.get("exif"))
+        exif.load(image.info.get("exif") or b"")
     return exif.get(ORIENTATION, 1)
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from ocr.errors import UserError, first_line
 from ocr.jobs.command_line.overrides import CONFIGS, key_of, text_of, value_of
 from ocr.migrations import migrate_config, migrate_overrides
-from ocr.tracking.secrets import HIDDEN
+from ocr.tracking.telling import HIDDEN
 from ocr.training.trust import TARGET, check_targets, network_classes, targets_in
 from ocr.utils.config import plain_config
 
@@ -97,7 +97,7 @@ class StoppedRun:
             mine: overrides of this command line.
         """
         allowed = config_targets() | set(_named_by(mine))
-        plain = plain_config(OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"]))
+        plain = plain_config(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
         if not set(map(str, targets_in(plain))) <= allowed:
             allowed |= network_classes()  # imports torch
         check_targets(plain, allowed, f"resume={self.folder}")
@@ -109,17 +109,17 @@ class StoppedRun:
             before: composed today from the stopped run's overrides alone.
             now: the same with those of this command: what these change stays as they say.
         """
-        before, now = (OmegaConf.to_container(config, resolve=False) for config in (before, now))
+        old_config, new_config = (_unresolved(config) for config in (before, now))
         data = self._from_its_folder(self.config.get("data") or {})
         for text in _texts(data):
             if "${" in _LOOKUPS.sub("", text):
                 raise UserError(
                     f"resume={self.folder}: its data config has {text[:80]!r}; give data=... on this command"
                 )
-        kept = _differences(data, before["data"], now["data"], "data") if data else []
+        kept = _differences(data, old_config["data"], new_config["data"], "data") if data else []
         weights = {"weights": (self.config.get("model") or {}).get("weights")}
         if (found := self._absolute(weights["weights"])) != weights["weights"]:
-            old, new = ({"weights": (c.get("model") or {}).get("weights")} for c in (before, now))
+            old, new = ({"weights": (c.get("model") or {}).get("weights")} for c in (old_config, new_config))
             kept += _differences({"weights": found}, old, new, "model")
         return kept
 
@@ -169,6 +169,12 @@ def _relative_files(node: Any) -> Iterator[str]:
         yield node["images"]
     for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         yield from _relative_files(value)
+
+
+def _unresolved(config: DictConfig) -> dict[str, Any]:
+    container = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
 
 
 def _identity(config: DictConfig) -> dict[str, Any]:

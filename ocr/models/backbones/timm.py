@@ -13,6 +13,7 @@ from urllib.request import getproxies
 import timm
 import torch
 from huggingface_hub import constants
+from timm.models import FeatureInfo
 from torch import nn
 
 from ocr.errors import UserError, first_line
@@ -45,6 +46,7 @@ class TimmBackbone(nn.Module):
             raise UserError(f"timm has no model {name!r}" + (f"; similar: {', '.join(close)}" if close else ""))
         self.body, self.pretrained = _create(name, pretrained, kwargs)
         info = self.body.feature_info
+        assert isinstance(info, FeatureInfo)
         self._use = [i for i, stride in enumerate(info.reduction()) if FINEST <= stride <= COARSEST]
         self.channels = [info.channels()[i] for i in self._use]
         self.strides = [info.reduction()[i] for i in self._use]

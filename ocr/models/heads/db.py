@@ -40,7 +40,9 @@ class DBHead(nn.Module):
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
         logit = torch.logit(torch.tensor(prior, device="cpu"))  # a number even where the rest is built on "meta"
-        nn.init.constant_(self.probability[-1].bias, float(logit))
+        last = self.probability[-1]
+        assert isinstance(last, nn.ConvTranspose2d) and last.bias is not None
+        nn.init.constant_(last.bias, float(logit))
 
     def forward(self, x: torch.Tensor) -> Maps:
         """Fused map (B, in_channels, H / 4, W / 4) to logits (B, 1, H, W); thresholds in training mode only."""

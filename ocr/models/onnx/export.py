@@ -23,11 +23,14 @@ PRECISIONS = ("fp32", "fp16", "int8")
 OPSET = 17
 INPUT, OUTPUT = "x", "probability"
 # What RapidOCR and PaddleOCR's own ONNX tools feed to a detector unless told otherwise
-RAPIDOCR = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "channels": "bgr"}
+RAPIDOCR: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "channels": "bgr"}
 
 
 class _Exported(nn.Module):
     """Network input in another normalisation and channel order, to probabilities."""
+
+    scale: torch.Tensor
+    shift: torch.Tensor
 
     def __init__(self, network: nn.Module, has: Pipeline, wants: Pipeline) -> None:
         super().__init__()
@@ -103,7 +106,7 @@ def to_int8(source: Path, target: Path, inputs: Sequence[np.ndarray]) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.left: Iterator[np.ndarray] = iter(inputs)
 

@@ -48,6 +48,7 @@ def _merge(state: dict[str, torch.Tensor], name: str, layer: nn.Module, norm: st
     bias = state.get(f"{name}.bias", torch.zeros_like(state[f"{norm}.running_mean"])).double()
     parts = {key: state.pop(f"{norm}.{key}").double() for key in ("weight", "bias", "running_mean", "running_var")}
     state.pop(f"{norm}.num_batches_tracked", None)
+    assert isinstance(norm_layer, nn.BatchNorm2d)
     factor = parts["weight"] / (parts["running_var"] + norm_layer.eps).sqrt()
     state[f"{name}.weight"] = (weight.double() * _along_filters(layer, factor)).to(weight.dtype)
     state[f"{name}.bias"] = ((bias - parts["running_mean"]) * factor + parts["bias"]).to(weight.dtype)

@@ -86,9 +86,9 @@ class _Fuser:
             return
         for source, name in (product["inputs"], product["inputs"][::-1]):
             plus = self._maker(name, "affine")
-            erf = self._maker(plus["inputs"][0], "erf") if self._scalar(plus, "shift", 1.0) else None
+            erf = self._maker(plus["inputs"][0], "erf") if plus and self._scalar(plus, "shift", 1.0) else None
             inner = self._maker(erf["inputs"][0], "affine") if erf else None
-            if self._scalar(inner, "scale", 0.5**0.5) and inner["inputs"] == [source]:
+            if inner and self._scalar(inner, "scale", 0.5**0.5) and inner["inputs"] == [source]:
                 return self._become(node, "gelu", source, approximate="none")
 
     def _fuse_hardswish(self, node: dict[str, Any]) -> None:
@@ -100,9 +100,10 @@ class _Fuser:
             clip = self._maker(name, "clip")
             plus = self._maker(clip["inputs"][0], "affine") if clip and (clip["low"], clip["high"]) == (0, 6) else None
             gate = self._maker(name, "hardsigmoid")
-            by_clip = product is not node and self._scalar(plus, "shift", 3.0) and plus["inputs"] == [source]
-            by_gate = product is node and gate and gate["inputs"] == [source] and abs(gate["alpha"] - 1 / 6) < 1e-4
-            if by_clip or (by_gate and abs(gate["beta"] - 0.5) < 1e-6):
+            if product is not node and plus and self._scalar(plus, "shift", 3.0) and plus["inputs"] == [source]:
+                return self._become(node, "hardswish", source)
+            slope = (gate["alpha"], gate["beta"]) if gate and gate["inputs"] == [source] else (0, 0)
+            if product is node and abs(slope[0] - 1 / 6) < 1e-4 and abs(slope[1] - 0.5) < 1e-6:
                 return self._become(node, "hardswish", source)
 
     def _fuse_affine(self, node: dict[str, Any]) -> None:

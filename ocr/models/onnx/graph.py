@@ -50,7 +50,7 @@ class Affine(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.scale is None:
-            return x + self.shift
+            return x if self.shift is None else x + self.shift
         return x * self.scale if self.shift is None else torch.addcmul(self.shift, x, self.scale)
 
 
@@ -232,9 +232,9 @@ class GraphDetector(nn.Module):
         for name in self.head:
             twin = self.layers[THRESHOLD + name]
             twin.load_state_dict(self.layers[name].state_dict())
-        weight = self.layers[self._last].weight
-        last = self.layers[THRESHOLD + self._last]
-        nn.init.normal_(last.weight, std=0.1 * float(weight.square().mean().sqrt()))
+        trained, last = self.layers[self._last], self.layers[THRESHOLD + self._last]
+        assert isinstance(trained, nn.ConvTranspose2d | nn.Conv2d) and isinstance(last, nn.ConvTranspose2d | nn.Conv2d)
+        nn.init.normal_(last.weight, std=0.1 * float(trained.weight.square().mean().sqrt()))
         if last.bias is not None:
             nn.init.zeros_(last.bias)
 
@@ -255,7 +255,8 @@ def head_of(nodes: Sequence[Node]) -> list[str]:
 
 def stem_of(nodes: Sequence[Node]) -> set[str]:
     """Names of the first nodes, up to the one that brings the stride to 4."""
-    stride, stem = {IMAGE: 1}, set()
+    stride: dict[str, int] = {IMAGE: 1}
+    stem: set[str] = set()
     for node in nodes:
         step = node.get("stride", 1)
         step = step if isinstance(step, int) else step[0]

@@ -6,6 +6,7 @@ Operators become nodes here, one by one; :mod:`ocr.models.onnx.fuse` then puts t
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ class _Reader:
     def _sub(self, inputs: list[str], settings: dict[str, Any]) -> str:
         return self._affine(self.names[inputs[0]], None, -self._constant(inputs[1]))
 
-    def _plain(op: str):  # type: ignore[misc]
+    def _plain(op: str) -> Callable[[_Reader, list[str], dict[str, Any]], str]:  # type: ignore[misc]
         def make(self: _Reader, inputs: list[str], settings: dict[str, Any]) -> str:
             return self._add_node(op, [self.names[inputs[0]]])
 

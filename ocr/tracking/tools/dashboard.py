@@ -35,7 +35,7 @@ def build_workspace(entity: str, project: str) -> Any:
     quality += [panels.BarPlot(title="best val/hmean", metrics=["best/val/hmean"])]
     loss = lines("train/loss", "train/loss_bce", "train/loss_l1", "train/loss_dice")
     loss += [panels.LinePlot(title="learning rate", x=STEP, metric_regex=LEARNING_RATES)]
-    worst = [
+    worst: list[Any] = [
         panels.MediaBrowser(title=f"batch {idx}", media_keys=[f"problematic_batch_{idx}_images"], num_columns=3)
         for idx in range(4)
     ]

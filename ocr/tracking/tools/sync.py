@@ -249,7 +249,7 @@ def _find_files(run: LocalRun, staged: list[StagedArtifact], report: SyncReport)
 
 def _verify(run: LocalRun, staged: list[StagedArtifact], report: SyncReport, patience: _Patience) -> None:
     api = wandb.Api(timeout=30)
-    entity = run.record.get("entity") or api.default_entity
+    entity = str(run.record.get("entity") or api.default_entity)
     path = f"{entity}/{run.record['project']}" if run.record else None
     if path is None:
         return  # a run of another program: nothing is known that could be asked for

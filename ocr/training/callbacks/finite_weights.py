@@ -66,6 +66,6 @@ class FiniteWeights(L.Callback):
             return ""
         first = min(step for step, _ in found)
         images = [i for step, indices in found if step == first for i in indices]
-        dataset = trainer.train_dataloader.dataset
+        dataset = getattr(trainer.train_dataloader, "dataset", None)
         names = [dataset.samples.name(i) if isinstance(dataset, TrainSet) else str(i) for i in images]
         return f"; the loss was not finite first in step {first}, with the images {', '.join(names)}"

@@ -97,6 +97,7 @@ class PredictionWriter(L.Callback):
         if not outputs:
             return
         loader = trainer.predict_dataloaders if trainer.predicting else trainer.test_dataloaders
+        assert loader is not None
         parts = (batch[key] for key in ("indices", "names", "sizes", "notes"))
         for index, name, size, notes, detections in zip(*parts, outputs["detections"]):
             append(self._file(trainer.global_rank), prediction_line(name, size, detections) + "\n")

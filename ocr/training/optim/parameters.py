@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,7 +55,8 @@ def freeze_parts(model: nn.Module, lr_multipliers: Mapping[str, float]) -> None:
 
 def parts_of(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Parameters by part; a network without ``parts()`` is one part, ``all``."""
-    return model.parts() if hasattr(model, "parts") else {"all": [*model.parameters()]}
+    parts = getattr(model, "parts", None)
+    return parts() if parts is not None else {"all": [*model.parameters()]}
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
@@ -66,14 +68,16 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim
     parts = parts_of(model)
     if unknown := set(settings.lr_multipliers) - set(parts):
         raise UserError(f"lr_multipliers: no part {', '.join(sorted(unknown))}; this network has {', '.join(parts)}")
-    groups, factors = [], []
+    groups: list[dict[str, Any]] = []
+    factors: list[float] = []
     for part, parameters in parts.items():
         trained = [p for p in parameters if p.requires_grad]
         matrices, others = [p for p in trained if p.squeeze().ndim > 1], [p for p in trained if p.squeeze().ndim <= 1]
-        for group in (
+        pair: tuple[dict[str, Any], ...] = (
             {"params": matrices, "name": part},
             {"params": others, "name": f"{part}_flat", "weight_decay": 0.0},
-        ):
+        )
+        for group in pair:
             if group["params"]:
                 groups.append(group)
                 factors.append(float(settings.lr_multipliers.get(part, 1.0)))

@@ -163,6 +163,6 @@ class WarmupDecay(torch.optim.lr_scheduler.LambdaLR):
             self._on_resume, "; the new optimizer.lr would need replan" if changed else "",
         )  # fmt: skip
 
-    def get_rates(self) -> list[float]:
+    def get_rates(self) -> list[Any]:
         """The rate of each parameter group at the step that was reached."""
         return [peak * schedule(self.last_epoch) for peak, schedule in zip(self.base_lrs, self.lr_lambdas)]

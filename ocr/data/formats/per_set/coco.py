@@ -35,7 +35,7 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
     data = read_json(annotations)
     if not isinstance(data, dict) or not all(isinstance(data.get(k), list) for k in ("images", "annotations")):
         raise UserError(f'{annotations}: expected {{"images": [...], "annotations": [...]}}')
-    by_image: dict[Any, list[tuple[int, dict]]] = defaultdict(list)
+    by_image: dict[Any, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
     for number, entry in enumerate(data["annotations"], start=1):
         if isinstance(entry, dict) and "image_id" in entry:
             by_image[entry["image_id"]].append((number, entry))
@@ -58,8 +58,9 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
     manifest.report_unlabelled()
 
 
-def _instances(item: dict, where: Path, line: int, report: Report) -> list[Instance]:
-    attributes = item.get("attributes") if isinstance(item.get("attributes"), dict) else {}
+def _instances(item: dict[str, Any], where: Path, line: int, report: Report) -> list[Instance]:
+    given = item.get("attributes")
+    attributes = given if isinstance(given, dict) else {}
     text = str(attributes.get("text", item.get("text", item.get("utf8_string", ""))) or "")
     ignore = bool(item.get("iscrowd", 0)) or text in IGNORED_TEXTS
     outlines = item.get("segmentation")
@@ -83,7 +84,7 @@ def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
         {"id": k, "file_name": name, "width": line["width"], "height": line["height"]}
         for k, (line, name) in enumerate(zip(lines, names), start=1)
     ]
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for k, line in enumerate(lines, start=1):
         for polygon, score in zip(line["polygons"], line["scores"], strict=True):
             points = np.asarray(polygon, np.float64)
