@@ -189,7 +189,12 @@ def _config_message(error: Exception) -> str:
 
 
 def _nearest(key: str, inside: str = "") -> str:
-    """ ", did you mean ...?" from the settings of the composed default config that begin with ``inside``."""
+    """The end of a message, ``, did you mean ...?``.
+
+    Args:
+        key: the unknown setting.
+        inside: what the settings of the composed default config begin with, of which the nearest is named.
+    """
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
 

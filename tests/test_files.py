@@ -74,11 +74,11 @@ def test_a_full_disk_found_by_others_is_a_user_error_too(tmp_path: Path):
     (tmp_path / "source").write_bytes(bytes(10_000))
     with small_disk(tmp_path / "disk", 1) as disk:
         fill(disk)
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError, match="No space left") as caught:
             shutil.copyfile(tmp_path / "source", disk / "copy")
         found = user_error(caught.value)
         assert isinstance(found, DiskFull) and f"no space left in {disk}: 0.0 kB are free" in str(found)
-    with open("/dev/full", "wb", buffering=0) as file, pytest.raises(OSError) as caught:
+    with open("/dev/full", "wb", buffering=0) as file, pytest.raises(OSError, match="No space left") as caught:
         file.write(b"x")
     assert isinstance(user_error(caught.value), DiskFull), "one that does not say which file it was"
     assert user_error(FileNotFoundError(2, "no such file", "x")) is None

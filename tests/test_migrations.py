@@ -27,7 +27,7 @@ def test_a_network_description_gets_todays_names():
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    "old, new",
     [
         ("views.turns=[90]", "tta.rotations=[90]"),
         ("views.tile=1280", "tta.tile=1280"),

@@ -31,7 +31,8 @@ def step(config: DictConfig) -> list[Row]:
     batch = _random_batch(config, device)
     module = build_module(settings_of(config)).to(device)
     module.train()
-    assert module.optimizer_settings is not None and module.loss is not None
+    assert module.optimizer_settings is not None
+    assert module.loss is not None
     optimizer = make_optimizer(module.network, module.optimizer_settings)
     autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
         str(precision(config.trainer.precision, config.trainer.accelerator))

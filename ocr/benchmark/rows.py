@@ -82,6 +82,7 @@ def write_rows(path: Path, rows: Sequence[Row], goals: Mapping[str, Goal], facts
 
 
 def print_rows(rows: Sequence[Row], goals: Mapping[str, Goal]) -> None:
+    """The figures as a table, a section per part."""
     table = Table(title="benchmark", title_justify="left")
     for column, justify in (("what", "left"), ("median", "right"), ("quartiles", "right"), ("goal", "right")):
         table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]

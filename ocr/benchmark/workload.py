@@ -55,12 +55,15 @@ def boxes(images: int, count: int, seed: int) -> tuple[list[Detections], list[Tr
 
 
 def settings_of(config: DictConfig) -> ModuleSettings:
+    """The settings that a module is made of."""
     return build(ModuleSettings, plain_config(config))
 
 
 def pipeline_of(config: DictConfig) -> Pipeline:
+    """The pipeline of the config's model."""
     return Pipeline.from_dict(settings_of(config).model.pipeline)
 
 
 def load_data(config: DictConfig, *splits: str) -> DetectionData:
+    """The config's data with these splits read."""
     return build_data(settings_of(config).data, pipeline_of(config), config.seed).load(*splits)

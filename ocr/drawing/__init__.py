@@ -1,0 +1,1 @@
+"""Colours and outlines, for overlays, worst batches and plots."""

@@ -1,0 +1,1 @@
+"""Polygon arithmetic: normal form, areas, offsets, rasterising."""

@@ -1,0 +1,1 @@
+"""What the runners run: a file per job, read from top to bottom."""

@@ -124,7 +124,7 @@ def character_scores(found: float, merges: float, detected: float, splits: float
 
 
 def _inside(pairs: Pairs, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """bool (D, C): which characters lie in which detection; only boxes that meet are looked at.
+    """Bool (D, C): which characters lie in which detection; only boxes that meet are looked at.
 
     As in the package, a point on the left or upper edge lies inside and one on the right or lower edge does not.
     """

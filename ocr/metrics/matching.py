@@ -105,7 +105,7 @@ def _meeting(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def on_ignored_text(pairs: Pairs, ignore: np.ndarray) -> np.ndarray:
-    """bool (D,): more than half of the detection lies on one ignored text."""
+    """Bool (D,): more than half of the detection lies on one ignored text."""
     ignored = np.zeros(len(pairs.area_d), bool)
     covered = pairs.shared > IGNORE_OVERLAP * pairs.area_d[pairs.d]
     ignored[pairs.d[covered & ignore[pairs.g]]] = True

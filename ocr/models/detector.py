@@ -26,7 +26,7 @@ class DBDetector(nn.Module):
         self.head = head(in_channels=self.neck.channels)
 
     def forward(self, x: torch.Tensor) -> Maps:
-        """float (B, 3, H, W), normalised, H and W multiples of the coarsest stride, to logits (B, 1, H, W)."""
+        """Float (B, 3, H, W), normalised, H and W multiples of the coarsest stride, to logits (B, 1, H, W)."""
         return self.head(self.neck(self.backbone(x)))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:

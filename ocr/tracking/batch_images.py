@@ -159,8 +159,7 @@ class ProblemBatches(L.Callback):
 
 
 class WorstImages(L.Callback):
-    """Keeps the images of the newest validation or test pass that were read worst, on whichever rank;
-    :meth:`write_table` makes them a table.
+    """Keeps the images of the newest validation or test pass that were read worst, on whichever rank.
 
     Args:
         rows: at most this many.

@@ -73,6 +73,7 @@ def tags_of(job: Job) -> list[str]:
 
 
 def runner_of(job_type: str) -> str:
+    """The runner of a job type, in ``runners/``."""
     return {"training": "train", "testing": "test", "tuning": "tune"}.get(job_type, job_type)
 
 

@@ -89,7 +89,8 @@ class DetectionModule(L.LightningModule):
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, H, W, 3) RGB to float (B, 3, H, W) in the network's channel order.
 
-        In channels-last memory, as torch's convolutions want it, but for an ONNX file's network."""
+        In channels-last memory, as torch's convolutions want it, but for an ONNX file's network.
+        """
         if self.pipeline.channels == "bgr":
             images = images.flip(3)
         planes = images.permute(0, 3, 1, 2)

@@ -90,7 +90,8 @@ def test_text_in_place_of_any_number_is_a_user_error():
                 read(config, TrainSettings)
                 taken.append(path)
             except UserError as error:
-                assert "\n" not in str(error)
+                if "\n" in str(error):
+                    taken.append(f"{path}: more than a line")
             OmegaConf.update(config, path, value)
     assert not taken
 

@@ -106,7 +106,7 @@ def test_any_folder_name_can_be_resumed(name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    "override, words",
     [
         ("+callbacks.x._target_=os.system", "os.system"),
         ("+callbacks.x={_target_: os.system, command: 'true'}", "os.system"),

@@ -116,7 +116,7 @@ def _flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    "fault, words",
     [
         ("flipped", "checksum"),
         ("cut", "damaged or cut off"),
@@ -178,7 +178,7 @@ GRAPH = [{"op": "conv", "name": "a", "inputs": ["image"], "in_channels": 3, "out
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    "change, words",
     [
         ({}, None),
         ({"stride": 2}, "it makes (1, 1, 32, 32) of an image of 64 x 64"),
@@ -226,7 +226,7 @@ def _onnx(path: Path, channels: int = 3, maps: int = 1, end: str = "Sigmoid", va
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    "settings, words",
     [
         ({"end": "classifier", "maps": 10}, "its output has the shape (1, 10) instead of (1, 1, 64, 64)"),
         ({"maps": 3}, "its output has the shape (1, 3, 64, 64)"),

@@ -1,0 +1,1 @@
+"""The flat index of a set: its checks, its report, its cache."""

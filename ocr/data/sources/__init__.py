@@ -1,0 +1,1 @@
+"""Where samples come from: files, synthetic receipts, simulated photographs, unlabelled images."""

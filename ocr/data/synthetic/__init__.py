@@ -1,0 +1,1 @@
+"""How a synthetic receipt is laid out, printed and photographed."""

@@ -1,0 +1,1 @@
+"""Polygons to shrink map and threshold map."""

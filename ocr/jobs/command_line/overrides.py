@@ -21,9 +21,9 @@ def key_of(override: str) -> str:
 
 
 def value_of(override: str) -> Any:
-    """The value of an override, as plain types; its text where it does not follow Hydra's grammar.
+    r"""The value of an override, as plain types; its text where it does not follow Hydra's grammar.
 
-    >>> [value_of(o) for o in ("resume='it\\\\'s'", "resume=it's", "resume=true", "x=[{a: 1}]")]
+    >>> [value_of(o) for o in ("resume='it\\'s'", "resume=it's", "resume=true", "x=[{a: 1}]")]
     ["it's", "it's", True, [{'a': 1}]]
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -45,10 +45,10 @@ def _unquoted(value: Any) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """A plain value in Hydra's grammar.
+    r"""A plain value in Hydra's grammar.
 
     >>> text_of({"root": "it's [a=b]", "share": [0.0, None, True]})
-    "{root:'it\\\\'s [a=b]',share:[0.0,null,true]}"
+    "{root:'it\\'s [a=b]',share:[0.0,null,true]}"
     """
     from hydra.core.override_parser.types import Quote, QuotedString
 

@@ -1,0 +1,1 @@
+"""Backbones: image batch to features at several strides."""

@@ -54,7 +54,7 @@ class TimmBackbone(nn.Module):
             raise UserError(f"{name} gives features at strides {info.reduction()}; a detector needs 4, 8, 16, ...")
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """float (B, 3, H, W) to features (B, C_i, H / stride_i, W / stride_i), finest first."""
+        """Float (B, 3, H, W) to features (B, C_i, H / stride_i, W / stride_i), finest first."""
         features = self.body(x)
         return [features[i] for i in self._use]
 

@@ -1,0 +1,1 @@
+"""Heads: fused map to probability and threshold maps."""

@@ -41,7 +41,8 @@ class DBHead(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
         logit = torch.logit(torch.tensor(prior, device="cpu"))  # a number even where the rest is built on "meta"
         last = self.probability[-1]
-        assert isinstance(last, nn.ConvTranspose2d) and last.bias is not None
+        assert isinstance(last, nn.ConvTranspose2d)
+        assert last.bias is not None
         nn.init.constant_(last.bias, float(logit))
 
     def forward(self, x: torch.Tensor) -> Maps:

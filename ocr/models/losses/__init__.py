@@ -1,0 +1,1 @@
+"""Losses: maps and targets to scalars."""

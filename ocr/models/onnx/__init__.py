@@ -1,0 +1,1 @@
+"""ONNX files: import, fuse, fold, export, run."""

@@ -81,7 +81,7 @@ class _Fuser:
         node |= {"op": op, "name": name, "inputs": [source], **settings}
 
     def _fuse_gelu(self, node: dict[str, Any]) -> None:
-        """x * (1 + erf(x / sqrt 2)) * 0.5, the factor last."""
+        """X * (1 + erf(x / sqrt 2)) * 0.5, the factor last."""
         if not self._scalar(node, "scale", 0.5) or (product := self._maker(node["inputs"][0], "mul")) is None:
             return
         for source, name in (product["inputs"], product["inputs"][::-1]):
@@ -92,7 +92,7 @@ class _Fuser:
                 return self._become(node, "gelu", source, approximate="none")
 
     def _fuse_hardswish(self, node: dict[str, Any]) -> None:
-        """x * clip(x + 3, 0, 6) / 6, and x * hardsigmoid(x) with slope 1/6."""
+        """X * clip(x + 3, 0, 6) / 6, and x * hardsigmoid(x) with slope 1/6."""
         product = node if node["op"] == "mul" else None
         if self._scalar(node, "scale", 1 / 6):
             product = self._maker(node["inputs"][0], "mul")

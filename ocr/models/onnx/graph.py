@@ -174,7 +174,7 @@ class GraphDetector(nn.Module):
         return {"_target_": "ocr.models.onnx.graph.GraphDetector", "nodes": deepcopy(self.nodes)}
 
     def forward(self, x: torch.Tensor) -> Maps:
-        """float (B, 3, H, W), normalised, H and W multiples of the coarsest stride, to logits (B, 1, H, W)."""
+        """Float (B, 3, H, W), normalised, H and W multiples of the coarsest stride, to logits (B, 1, H, W)."""
         run = self._train_run if self.training else self._run
         values = {IMAGE: x}
         for node, unneeded in run:
@@ -233,7 +233,8 @@ class GraphDetector(nn.Module):
             twin = self.layers[THRESHOLD + name]
             twin.load_state_dict(self.layers[name].state_dict())
         trained, last = self.layers[self._last], self.layers[THRESHOLD + self._last]
-        assert isinstance(trained, nn.ConvTranspose2d | nn.Conv2d) and isinstance(last, nn.ConvTranspose2d | nn.Conv2d)
+        assert isinstance(trained, nn.ConvTranspose2d | nn.Conv2d)
+        assert isinstance(last, nn.ConvTranspose2d | nn.Conv2d)
         nn.init.normal_(last.weight, std=0.1 * float(trained.weight.square().mean().sqrt()))
         if last.bias is not None:
             nn.init.zeros_(last.bias)

@@ -210,7 +210,7 @@ class _Reader:
     def _sub(self, inputs: list[str], settings: dict[str, Any]) -> str:
         return self._affine(self.names[inputs[0]], None, -self._constant(inputs[1]))
 
-    def _plain(op: str) -> Callable[[_Reader, list[str], dict[str, Any]], str]:  # type: ignore[misc]
+    def _plain(op: str) -> Callable[[_Reader, list[str], dict[str, Any]], str]:  # type: ignore[misc]  # noqa: N805
         def make(self: _Reader, inputs: list[str], settings: dict[str, Any]) -> str:
             return self._add_node(op, [self.names[inputs[0]]])
 

@@ -98,11 +98,11 @@ class OnnxDetector(nn.Module):
         return stored_pipeline(self.metadata, self._path)
 
     def probabilities(self, x: torch.Tensor) -> torch.Tensor:
-        """float (B, 3, H, W) to float32 (B, 1, H, W) in 0..1, as the file gives them."""
+        """Float (B, 3, H, W) to float32 (B, 1, H, W) in 0..1, as the file gives them."""
         array = np.ascontiguousarray(x.cpu().numpy(), self._type)
         [probability] = self.session.run(None, {self._input: array})
         return torch.from_numpy(probability).to(x.device, torch.float32)
 
     def forward(self, x: torch.Tensor) -> Maps:
-        """float (B, 3, H, W) to logits (B, 1, H, W)."""
+        """Float (B, 3, H, W) to logits (B, 1, H, W)."""
         return Maps(torch.logit(self.probabilities(x).double(), eps=1e-12).float(), None)

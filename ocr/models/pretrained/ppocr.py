@@ -21,6 +21,8 @@ from ocr.models.onnx.runtime import stored_pipeline
 
 
 class Packaged(NamedTuple):
+    """A file of weights inside a PyPI package."""
+
     package: str
     file: str
     requirement: str
@@ -73,7 +75,8 @@ def pretrained_detector(weights: str, temperature: float = 1.0) -> GraphDetector
     try:
         network = GraphDetector(nodes)
         missing, unexpected = network.load_state_dict(state, strict=False)
-        assert not unexpected and all(key.startswith("layers.threshold_") for key in missing), (missing, unexpected)
+        assert not unexpected, unexpected
+        assert all(key.startswith("layers.threshold_") for key in missing), missing
         network.scale_logits(1 / temperature)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{path} cannot be read as a DB detector: {first_line(error)}") from error

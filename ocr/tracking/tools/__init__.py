@@ -1,0 +1,1 @@
+"""Tools around recorded runs: doctor, sync, download, dashboard."""

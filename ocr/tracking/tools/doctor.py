@@ -25,7 +25,7 @@ from ocr.tracking.telling import HIDDEN
 Level = Literal["ok", "warning", "fault"]
 IGNORED = ("WANDB_DISABLED", "WANDB_USER", "WANDB_ENABLED")  # by wandb; the runners read them
 MIN_FREE_GB = 2.0
-SHARED_MEMORY, MIN_SHARED_MB = Path("/dev/shm"), 256
+SHARED_MEMORY, MIN_SHARED_MB = Path("/dev/shm"), 256  # noqa: S108  (asked how much is free)
 
 
 @dataclass(frozen=True)

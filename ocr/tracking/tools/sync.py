@@ -136,7 +136,7 @@ class SyncReport:
 def server_fault(seconds: float = ASK_INTERVAL_SECONDS) -> str | None:
     """Why the W&B server does not answer; None when it does, whatever it says."""
     try:
-        urllib.request.urlopen(server_url(), timeout=seconds).close()
+        urllib.request.urlopen(server_url(), timeout=seconds).close()  # noqa: S310  (the server of the settings)
     except urllib.error.HTTPError:
         return None
     except (OSError, http.client.HTTPException) as error:

@@ -151,7 +151,7 @@ def test_a_run_that_is_resumed_with_its_own_length_has_the_rates_of_one_that_nev
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "poly"])
-@pytest.mark.parametrize(("stop", "total"), [(4, 60), (4, 150), (10, 60), (50, 60), (50, 150), (99, 400)])
+@pytest.mark.parametrize("stop, total", [(4, 60), (4, 150), (10, 60), (50, 60), (50, 150), (99, 400)])
 def test_a_raised_or_lowered_length_goes_on_without_a_jump_and_ends_at_the_final_rate(schedule, stop, total):
     run = Run(100, decay=schedule)
     run.steps(stop)

@@ -1,0 +1,1 @@
+"""Label formats with one label file per image."""
