@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(EXTRAS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train finetune need-data test test-fast sweep evaluate predict data doctor sync clean-runs dashboard bench \
-	soak lint format clean
+	soak lint docs schemas format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,12 @@ test-fast: $(READY)  ## run the tests that train nothing
 
 lint: $(READY)  ## check style, types and the direction of imports
 	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(VENV)/bin/lint-imports
+
+docs: $(READY)  ## rewrite the generated tables of the documentation
+	$(PY) docs/generate.py
+
+schemas: $(READY)  ## write .schemas/, with which editors complete and check configs/
+	$(PY) docs/generate.py --schemas
 
 format: $(READY)  ## bring the code to style
 	$(PY) -m ruff check --fix . ; $(PY) -m ruff format .

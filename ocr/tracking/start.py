@@ -52,7 +52,7 @@ def wanted_mode(settings: LoggerSettings) -> tuple[Mode, str | None]:
     if not key:
         return "offline", "no WANDB_API_KEY in the environment, .env.local or .env"
     if fault := key_fault(key):
-        raise UserError(f"WANDB_API_KEY is malformed: {fault} (copy it anew; logger.offline=true records without it)")
+        raise UserError(f"WANDB_API_KEY is malformed: {fault} (copy it again; logger.offline=true records without it)")
     return "shared" if wanted == "shared" else "online", None
 
 
@@ -178,5 +178,5 @@ def _refused(said: str, arguments: Mapping[str, Any]) -> str:
         place = f"{arguments['entity'] or '<your default entity>'}/{arguments['project']}"
         fix = f"check the right to write to {place} (WANDB_ENTITY, WANDB_PROJECT)"
     else:
-        fix = "check WANDB_API_KEY, or log in anew with: wandb login --relogin"
+        fix = "check WANDB_API_KEY, or log in again with: wandb login --relogin"
     return f"W&B refused the run: {said}; {fix}; logger.offline=true records without the server"

@@ -94,7 +94,7 @@ def _reason(error: Exception) -> str:
 def _read_onnx_file(path: Path, fallback: Mapping[str, Any] | None) -> tuple[dict[str, Any], Mapping[str, Any]]:
     pipeline = OnnxDetector(path).pipeline() or fallback
     if not pipeline:
-        raise UserError(f"{path} carries no pipeline (resize, mean, thresholds): it was not exported by this project")
+        raise UserError(f"{path} stores no pipeline (resize, mean, thresholds): it was not exported by this project")
     return {"_target_": "ocr.models.onnx.runtime.OnnxDetector", "path": str(path)}, pipeline
 
 

@@ -49,7 +49,7 @@ def build(kind: type[T], values: Any, place: str = "") -> T:
 
 def faults(kind: Any, value: Any, place: str) -> list[str]:
     """What is wrong with one value, in words; nothing where the annotation is not of plain kinds."""
-    if not _is_plain(kind):
+    if not is_plain(kind):
         return []
     try:
         TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
@@ -69,13 +69,13 @@ def unknown_setting(key: str, known: Iterable[str], prefix: str = "") -> str:
     return f"there is no setting {prefix + key!r}{hint}"
 
 
-def _is_plain(kind: Any) -> bool:
+def is_plain(kind: Any) -> bool:
     """Whether an annotation has nothing but booleans, numbers, text, null, and lists and mappings of these."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
-        return _is_plain(arguments[0])
+        return is_plain(arguments[0])
     if origin in (typing.Union, types.UnionType, list, tuple, dict, Sequence, Mapping):
-        return all(argument is Ellipsis or _is_plain(argument) for argument in arguments)
+        return all(argument is Ellipsis or is_plain(argument) for argument in arguments)
     return kind in (bool, int, float, str, types.NoneType, Any)
 
 

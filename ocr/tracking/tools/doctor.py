@@ -171,7 +171,7 @@ def _key(config: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("API key", "warning", "none in the environment, .env.local, .env or ~/.netrc",
                       "copy it from your W&B settings page into .env; without one runs stay offline")  # fmt: skip
     elif fault := key_fault(key):
-        yield Finding("API key", "fault", f"malformed: {fault}", "copy it anew, the bare key on one line")
+        yield Finding("API key", "fault", f"malformed: {fault}", "copy it again, the bare key on one line")
     else:
         yield Finding("API key", "ok", f"well-formed ({HIDDEN})")
 

@@ -41,7 +41,7 @@ def local_checkpoint(path: str, download_to: Path, project: str, entity: str | N
         folder = Path(artifact.download(str(download_to / safe_name(artifact.name))))
     except Exception as error:  # the client raises many kinds for no key, no network, no such name
         raise UserError(
-            f"{path}: cannot get the artifact {full} ({first_line(error)}); with the file at hand, give its path"
+            f"{path}: cannot get the artifact {full} ({first_line(error)}); with the file on disk, give its path"
         ) from error
     found = sorted(folder.glob("*.ckpt"))
     if not found:

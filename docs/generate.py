@@ -1,0 +1,239 @@
+"""What is made from ``configs/`` and the label formats: tables in the pages, and schemas for editors.
+
+Usage::
+
+    python docs/generate.py             # rewrites the tables in docs/configuration.md and docs/data.md
+    python docs/generate.py --schemas   # writes .schemas/, which .vscode/settings.json names
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.utils import get_object
+from pydantic import TypeAdapter
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs"
+PAGE = ROOT / "docs/configuration.md"
+FORMATS_PAGE = ROOT / "docs/data.md"
+FORMATS = ("<!-- formats: python docs/generate.py -->", "<!-- /formats -->")
+MARKER = "<!-- below: python docs/generate.py -->\n"
+LINE = re.compile(r"^(?P<indent> *)(?P<dash>- )?(?P<key>[\w.]+):(?: +(?P<value>[^#\s].*?))?(?: +# (?P<comment>.*))?$")
+NO_ITEM = 1000
+JOBS = ("train", "test", "tune", "predict", "export", "make_data", "benchmark")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a config file.
+
+    Attributes:
+        path: within the file, parts joined by dots.
+        value: as it stands there; empty for a group of keys.
+        comment: behind it.
+    """
+
+    path: str
+    value: str
+    comment: str
+
+
+def keys_of(file: Path) -> Iterator[Key]:
+    """The keys of a config file but for those that Hydra itself reads and those within lists."""
+    parents: list[tuple[int, str]] = []
+    item = NO_ITEM  # the indentation of the list item that a line may be part of
+    for line in file.read_text(encoding="utf-8").splitlines():
+        match = LINE.match(line)
+        indent = len(line) - len(line.lstrip(" "))
+        if line.lstrip(" ").startswith("- "):
+            item = indent
+        if not match or match["dash"] or indent > item:
+            continue
+        item = NO_ITEM
+        parents = [(depth, name) for depth, name in parents if depth < indent]
+        path = ".".join([*(name for _, name in parents), match["key"]])
+        parents.append((indent, match["key"]))
+        if path.split(".")[0] not in ("defaults", "hydra") and not match["key"].startswith("_"):
+            yield Key(path, match["value"] or "", match["comment"] or "")
+
+
+def title_of(file: Path) -> str:
+    """The comment at the top of a config file, in one line."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if not line.startswith("# @package")]
+    top = [line.removeprefix("#").strip() for line in lines[: next(k for k, x in enumerate(lines) if x[:1] != "#")]]
+    return " ".join(top)
+
+
+def package_of(file: Path) -> str:
+    """Where the keys of a config file stand in the composed config, with a dot behind it unless that is the top."""
+    header = re.match(r"# @package (\S+)", file.read_text(encoding="utf-8"))
+    group = file.parent.relative_to(CONFIGS).as_posix().replace("/", ".")
+    package = header[1] if header else group
+    return "" if package in ("_global_", ".") else f"{package}."
+
+
+def comments() -> dict[str, str]:
+    """What is said of each key of the composed configs; files that change a key need not say it again."""
+    said: dict[str, str] = {}
+    for file in _files():
+        for key in keys_of(file):
+            if key.comment:
+                said.setdefault(package_of(file) + key.path, key.comment)
+    return said
+
+
+def _files() -> list[Path]:
+    """Config files, those that define before those that change."""
+    files = [file for file in CONFIGS.rglob("*.yaml") if "hydra" not in file.parts]
+    return sorted(files, key=lambda f: (f.parent.name in ("experiment", "debug"), f.stem != "default", str(f)))
+
+
+def reference() -> str:
+    """Tables of all keys, a section per group."""
+    text = []
+    said = comments()
+    for job in JOBS:
+        text += [f"### `{job}.yaml`", title_of(CONFIGS / f"{job}.yaml"), *_table(CONFIGS / f"{job}.yaml", said)]
+    for folder in sorted({file.parent for file in _files()} - {CONFIGS}):
+        group = folder.relative_to(CONFIGS).as_posix()
+        files = sorted(folder.glob("*.yaml"), key=lambda file: (file.stem != "default", file.stem))
+        text.append(f"### `{group}=`{', '.join(f'`{file.stem}`' for file in files)}")
+        for file in files:
+            text += [f"**`{group}={file.stem}`**: {title_of(file)}", *_table(file, said)]
+    return "\n\n".join(text) + "\n"
+
+
+def _table(file: Path, said: Mapping[str, str]) -> list[str]:
+    lines = ["| key | value | |", "|---|---|---|"]
+    for key in keys_of(file):
+        path = package_of(file) + key.path
+        if key.value:
+            lines.append(f"| `{path}` | `{_cell(key.value)}` | {_cell(key.comment or said.get(path, ''))} |")
+    return ["\n".join(lines)] if len(lines) > 2 else []
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def schema_of(file: Path) -> dict[str, Any]:
+    """JSON schema of a config file, from the signatures of its ``_target_``s and the settings of its job."""
+    content = _with_defaults(file)
+    group = file.parent.relative_to(CONFIGS).as_posix()
+    if group == "logger":
+        from ocr.tracking.schema import LoggerSettings
+
+        schema = TypeAdapter(LoggerSettings).json_schema()
+        schema.pop("required", None)
+    else:
+        schema = _schema(content)
+    schema = _or_interpolation(schema)
+    schema["$schema"] = "http://json-schema.org/draft-07/schema#"
+    schema.setdefault("properties", {})["defaults"] = {}
+    return schema
+
+
+def _with_defaults(file: Path) -> dict[str, Any]:
+    """The content of a file over that of the files of its own group that it names."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    merged: dict[str, Any] = {}
+    for entry in content.pop("defaults", []):
+        other = file.with_name(f"{entry}.yaml") if isinstance(entry, str) else None
+        if other is not None and other.is_file():
+            merged = _merged(merged, _with_defaults(other))
+    return _merged(merged, content)
+
+
+def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(one[key], other[key]) if isinstance(one[key], dict) and isinstance(other[key], dict) else
+            other[key] for key in one.keys() & other.keys()}  # fmt: skip
+    return {**one, **other, **both}
+
+
+def _schema(node: Any) -> dict[str, Any]:
+    """A node with a ``_target_`` has the arguments of what it makes; of others the keys are described."""
+    if not isinstance(node, Mapping):
+        return {}
+    below = {key: _schema(value) for key, value in node.items() if isinstance(value, Mapping)}
+    if "_target_" not in node:
+        return {"type": "object", "properties": {key: below.get(key, {}) for key in node}}
+    target = get_object(str(node["_target_"]))
+    parameters = inspect.signature(target).parameters
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    except Exception:  # names that exist for type checkers only
+        hints = {}
+    properties: dict[str, Any] = {"_target_": {"type": "string"}, "_partial_": {"type": "boolean"}}
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            properties[name] = below.get(name) or _schema_of_hint(hints.get(name))
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return {"type": "object", "properties": properties, "additionalProperties": open_ended}
+
+
+def _schema_of_hint(hint: Any) -> dict[str, Any]:
+    from ocr.utils.typed import is_plain
+
+    if hint is None or is_dataclass(hint) or not is_plain(hint):
+        return {}
+    return TypeAdapter(hint).json_schema()
+
+
+def _or_interpolation(schema: Any) -> Any:
+    """Every value may also be ``${...}``, and null where an override is to be left out."""
+    if isinstance(schema, list):
+        return [_or_interpolation(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    properties = {
+        key: {"anyOf": [_or_interpolation(value), {"type": "string", "pattern": r"\$\{"}, {"type": "null"}]}
+        for key, value in schema.get("properties", {}).items()
+    }
+    rest = {key: _or_interpolation(value) for key, value in schema.items() if key not in ("properties", "required")}
+    return rest | ({"properties": properties} if properties else {})
+
+
+def write_schemas(folder: Path) -> None:
+    """A schema per config file, under its path."""
+    for file in _files():
+        target = folder / file.relative_to(CONFIGS).with_suffix(".json")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(schema_of(file), indent=1) + "\n", encoding="utf-8")
+
+
+def formats_page() -> str:
+    """docs/data.md with today's table of label formats, from the docstrings of their files."""
+    from ocr.data.formats import FOLDERS, label_formats
+
+    rows = ["| format | label files | written by `predict formats=` |", "|---|---|---|"]
+    for name, label_format in sorted(label_formats().items()):
+        module = next(m for f in FOLDERS if (m := sys.modules.get(f"{f}.{name}")) is not None)
+        summary = str(module.__doc__).split("\n\n")[0].replace("\n", " ").replace("``", "`")
+        rows.append(f"| `{name}` | {_cell(summary)} | {f'`{label_format.file}`' if label_format.write else ''} |")
+    before, _, rest = FORMATS_PAGE.read_text(encoding="utf-8").partition(FORMATS[0])
+    return f"{before}{FORMATS[0]}\n" + "\n".join(rows) + f"\n{FORMATS[1]}{rest.partition(FORMATS[1])[2]}"
+
+
+def page() -> str:
+    """docs/configuration.md with today's reference."""
+    return PAGE.read_text(encoding="utf-8").split(MARKER)[0] + MARKER + "\n" + reference()
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    if "--schemas" in sys.argv[1:]:
+        write_schemas(ROOT / ".schemas")
+    else:
+        PAGE.write_text(page(), encoding="utf-8")
+        FORMATS_PAGE.write_text(formats_page(), encoding="utf-8")
