@@ -203,7 +203,7 @@ def _nearest(key: str, inside: str = "") -> str:
 
         GlobalHydra.instance().clear()
         with initialize_config_dir(CONFIGS, version_base="1.3"):
-            known = [k for k in _keys(compose(Path(sys.argv[0]).stem)) if k.startswith(inside)]
+            known = [k for k in _keys(plain_config(compose(Path(sys.argv[0]).stem))) if k.startswith(inside)]
     except Exception:  # a suggestion is a courtesy: without one the message still stands
         return ""
     parent, _, leaf = key.rpartition(".")
@@ -212,17 +212,10 @@ def _nearest(key: str, inside: str = "") -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+def _keys(config: dict[str, Any], prefix: str = "") -> list[str]:
     found = []
-    for key in config:
-        name = f"{prefix}{key}"
-        found.append(name)
-        node = config._get_node(key)
-        if (
-            isinstance(node, DictConfig)
-            and not node._is_none()
-            and not node._is_missing()
-            and not node._is_interpolation()
-        ):
-            found += _keys(node, f"{name}.")
+    for key, value in config.items():
+        found.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            found += _keys(value, f"{prefix}{key}.")
     return found

@@ -22,7 +22,6 @@ from typing import Any
 
 import wandb
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
-from wandb.sdk.lib.paths import LogicalPath
 
 from ocr.errors import UserError, first_line
 from ocr.tracking.record import relative
@@ -67,17 +66,17 @@ class StagedArtifact:
         for name, path in self.files.items():
             artifact.add_file(relative(folder / path), name=name, policy="immutable", skip_cache=True)
         for name, entry in self.references.items():
-            artifact.manifest.add_entry(ArtifactManifestEntry(path=LogicalPath(name), **entry))
+            artifact.manifest.add_entry(ArtifactManifestEntry(path=name, **entry))  # type: ignore[arg-type]
         self.digest = artifact.digest
         return artifact
 
     def log_to(self, run: wandb.Run, folder: Path) -> wandb.Artifact:
         """Hand it to a run, as made or as used."""
         artifact = self.build(folder)
+        if not self.used:
+            return run.log_artifact(artifact, aliases=list(self.aliases))
         # use_artifact() waits for the server and refuses offline runs; this is what it calls, without the wait
-        return run._log_artifact(
-            artifact, aliases=list(self.aliases), is_user_created=self.used, use_after_commit=self.used
-        )
+        return run._log_artifact(artifact, aliases=list(self.aliases), is_user_created=True, use_after_commit=True)
 
 
 def read_staged(folder: Path) -> list[StagedArtifact]:

@@ -62,6 +62,7 @@ class DetectionModule(L.LightningModule):
         self.set_network(instantiate(network))
         self.tta = TestTimeAugmentation()
         self.test_prefix = "test"
+        self._profiler: Any = None
         self.metrics = metrics or MetricCollection({"hmean": Hmean()})
         self.tables: dict[str, dict[str, Any]] = {}  # of the newest pass of each stage, see Breakdown.compute
         self.register_buffer("mean", torch.tensor(self.pipeline.mean).view(1, 3, 1, 1) * 255, persistent=False)
@@ -100,8 +101,10 @@ class DetectionModule(L.LightningModule):
 
     def _clock(self, part: str) -> Any:
         """A line of its own for a part of a step in the report of ``debug=profiler``."""
-        profiler = getattr(self._trainer, "profiler", None)
-        return profiler.profile(part) if profiler is not None else nullcontext()
+        return self._profiler.profile(part) if self._profiler is not None else nullcontext()
+
+    def setup(self, stage: str) -> None:
+        self._profiler = getattr(self.trainer, "profiler", None)
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict[str, torch.Tensor]:
         """``loss``, and ``logits`` (B, 1, H, W) for callbacks."""

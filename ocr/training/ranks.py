@@ -19,13 +19,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 import lightning as L
+import torch
 import torch.distributed
-from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from ocr.errors import UserError
 from ocr.tracking.ending import ending_of
 from ocr.tracking.run import Tracking
+from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -57,7 +58,8 @@ class RankLauncher(_SubprocessScriptLauncher):
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.procs and not self.cluster_environment.creates_processes_externally:
             self._start_others()
-        _set_num_threads_if_needed(num_processes=self.num_processes)
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, cores() // self.num_processes))
         try:
             return function(*args, **kwargs)
         except BaseException as error:
@@ -69,7 +71,6 @@ class RankLauncher(_SubprocessScriptLauncher):
             raise
 
     def _start_others(self) -> None:
-        self._check_can_spawn_children()
         if torch.distributed.is_initialized():  # of the job before in a sweep
             torch.distributed.destroy_process_group()
         environment = self.cluster_environment

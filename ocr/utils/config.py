@@ -53,12 +53,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         return str(type(value).__name__)
     if isinstance(value, DictConfig):
-        if value._is_none() or value._is_missing():
-            return None if value._is_none() else "???"
-        return {str(key): _plain(_resolved(value, key), depth + 1) for key in value.keys()}  # noqa: SIM118
+        return {str(key): _plain(_resolved(value, key), depth + 1) for key in value}
     if isinstance(value, ListConfig):
-        if value._is_none() or value._is_missing():
-            return None if value._is_none() else "???"
         return [_plain(_resolved(value, k), depth + 1) for k in range(len(value))]
     if isinstance(value, Mapping):
         return {str(key): _plain(item, depth + 1) for key, item in value.items()}
@@ -77,8 +73,10 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def _resolved(parent: DictConfig | ListConfig, key: Any) -> Any:
-    node: Any = parent._get_node(key)
+    if OmegaConf.is_missing(parent, key):
+        return "???"
     try:
-        return "???" if node._is_missing() else parent[key]
+        return parent[key]
     except Exception:  # any resolver may raise anything; one node less is better than no config
-        return str(node._value())
+        container: Any = OmegaConf.to_container(parent, resolve=False)
+        return str(container[key])
