@@ -22,7 +22,7 @@ def main() -> int:
     from ocr.tracking.credentials import load_env_variables
 
     load_env_variables()
-    from ocr.tracking.tools.sync import find_runs, local_places
+    from ocr.tracking.tools.local_runs import find_runs, local_places
 
     runs = find_runs(options.folders or local_places())
     old = time.time() - options.older_than * 3600

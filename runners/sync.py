@@ -23,7 +23,8 @@ def main() -> int:
 
     load_env_variables()
     from ocr.tracking.start import forget_one_run
-    from ocr.tracking.tools.sync import ASK_INTERVAL_SECONDS, find_runs, local_places, server_fault, sync_run
+    from ocr.tracking.tools.local_runs import find_runs, local_places
+    from ocr.tracking.tools.sync import ASK_INTERVAL_SECONDS, server_fault, sync_run
 
     forget_one_run()
     runs = [run for run in find_runs(options.folders or local_places()) if not run.synced]

@@ -28,8 +28,9 @@ from ocr.training.loading import load_module
 from ocr.training.module import DetectionModule
 from ocr.training.process import prepare_process
 from ocr.training.trainer import build_trainer
+from ocr.tuning.choice import FIGURES, Tuned
+from ocr.tuning.grid import Grid
 from ocr.tuning.plots import plot_surface
-from ocr.tuning.search import FIGURES, Grid, Tuned
 from ocr.tuning.search import tune as tune_module
 from ocr.utils.config import instantiate
 from ocr.utils.files import save_tensors, write_atomic

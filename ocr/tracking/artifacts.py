@@ -122,12 +122,8 @@ class Artifacts:
 
     def __post_init__(self) -> None:
         self.online = not self.run.offline
+        self.collection = f"model-{self.run.id}"  # of this run's checkpoints
         self._sender = _Sender() if self.online else None
-
-    @property
-    def collection(self) -> str:
-        """The collection of this run's checkpoints."""
-        return f"model-{self.run.id}"
 
     def checkpoint(self, path: Path, aliases: list[str], metadata: Mapping[str, Any], final: bool) -> None:
         """A checkpoint that this run made.
@@ -187,22 +183,18 @@ class Artifacts:
         entry = StagedArtifact(collection, kind, aliases, clean, places, self.redactor.plain(dict(references)), used)
         with self._lock:
             self.staged.append(entry)
-        self._submit(lambda: self._log(entry))
+        if self._sender is None:
+            self._log(entry)
+        else:
+            self._sender.submit(lambda: self._log(entry))
 
     def _log(self, entry: StagedArtifact) -> None:
-        artifact = entry.log_to(self.run, self.folder / STAGED)
-        self._objects.append((entry, artifact))
+        self._objects.append((entry, entry.log_to(self.run, self.folder / STAGED)))
         self._write()
 
     def _write(self) -> None:
         with self._lock:
             write_staged(self.folder, self.staged)
-
-    def _submit(self, action: Callable[[], None]) -> None:
-        if self._sender is None:
-            action()
-        else:
-            self._sender.submit(action)
 
     def close(self, seconds: float) -> list[str]:
         """Wait for the uploads, drop superseded versions, write the list.
@@ -299,9 +291,7 @@ def _inside(label: str) -> str:
 
 
 def _count(path: Path) -> int:
-    if not path.is_dir():
-        return 1
-    return sum(len(files) for _, _, files in os.walk(path))
+    return sum(len(files) for _, _, files in os.walk(path)) if path.is_dir() else 1
 
 
 def safe_name(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocr.drawing.polygons import FALSE, FOUND, MISSED, hex_code
-from ocr.tuning.search import Tuned, surface
+from ocr.tuning.choice import Tuned, surface
 from ocr.utils.files import write_atomic
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import pytest
 
 from ocr.tracking.run import tracked_run
 from ocr.tracking.start import read_record, resumed_arguments
-from ocr.tracking.tools.sync import find_runs, sync_run
+from ocr.tracking.tools.local_runs import find_runs
+from ocr.tracking.tools.sync import sync_run
 from tests.composing import job_for
 from tests.disks import fill, small_disk
 from tests.tiny import run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ocr.tracking.run import tracked_run
-from ocr.tracking.tools.sync import LocalRun
+from ocr.tracking.tools.local_runs import LocalRun
 from tests.composing import job_for
 from tests.standin import StandIn
 from tests.tiny import run, run_folder

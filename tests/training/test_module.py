@@ -25,7 +25,7 @@ from ocr.training import trainer
 from ocr.training.callbacks.ema import warmed_up_ema
 from ocr.training.loading import DetectorOverrides, load_module
 from ocr.training.module import DetectionModule
-from ocr.tuning.search import choose
+from ocr.tuning.choice import choose
 from ocr.types import Detections, Truth
 from ocr.utils.config import instantiate
 from tests.composing import settings

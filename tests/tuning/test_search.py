@@ -22,8 +22,10 @@ from ocr.metrics.protocol import evaluate
 from ocr.models.postprocess.db import detect
 from ocr.pipeline import Pipeline
 from ocr.training.loading import load_module
+from ocr.tuning.choice import FIGURES, choose
+from ocr.tuning.grid import Grid
 from ocr.tuning.plots import plot_surface
-from ocr.tuning.search import FIGURES, CachedImage, Grid, choose, collect, count_images, pack
+from ocr.tuning.search import CachedImage, collect, count_images, pack
 from ocr.types import Truth
 
 UNCLIP = {"ratio": (1.0, 1.8), "exact": (0.4,)}

@@ -248,7 +248,7 @@ def _shared_memory() -> Iterator[Finding]:
 
 
 def _unsynced() -> Iterator[Finding]:
-    from ocr.tracking.tools.sync import find_runs, local_places
+    from ocr.tracking.tools.local_runs import find_runs, local_places
 
     runs = find_runs(local_places())
     waiting = [run for run in runs if not run.synced and not run.active]

@@ -10,7 +10,7 @@ import pytest
 
 from ocr.tracking.artifacts import StagedArtifact, write_staged
 from ocr.tracking.run import tracked_run
-from ocr.tracking.tools.sync import LocalRun
+from ocr.tracking.tools.local_runs import LocalRun
 from tests.composing import job_for
 from tests.standin import StandIn
 from tests.tiny import run, wait_for

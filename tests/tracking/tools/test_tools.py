@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ocr.tracking.tools import doctor
-from ocr.tracking.tools.sync import find_runs
+from ocr.tracking.tools.local_runs import find_runs
 from tests.conftest import ROOT
 from tests.standin import StandIn
 from tests.tiny import run
