@@ -27,7 +27,7 @@ class DiskFull(UserError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line; its kind when it says nothing."""
+    """The first line of an exception's message; its kind when it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

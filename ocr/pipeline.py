@@ -1,4 +1,4 @@
-"""What turns an image into network input and network output into polygons, in one object.
+"""Pipeline of a detector: from image to network input, and from network output to polygons.
 
 The config makes it, the checkpoint carries it, and everything that uses a trained detector reads it back, so
 that nobody repeats a resize, a mean or a threshold.
@@ -135,7 +135,7 @@ class Pipeline:
 
     @property
     def fill_colour(self) -> tuple[int, int, int]:
-        """Of the padding, uint8 (R, G, B)."""
+        """Colour of the padding, uint8 (R, G, B)."""
         if self.fill is not None:
             return self.fill
         mean = self.mean[::-1] if self.channels == "bgr" else self.mean

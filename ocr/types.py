@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass
 class Detections:
-    """What a detector found in one image.
+    """Detected text of one image.
 
     Attributes:
         polygons: list of M float32 arrays (N, 2), x then y, in the original image's pixels.

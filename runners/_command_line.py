@@ -83,7 +83,7 @@ def shell_override(key: str, value: str, multirun: bool = False) -> str:
 
 
 def missing_plugin(message: str) -> str | None:
-    """What to install when Hydra's message says that a launcher or sweeper is not there; None for other messages."""
+    """The command that installs a launcher or sweeper which Hydra's message misses; None for other messages."""
     found = re.search(r"Could not find '(hydra/\w+)/(\w+)'", message)
     plugin = found and _PLUGINS.get(found[1], {}).get(found[2])
     if not found or not plugin:
@@ -144,7 +144,7 @@ def _quoted(value: str, multirun: bool) -> str:
 
 
 def _parsed(override: str) -> tuple[Any, str | None]:
-    """What Hydra makes of an override, or what it says against it."""
+    """An override as Hydra parses it, or Hydra's message against it."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 

@@ -1,4 +1,4 @@
-"""How every runner starts and ends: environment first, user errors as one line with exit code 2."""
+"""Start and end of every runner: environment first, user errors as one line with exit code 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands between this machine and a recorded run: ``python runners/doctor.py [--json] [key=value ...]``."""
+"""Checks whether this machine can record a run: ``python runners/doctor.py [--json] [key=value ...]``."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a training and a test spend their time on, and what other implementations need for the same work."""
+"""Benchmarks: the time that each part of a training and a test takes."""

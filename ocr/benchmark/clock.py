@@ -29,14 +29,14 @@ class Timing:
         return cls(median, low, high, len(seconds))
 
     def each(self, count: float) -> Timing:
-        """Of one of ``count`` equal pieces."""
+        """The time of one of ``count`` equal pieces."""
         return Timing(self.median / count, self.low / count, self.high / count, self.repeats)
 
 
 def in_turns(
     works: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 1, budget: float = float("inf")
 ) -> dict[str, Timing]:
-    """Time several pieces of work, each once a round, so that what slows the machine down slows all of them.
+    """Time several pieces of work, each once per round, so that what slows the machine down slows all of them.
 
     Args:
         repeats: rounds.

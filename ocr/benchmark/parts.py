@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def startup(config: DictConfig) -> list[Row]:
-    """What a command takes before it does anything, and a training before its first step."""
+    """Time of a command before it does anything, and of a training before its first step."""
     train = [sys.executable, str(ROOT / "runners" / "train.py")]
     commands = {
         "help": [*train, "--help"],
@@ -93,7 +93,7 @@ def sample(config: DictConfig) -> list[Row]:
         "targets_recipe": lambda: [data.targets(text, np.zeros(50, bool), 640, 640) for _ in range(count)],
     }
     on = f"one core, {config.data.name}, crops of {size[0]} x {size[1]}"
-    notes = {"targets": "one core, 640 x 640, 50 lines, as published", "targets_recipe": "likewise, with this config's"}
+    notes = {"targets": "one core, 640 x 640, 50 lines, as published", "targets_recipe": "the same, with this config's"}
     rows = [
         Row.time(f"sample.{name}", timing.each(count), "ms", notes.get(name, on))
         for name, timing in in_turns(works, config.repeats, budget=config.budget).items()

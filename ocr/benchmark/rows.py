@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure should be.
+    """Limit of a figure.
 
     Attributes:
         most, least: limits; None for none.

@@ -59,7 +59,7 @@ def benchmark(config: DictConfig, parts: Mapping[str, str] = PARTS) -> list[Row]
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on."""
+    """The machine that was measured on."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {"device": device, "cores": cores(), "python": platform.python_version(), "torch": torch.__version__}
 

@@ -46,7 +46,7 @@ class DetectionData(L.LightningDataModule):
         train, val, test: the splits, each a list of sources, see :func:`build_source`; None or empty for none.
         mix: sources that training sees beside those of ``train``.
         mix_ratio: their fraction of an epoch's samples, 0 <= mix_ratio < 1.
-        epoch_samples: samples an epoch, whatever the sizes of the sets; None for every training image once.
+        epoch_samples: samples per epoch, whatever the sizes of the sets; None for every training image once.
         root: folder that relative paths in the sources start from; None for the current one.
         pipeline: resize policy and normalisation.
         batch_size: crops a training step and device.
@@ -178,7 +178,7 @@ class DetectionData(L.LightningDataModule):
         }
 
     def fingerprint(self) -> dict[str, str]:
-        """A digest a split, equal for equal data wherever it lies."""
+        """A digest per split, equal for equal data wherever it lies."""
         return {split: "-".join(s.fingerprint() for s in sources) for split, sources in self.sources.items()}
 
     def paths(self) -> dict[str, Path]:

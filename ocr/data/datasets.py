@@ -192,14 +192,14 @@ def collate_eval(items: list[dict[str, Any] | None]) -> dict[str, list[Any]]:
 def draws_per_epoch(
     own: Sequence[Source], mix: Sequence[Source] = (), mix_ratio: float = 0.0, total: int | None = None
 ) -> list[int]:
-    """How many samples an epoch draws of each source, ``own`` ones first.
+    """Number of samples that an epoch draws from each source, ``own`` ones first.
 
     Args:
         own: a source of weight w gives w times its length.
         mix: sources that together give the share ``mix_ratio`` of the epoch, each its part of the sum of weights,
             however long it is.
         mix_ratio: 0 <= mix_ratio < 1.
-        total: samples an epoch, all counts in proportion; None for what the lengths of ``own`` amount to.
+        total: samples per epoch, all counts in proportion; None for what the lengths of ``own`` amount to.
     """
     sizes = [len(s) * s.weight for s in own]
     if mix:
@@ -210,7 +210,7 @@ def draws_per_epoch(
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Which samples an epoch draws, in which order, each with a seed.
+    """Sampler of an epoch: which samples, in which order, each with a seed.
 
     A function of (seed, epoch).
 

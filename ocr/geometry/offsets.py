@@ -1,4 +1,4 @@
-"""How far a text polygon is from its kernel: the offset that draws a kernel, and its inverses.
+"""Distance between a text polygon and its kernel: the offset that shrinks, and its inverses.
 
 ``ratio`` is the published pair: training shrinks by A (1 - r^2) / L (Liao et al. 2020, section 3.4) and inference grows
 by A' u / L' (section 3.5), which is no inverse of it; u is a compromise between long and short text. ``exact`` solves

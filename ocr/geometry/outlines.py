@@ -51,5 +51,5 @@ def offset_polygons(
 
 
 def areas(outlines: Sequence[np.ndarray], owner: np.ndarray) -> np.ndarray:
-    """What the outlines of each owner enclose, float64 (max(owner) + 1,)."""
+    """Area within the outlines of each owner, float64 (max(owner) + 1,)."""
     return np.bincount(owner, np.abs(signed_area(*flatten(outlines))))

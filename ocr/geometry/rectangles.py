@@ -30,7 +30,7 @@ class Rectangles(NamedTuple):
 
     @classmethod
     def of(cls, polygons: Sequence[np.ndarray]) -> Rectangles:
-        """Of polygons float (N, 2): quadrangles by the middles of their sides, others their least rectangles."""
+        """Rectangles of polygons float (N, 2): of quads by the middles of their sides, of others of minimum area."""
         four = np.array([len(p) == 4 for p in polygons], bool)
         quads = np.zeros((len(polygons), 4, 2))
         if four.any():

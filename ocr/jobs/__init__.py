@@ -1,1 +1,1 @@
-"""What the runners run: a file per job, read from top to bottom."""
+"""The jobs that the runners start: a file per job, read from top to bottom."""

@@ -27,7 +27,7 @@ _CALLBACK = "it needs the _target_ of a lightning.pytorch.Callback, or null"
 
 
 def node_faults(config: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the nodes of a config, a line each.
+    """Faults of the nodes of a config, a line each.
 
     Args:
         config: plain and resolved.
@@ -125,14 +125,14 @@ def _signature_faults(node: Mapping[str, Any], place: str) -> list[str]:
 
 
 def _may_make_callbacks(target: Any) -> bool:
-    """Of a function only the call tells."""
+    """Whether a target may make callbacks; a function tells only when it is called."""
     from lightning.pytorch import Callback
 
     return issubclass(target, Callback) if inspect.isclass(target) else True
 
 
 def _locate(target: Any) -> Any:
-    """What a ``_target_`` names, without Hydra's own lines in the log.
+    """The object that a ``_target_`` names, without Hydra's own lines in the log.
 
     Raises:
         UserError: nothing that can be called.

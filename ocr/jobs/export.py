@@ -38,7 +38,7 @@ SAME_RATIO = 0.995  # of the polygons; a pixel whose probability is the threshol
 
 @dataclass
 class Reading:
-    """What one detector finds in the images of the check."""
+    """One detector's results on the images of the check."""
 
     detections: list[Detections]
     hmean: float

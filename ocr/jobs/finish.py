@@ -1,4 +1,4 @@
-"""What jobs have in common: the facts that go into the record at the start, and the end of a job."""
+"""The start and the end that jobs have in common: facts for the record; metrics, summary, results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 def record(
     job: Job, module: DetectionModule, data: DetectionData, trainer: L.Trainer, tracking: Tracking | None
 ) -> None:
-    """What only the built objects know, into the run's config, the log and, of unsound data, a file; on rank 0 only."""
+    """Record facts of the built objects, in the run's config, the log and ``data_report.json``; on rank 0 only."""
     if not trainer.is_global_zero:
         return
     reports = {split: report.to_dict() for split, report in data.reports.items() if report.counts}

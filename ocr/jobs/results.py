@@ -1,4 +1,4 @@
-"""What a job leaves behind and prints at its end."""
+"""Results of a job: ``metrics.json`` and the table at the end."""
 
 from __future__ import annotations
 

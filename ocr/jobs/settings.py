@@ -1,4 +1,4 @@
-"""What the jobs read from the composed config: once, at their start, as typed settings."""
+"""Typed settings of the jobs, read from the composed config once, at their start."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a network is made of, and how it is trained."""
+    """Settings of the network and of its loss."""
 
     network: Node
     pipeline: Node
@@ -55,7 +55,7 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleSettings:
-    """What a module that learns is made of."""
+    """Settings of a module that learns."""
 
     seed: Seed
     paths: Paths
@@ -86,7 +86,7 @@ class TrainSettings(ModuleSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorSettings:
-    """What a job on a checkpoint reads about it."""
+    """Settings of a job that reads a detector."""
 
     ckpt_path: Text
     paths: Paths
@@ -99,7 +99,7 @@ class DetectorSettings:
 
     @property
     def overrides(self) -> DetectorOverrides:
-        """What the command line changes about the stored detector."""
+        """The command line's changes to the stored detector."""
         return DetectorOverrides(self.resize, self.postprocess, self.tta, self.fallback_pipeline, self.trusted_targets)
 
 

@@ -123,7 +123,7 @@ def _measure(
 
 
 def _data_record(job: Job, settings: TrainSettings, data: DetectionData, resumed: Path | None) -> DataRecord:
-    """Of this data, and of what the weights that training starts from have seen."""
+    """Record of this data, and of the images that the initial weights have seen."""
     data_record = DataRecord.of(data, settings.data["name"], job.logger.private)
     weights = settings.model.weights
     for start in (resumed, weights_file(weights) if weights else None):

@@ -142,7 +142,7 @@ def write_tuned(
 
 
 def _trainable(module: DetectionModule, source: Path) -> DetectionModule:
-    """Of an ONNX file the network as one that a checkpoint can hold."""
+    """The module; for an ONNX file with the network converted to one that a checkpoint can hold."""
     if source.suffix != ".onnx":
         return module
     network = {"_target_": "ocr.models.pretrained.ppocr.pretrained_detector", "weights": str(source)}

@@ -78,7 +78,7 @@ def _along(line: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 
 def cleval(pairs: Pairs, detections: Detections, truth: Truth) -> np.ndarray:
-    """What one image adds, in characters: float64 (5,).
+    """Counts of one image, in characters: float64 (5,).
 
     Returns:
         (found, merges, in detections, splits, in texts); precision is (found - merges) / in detections, recall
@@ -168,7 +168,7 @@ class CLEval:
     size = 7
 
     def count(self, image: ComparedImage) -> np.ndarray:
-        """What :func:`cleval` returns, then the image's own hmean and 1, float64 (7,)."""
+        """Counts of :func:`cleval`, then the image's own hmean and 1, float64 (7,)."""
         sums = cleval(image.pairs, image.detections, image.truth)
         return np.append(sums, [character_scores(*sums.tolist())["hmean"], 1.0])
 

@@ -84,7 +84,7 @@ class DetEval:
     size = 4
 
     def count(self, image: ComparedImage) -> np.ndarray:
-        """What :func:`deteval` returns, float64 (4,)."""
+        """Counts of :func:`deteval`, float64 (4,)."""
         return np.array(deteval(image.pairs, image.truth.ignore), np.float64)
 
     def scores(self, totals: np.ndarray) -> dict[str, float]:

@@ -17,7 +17,7 @@ IGNORE_OVERLAP = 0.5  # a detection with more than this share of its area on ign
 
 @dataclass(frozen=True)
 class Match:
-    """What came of one image.
+    """One-to-one matches of one image.
 
     Attributes:
         truth: int64 (G,), index of the matched detection or -1; ignored text is always -1.

@@ -1,4 +1,4 @@
-"""What an evaluation protocol is: counts per image that add up, and scores of their sum."""
+"""Interface of an evaluation protocol: counts per image that add up, and scores of their sum."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ MAX_FAST_COLUMNS = 3  # columns of a kernel up to which oneDNN's gradient of it 
 
 
 class _Depthwise(torch.autograd.Function):
-    """conv2d of one filter a channel, with a backward pass of its own."""
+    """conv2d of one filter per channel, with a backward pass of its own."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""What every network of this project gives."""
+"""Output of every network of this project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class Maps(NamedTuple):
-    """What the network says of a batch: logits float (B, 1, H, W); ``threshold`` only in training."""
+    """Output of a network for a batch: logits float (B, 1, H, W); ``threshold`` only in training."""
 
     probability: torch.Tensor
     threshold: torch.Tensor | None

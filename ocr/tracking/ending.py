@@ -1,4 +1,4 @@
-"""How a job ended, in one place for its exit code, its record and its message."""
+"""The ending of a job, in one place for its exit code, its record and its message."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Terminated(SystemExit):
 
 
 def ending_of(error: BaseException | None, folder: Path | None = None) -> Ending:
-    """What an exception that left the job means; None for a job that came to its end.
+    """The ending that an exception stands for; None for a job that came to its end.
 
     Args:
         error: or None.

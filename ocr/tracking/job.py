@@ -15,7 +15,7 @@ from ocr.tracking.secrets import Redactor, redactor_for
 
 @dataclass(frozen=True)
 class Job:
-    """What a job is called, where it writes, and what it was started with.
+    """Name, folder, settings and command line of a job.
 
     Attributes:
         name: of the experiment.

@@ -1,4 +1,4 @@
-"""What a run records about itself: a hash of its settings, the code, the machine, the command."""
+"""Facts that a run records about itself: a hash of its settings, the code, the machine, the command."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Tracking:
-    """What a job in progress may add to its W&B run.
+    """The W&B run of a job in progress.
 
     Attributes:
         run: W&B's own object.
@@ -159,7 +159,7 @@ def _start(job: Job, job_type: str, origin: Mapping[str, Any]) -> Tracking:
 
 
 def _model(model: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What a name shows of a model; a test has it from its checkpoint."""
+    """The part of a model's config that a run's name shows; a test has it from its checkpoint."""
     if not model:
         return None
     return {"architecture": model["architecture"], "backbone": {"name": model["backbone"]["name"]}}

@@ -1,4 +1,4 @@
-"""What must never be recorded: keys, tokens, passwords; home paths and names of people on request."""
+"""Redaction of keys, tokens and passwords; of home paths and people's names on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a W&B run is started with: mode, group, tags, the run to go on in, and the client's settings."""
+"""Arguments of ``wandb.init``: mode, group, tags, the run to go on in, and the client's settings."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def resumed_arguments(job: Job, mode: str) -> dict[str, Any]:
 
 
 def read_record(*copies: Path) -> dict[str, Any]:
-    """What ``wandb_run.json`` says, from the first sound one of its copies; empty where there is none.
+    """Content of ``wandb_run.json``, from the first sound one of its copies; empty where there is none.
 
     Each copy that is no record is named in a warning.
     """
@@ -117,7 +117,7 @@ def _synced(folder: Path) -> bool:
 
 
 def client_settings(settings: LoggerSettings, runner: str) -> wandb.Settings:
-    """Passed as arguments: W&B reads the environment only once a process."""
+    """Passed as arguments: W&B reads the environment only once per process."""
     hidden = settings.private or not settings.hostname
     return wandb.Settings(
         console="off",

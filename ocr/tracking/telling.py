@@ -1,4 +1,4 @@
-"""What tells that a value is secret: the name that it stands under, and the text around it."""
+"""Signs that a value is secret: the name that it stands under, and the text around it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def is_harmless(value: Any, name: str) -> bool:
 
 
 def hidden(value: Any, name: str) -> Any:
-    """What stands under a secret name, with every text and number in it hidden."""
+    """The value under a secret name, with every text and number in it hidden."""
     if isinstance(value, Mapping):
         return {key: hidden(item, name) for key, item in value.items()}
     if type(value) in (list, tuple):

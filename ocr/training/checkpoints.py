@@ -1,4 +1,4 @@
-"""How checkpoints are written, and what else happens to them: carried over, cleaned, uploaded."""
+"""Writing of checkpoints, and callbacks that carry over, clean and upload them."""
 
 from __future__ import annotations
 

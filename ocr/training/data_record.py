@@ -1,4 +1,4 @@
-"""What a checkpoint knows of the data that it was trained with: where it lies, and which images it has seen.
+"""The data record of a checkpoint: where its data lies, and which images it has seen.
 
 ``test``, ``tune`` and ``export`` take their data from here unless the command names another, and every figure is named
 after what its images are to the checkpoint: what was trained or selected on is never called a test.
@@ -212,7 +212,7 @@ def complete_data(
 
 @dataclass(frozen=True)
 class Standing:
-    """What the images of a split are to a checkpoint.
+    """Standing of a split's images towards a checkpoint: unseen, selected on, or trained on.
 
     Attributes:
         split: as it is called in the data config.
@@ -234,7 +234,7 @@ class Standing:
 
     @property
     def prefix(self) -> str:
-        """Of the keys of its figures; ``test`` only where nothing was trained or selected on its images."""
+        """Prefix of its figures' keys; ``test`` only where nothing was trained or selected on its images."""
         if self.trained:
             return "seen"
         return "val" if self.selected and self.split == "test" else self.split
@@ -246,7 +246,7 @@ class Standing:
 
     @property
     def note(self) -> str | None:
-        """What the reader of a figure must know."""
+        """Remark for the reader of a figure; None for a test."""
         if self.trained:
             return f"{self.trained} of {self.images} image(s) were trained on: this is no test"
         if self.selected:
@@ -255,7 +255,7 @@ class Standing:
 
 
 def leave_out_seen(data: DetectionData, split: str, record: DataRecord | None) -> None:
-    """Of a folder that was taken whole keep what the checkpoint was neither trained nor selected on.
+    """Keep the images of a folder that was taken whole that the checkpoint was neither trained nor selected on.
 
     Where nothing is left of it, what it was not trained on; where nothing is left of that either, all.
     """

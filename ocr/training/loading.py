@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DetectorOverrides:
-    """What a job changes about a stored detector.
+    """Changes of a job to a stored detector.
 
     Attributes:
         resize, postprocess: settings of the stored pipeline by name, see :class:`ocr.pipeline.Pipeline`; None keeps.
@@ -83,7 +83,7 @@ def has_own_pipeline(path: Path) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What a user can make of an exception that came out of a constructor."""
+    """An exception of a constructor in words that a user can act on."""
     if (found := user_error(error)) is not None:
         return str(found)
     while error.__cause__ is not None:
@@ -145,7 +145,7 @@ def _check_size(network: Mapping[str, Any], state: Mapping[str, torch.Tensor], p
 
 
 def origin_of(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says about the W&B run that made it; empty when it says nothing."""
+    """Facts about the W&B run that made a checkpoint; empty where it has none."""
     if checkpoint.suffix == ".onnx":
         return {}
     try:

@@ -29,7 +29,7 @@ class DetectionModule(L.LightningModule):
     Args:
         network: config of the network (``_target_``), plain types; kept in the checkpoint, so that the network can
             be built again from it alone.
-        pipeline: :meth:`Pipeline.to_dict` of the pipeline; kept likewise.
+        pipeline: :meth:`Pipeline.to_dict` of the pipeline; kept in the checkpoint, too.
         loss: maps and targets to terms, see :class:`ocr.models.losses.db.DBLoss`; not needed outside training.
         optimizer: not needed outside training.
         metrics: the protocols of validation and test; None for the plain hmean alone.

@@ -1,4 +1,4 @@
-"""Which classes a file may name: what a checkpoint or a stopped run's settings build runs as code.
+"""Classes that a file may name: objects that a checkpoint or a stopped run's settings build run as code.
 
 Hydra finds ``_target_`` by walking attributes, so the name of a module of ours reaches whatever that module imports
 (``ocr.jobs.build.torch.hub.load``). A name is therefore compared whole, with lists that are computed here.

@@ -17,7 +17,7 @@ FIGURES = ("objective", "precision", "recall", "hmean", "deteval_hmean", "mean_i
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found.
+    """Result of tuning.
 
     Attributes:
         before, best: the pipeline's combination and the one to take, with their :data:`FIGURES`.
@@ -66,7 +66,7 @@ def choose(
         counts: float64 (images, combinations, 7), see :func:`count_image`.
         combinations: what each row stands for.
         now: the pipeline's own, one of them.
-        folds: images are dealt out in turn; at most one fold an image.
+        folds: images are dealt out in turn; at most one fold per image.
         deteval_weight, repeats: see :class:`Grid`; after the first, images are dealt out in random order, always the
             same.
     """

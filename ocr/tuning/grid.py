@@ -13,7 +13,7 @@ from ocr.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class Grid:
-    """What is tried: every combination.
+    """The values that tuning tries; it tries every combination.
 
     Attributes:
         long_side: input sizes; empty for the pipeline's own.

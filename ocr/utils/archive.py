@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def archive_fault(path: Path) -> str | None:
-    """What is wrong with a checkpoint as a zip file, in a few words; None when it is whole.
+    """The fault of a checkpoint as a zip file, in a few words; None when it is whole.
 
     Reads every byte and compares the sums, which ``torch.load`` does not: about a second per gigabyte.
     """

@@ -1,4 +1,4 @@
-"""What the machine has."""
+"""Cores and instruction sets of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the process does with memory that it has freed."""
+"""Settings of the allocator: memory that was freed stays with the process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of <malloc.h>
 def keep_freed_memory() -> bool:
     """Keep freed memory instead of giving it back to the system and asking for it again in the next step.
 
-    glibc maps every large block anew, and the kernel then clears each page at its first use: on a CPU that took about
+    glibc maps every large block again, and the kernel then clears each page at its first use: on a CPU that took about
     half of a training step. Other C libraries and systems are left as they are.
 
     Returns:

@@ -48,7 +48,7 @@ def build(kind: type[T], values: Any, place: str = "") -> T:
 
 
 def faults(kind: Any, value: Any, place: str) -> list[str]:
-    """What is wrong with one value, in words; nothing where the annotation is not of plain kinds."""
+    """Faults of one value, in words; none where the annotation is not of plain kinds."""
     if not is_plain(kind):
         return []
     try:

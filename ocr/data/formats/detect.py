@@ -1,4 +1,4 @@
-"""What lies in a folder: which label format, where the images are, which part is for training, validation and test.
+"""Detection of a folder's content: label format, place of the images, parts for training, validation and test.
 
 Three ways to part a set are known, looked for in this order: folders ``train``, ``val`` and ``test``, each a set; label
 files with those words in their names; id lists ``train.txt``, ``val.txt`` and ``test.txt``. A part named test is for
@@ -130,7 +130,7 @@ def _image_folders(base: Path) -> list[Path]:
 
 
 def _image_stems(folder: Path) -> set[str]:
-    """Of the images that lie in a folder itself."""
+    """Names of the images that lie in a folder itself."""
     return {os.path.splitext(e.name)[0] for e in os.scandir(folder) if Path(e.name).suffix.lower() in IMAGE_SUFFIXES}
 
 

@@ -22,7 +22,7 @@ from ocr.utils.memory import give_back_freed_memory
 
 log = logging.getLogger(__name__)
 VERSION = 2  # of the readers and checks: raise it when they come to other results
-MIN_SAMPLES = 2000  # samples; smaller sets are read anew each time
+MIN_SAMPLES = 2000  # samples; smaller sets are read each time
 REPORT = "report.json"
 
 

@@ -1,4 +1,4 @@
-"""What a user should hear of an image that was read, since it may hold less than they see in it."""
+"""Notes on images that were read, since they may hold less than a user sees in them."""
 
 from __future__ import annotations
 

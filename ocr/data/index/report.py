@@ -1,4 +1,4 @@
-"""What was wrong with a data set, counted by kind, each with file and line."""
+"""Report on the faults of a data set, counted by kind, each with file and line."""
 
 from __future__ import annotations
 

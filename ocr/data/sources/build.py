@@ -94,7 +94,7 @@ class FileSource:
         return self.index.fingerprint()
 
     def identities(self) -> np.ndarray:
-        """Of file name, length in bytes, width and height."""
+        """Hashes of file name, length in bytes, width and height."""
         return file_hashes((self.index.path(i) for i in range(len(self))), self.index.sizes.tolist())
 
     def only(self, places: Sequence[int]) -> FileSource:
@@ -177,7 +177,7 @@ def build_index(
     if naming is None or len(names := ids or list_images(images)) < PARALLEL_MIN_IMAGES:
         return _build_part(name, images, annotations, ids, hash_range, report)
     names = list(ids) if ids else stems(images, annotations, *naming(annotations))
-    size = max(IMAGES_PER_TASK, -(-len(names) // cores()))  # every task lists the folders anew: few, large ones
+    size = max(IMAGES_PER_TASK, -(-len(names) // cores()))  # every task lists the folders again: few, large ones
     parts = [names[k : k + size] for k in range(0, len(names), size)]
     built = []
     # not "fork": W&B's threads run already, and a lock that one holds would stay locked in the child

@@ -87,5 +87,5 @@ class SyntheticReceipts:
         return digest.hexdigest()[:16]
 
     def identities(self) -> np.ndarray:
-        """Of name and difficulty."""
+        """Hashes of name and difficulty."""
         return hashes(f"{self.name(i)} {self.difficulty}" for i in range(self.count))

@@ -1,4 +1,4 @@
-"""What Hydra knows of the job that it runs."""
+"""Facts about the job from Hydra's own config."""
 
 from __future__ import annotations
 

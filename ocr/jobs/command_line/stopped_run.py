@@ -26,7 +26,7 @@ MODEL = ("architecture", "neck", "head")  # with the backbone's name: what the w
 
 @dataclass(frozen=True)
 class StoppedRun:
-    """What Hydra wrote into a run folder.
+    """The settings that Hydra wrote into a run folder.
 
     Attributes:
         folder: of the run.

@@ -23,7 +23,7 @@ def balanced_bce(
 
     Args:
         logits: float (B, H, W); target: 0/1 (B, H, W); mask: 0 or the weight of a pixel, (B, H, W).
-        negative_ratio: hard negatives a positive.
+        negative_ratio: hard negatives per positive.
         min_negatives: share of the unmasked pixels that count as negatives at least, so that batches with no text
             teach something.
 

@@ -1,4 +1,4 @@
-"""What exporters spread over many ONNX nodes put together again, so that a network trains fast and reads well.
+"""Fusion of ONNX nodes: exporters spread one layer over many nodes, which are put together again.
 
 A bias added after a convolution, a batch norm or a scalar factor behind it, GELU and hard swish. That changes results
 by rounding only.
@@ -16,7 +16,7 @@ Weights = dict[str, np.ndarray]
 
 
 def fuse(nodes: list[dict[str, Any]], weights: Weights) -> tuple[list[dict[str, Any]], Weights]:
-    """Nodes and weights of the same function with fewer nodes, numbered anew.
+    """Nodes and weights of the same function with fewer nodes, renumbered.
 
     Args:
         nodes: see :mod:`ocr.models.onnx.graph`, the last one the result; changed in place.

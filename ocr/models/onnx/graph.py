@@ -41,7 +41,7 @@ class Concat(nn.Module):
 
 
 class Affine(nn.Module):
-    """x * scale + shift, either of them scalar or a value a channel, or absent."""
+    """x * scale + shift, either of them scalar or a value per channel, or absent."""
 
     def __init__(self, scale: int, shift: int) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ def read_onnx(path: str | Path) -> tuple[list[dict[str, Any]], Weights]:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """What an ``.onnx`` file says about itself, by name.
+    """Metadata of an ``.onnx`` file, by name.
 
     Raises:
         UserError: no such file, or no ONNX.
@@ -179,7 +179,7 @@ class _Reader:
         sizes = {}
         for key, value in (("scale", scale), ("shift", shift)):
             if value is not None and value.size not in (1, max(value.shape, default=1)):
-                raise _Unfit(f"a constant of shape {value.shape} is neither one number nor one a channel")
+                raise _Unfit(f"a constant of shape {value.shape} is neither one number nor one per channel")
             sizes[key] = 0 if value is None else value.size
         name = self._add_node("affine", [source], **sizes)
         for key, value in (("scale", scale), ("shift", shift)):

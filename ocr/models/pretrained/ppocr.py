@@ -55,7 +55,7 @@ def weights_file(name: str) -> Path:
 
 
 def pretrained_detector(weights: str, temperature: float = 1.0) -> GraphDetector:
-    """A detector with the weights of a file, its threshold branch made anew unless the file has one.
+    """A detector with the weights of a file, with a new threshold branch unless the file has one.
 
     Args:
         weights: a name in :data:`PACKAGED`, a DB-type ``.onnx`` file, or a ``.ckpt`` of a network that came from one.

@@ -1,4 +1,4 @@
-"""The troubleshooting guide as a program: one check a line, each with its fix."""
+"""The troubleshooting guide as a program: one check per line, each with its fix."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def _server(config: Mapping[str, Any], timeout: float) -> Iterator[Finding]:
     try:
         api.project(project, entity=entity).id  # noqa: B018
         yield Finding("project", "ok", f"{entity}/{project}")
-    except Exception as error:  # likewise
+    except Exception as error:  # the client raises many kinds
         said = first_line(error)
         if "not found" in said.lower() or "could not find" in said.lower() or isinstance(error, ValueError):
             yield Finding("project", "ok", f"{entity}/{project} does not exist yet; the first run makes it")

@@ -29,7 +29,7 @@ ASK_INTERVAL_SECONDS = 5  # for an answer of the server, and between two questio
 
 @dataclass
 class SyncReport:
-    """What came of sending a run.
+    """Result of sending a run.
 
     Attributes:
         problems: why the server has not got all of it; empty on success.

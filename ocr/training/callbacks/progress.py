@@ -28,7 +28,7 @@ class Progress(TQDMProgressBar):
         self.images_per_second = 0.0  # of the training part of this epoch, over all ranks
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """What stands behind the bar."""
+        """Figures behind the bar."""
         metrics = trainer.callback_metrics
         shown = {}
         if "train/loss" in metrics:

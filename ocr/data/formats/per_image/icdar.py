@@ -1,4 +1,4 @@
-"""ICDAR 2015: ``gt_<stem>.txt`` a image, UTF-8 with or without a byte order mark, word quads, ``###`` = ignore."""
+"""ICDAR 2015: ``gt_<stem>.txt`` per image, UTF-8 with or without a byte order mark, word quads, ``###`` = ignore."""
 
 from __future__ import annotations
 

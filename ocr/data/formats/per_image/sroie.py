@@ -1,4 +1,4 @@
-"""SROIE task 1: ``<stem>.csv`` (or ``.txt``) a image, one line of text each; there is no ignore mark."""
+"""SROIE task 1: ``<stem>.csv`` (or ``.txt``) per image, one line of text each; there is no ignore mark."""
 
 from __future__ import annotations
 
