@@ -119,12 +119,16 @@ def _table(file: Path, said: Mapping[str, str]) -> list[str]:
     for key in keys_of(file):
         path = package_of(file) + key.path
         if key.value:
-            lines.append(f"| `{path}` | `{_cell(key.value)}` | {_cell(key.comment or said.get(path, ''))} |")
+            lines.append(f"| `{path}` | `{_code(key.value)}` | {_cell(key.comment or said.get(path, ''))} |")
     return ["\n".join(lines)] if len(lines) > 2 else []
 
 
-def _cell(text: str) -> str:
+def _code(text: str) -> str:
     return text.replace("|", "\\|")
+
+
+def _cell(text: str) -> str:
+    return _code(text).replace("<", "&lt;")
 
 
 def schema_of(file: Path) -> dict[str, Any]:
@@ -220,7 +224,7 @@ def formats_page() -> str:
     for name, label_format in sorted(label_formats().items()):
         module = next(m for f in FOLDERS if (m := sys.modules.get(f"{f}.{name}")) is not None)
         summary = str(module.__doc__).split("\n\n")[0].replace("\n", " ").replace("``", "`")
-        rows.append(f"| `{name}` | {_cell(summary)} | {f'`{label_format.file}`' if label_format.write else ''} |")
+        rows.append(f"| `{name}` | {_code(summary)} | {f'`{label_format.file}`' if label_format.write else ''} |")
     before, _, rest = FORMATS_PAGE.read_text(encoding="utf-8").partition(FORMATS[0])
     return f"{before}{FORMATS[0]}\n" + "\n".join(rows) + f"\n{FORMATS[1]}{rest.partition(FORMATS[1])[2]}"
 
