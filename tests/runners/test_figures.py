@@ -120,7 +120,8 @@ def test_a_tuned_checkpoint_its_export_and_their_tests_agree(learned: Path, tmp_
     tuned, metrics = folder / "checkpoints/tuned.ckpt", metrics_of(folder)
     assert {p.name for p in folder.iterdir()} >= {"tuning.csv", "tuning.json", "tuning.png", "metrics.json"}
     assert metrics["tune/tuned_objective"] >= metrics["tune/before_objective"] > 0.5
-    assert metrics["tune/before_hmean"] == pytest.approx(hmean, abs=2e-3)
+    # maps are kept in 12 bits: one of some 150 texts may fall on the other side of a threshold
+    assert metrics["tune/before_hmean"] == pytest.approx(hmean, abs=5e-3)
     best = json.loads((folder / "tuning.json").read_text())["best"]
     kept = torch.load(tuned, weights_only=True)["hyper_parameters"]["pipeline"]["postprocess"]
     assert all(kept[name] == best[name] for name in ("thresh", "box_thresh", "unclip", "unclip_ratio", "min_size"))

@@ -266,7 +266,7 @@ def test_a_run_folder_is_one_processs_and_free_once_that_is_killed(tmp_path: Pat
 @pytest.mark.slow
 def test_a_run_that_is_being_trained_is_not_resumed_and_a_killed_one_goes_on_at_its_rate(tmp_path: Path):
     arguments = [a for a in TINY if not a.startswith("trainer.max_epochs")]
-    with started("train", *arguments, OFF, "trainer.max_epochs=40", "test=false", cwd=tmp_path) as process:
+    with started("train", *arguments, OFF, "trainer.max_epochs=400", "test=false", cwd=tmp_path) as process:
         wait_for(lambda: [*tmp_path.glob("runs/synthetic/*/checkpoints/last.ckpt")])
         folder = run_folder(tmp_path)
         done = run("train", f"resume={folder}", "name=second", cwd=tmp_path)
@@ -274,7 +274,7 @@ def test_a_run_that_is_being_trained_is_not_resumed_and_a_killed_one_goes_on_at_
         os.killpg(process.pid, signal.SIGKILL)
     before = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     epochs, rate = before["epoch"] + 1, max(before["lr_schedulers"][0]["_last_lr"])
-    assert 1 <= epochs < 40 and rate > 0
+    assert 1 <= epochs < 400 and rate > 0
     done = run("train", f"resume={folder}", f"trainer.max_epochs={epochs + 1}", "name=more", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"goes on with {rate:.3g} after step {2 * epochs}, to step {2 * epochs + 2}" in done.stderr
