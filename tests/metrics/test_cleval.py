@@ -108,3 +108,13 @@ def test_all_protocols_of_500_images_of_50_boxes():
     assert sum(row["texts"] for row in tables["height"]) == 25000
     recalls = [row["recall"] for row in tables["curve"]]
     assert recalls == sorted(recalls, reverse=True), "fewer are found above a higher score"
+
+
+def test_characters_of_an_outline_of_an_odd_number_of_points_lie_in_its_rectangle():
+    pentagon = np.array([[0, 0], [20, 0], [40, 0], [40, 10], [0, 10]], np.float32)
+    centres = character_centres(pentagon, 4, 4.0)
+    assert centres == pytest.approx(np.array([[5, 5], [15, 5], [25, 5], [35, 5]]), abs=1e-3)
+
+
+def test_no_image_scores_nothing_by_image():
+    assert CLEval().scores(np.zeros(CLEval.size))["cleval_image_hmean"] == 0.0

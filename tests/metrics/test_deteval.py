@@ -67,3 +67,12 @@ def test_images_are_pooled_and_ranks_add_up():
     assert scores["deteval_precision"] == pytest.approx(2.6 / 3)
     parts[0].totals += parts[1].totals
     assert parts[0].compute() == whole.compute()
+
+
+def test_exactly_two_fifths_on_ignored_text_counts_and_two_fifths_of_a_merge_are_enough():
+    detection = box(0, 0, 100, 10)
+    on_ignored = deteval(pair([detection], [box(0, 0, 40, 10)]), np.array([True]))
+    assert on_ignored == (0.0, 0.0, 0, 1), "only more than two fifths is don't care"
+    two_texts = pair([detection], [box(0, 0, 20, 10), box(50, 0, 20, 10)])
+    recall_sum, precision_sum, texts, detections = deteval(two_texts, np.zeros(2, bool))
+    assert (recall_sum, precision_sum, texts, detections) == (2, 1, 2, 1)

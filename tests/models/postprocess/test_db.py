@@ -8,7 +8,7 @@ import pytest
 import shapely
 
 from ocr.errors import UserError
-from ocr.models.postprocess.db import detect, find_polygons, mean_inside
+from ocr.models.postprocess.db import detect, find_candidates, find_polygons, mean_inside
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
 
 PARAMS = PostProcess(0.3, 0.5, "ratio", 2.0, 3, 1000, "quad")
@@ -127,3 +127,32 @@ def test_pipeline_survives_plain_types_and_rejects_others():
         Pipeline.from_dict(plain | {"format_version": 99})
     with pytest.raises(UserError, match="channels"):
         Pipeline.from_dict(plain | {"channels": "grey"})
+
+
+def test_an_outline_is_offset_like_a_rectangle_with_round_corners():
+    [outline], _ = find_polygons(blob(50, 60, 101, 13), replace(PARAMS, shape="polygon"))
+    distance = 101 * 13 * 2.0 / (2 * (101 + 13))
+    expected = shapely.box(50, 60, 151, 73).buffer(distance)
+    found = shapely.Polygon(outline)
+    assert found.symmetric_difference(expected).area < 0.02 * expected.area
+    assert (found.centroid.x, found.centroid.y) == pytest.approx((100.5, 66.5), abs=0.05)
+
+
+def test_an_outline_follows_a_disc():
+    probability = np.zeros((300, 300), np.float32)
+    cv2.circle(probability, (150, 150), 80, 1.0, -1)
+    [outline], _ = find_polygons(probability, replace(PARAMS, shape="polygon", unclip_ratio=0.2))
+    expected = shapely.Point(150.5, 150.5).buffer(80.5 * 1.1, quad_segs=64)
+    assert shapely.Polygon(outline).symmetric_difference(expected).area < 0.015 * expected.area
+
+
+def test_limits_are_inclusive_where_they_say_so():
+    assert not len(find_candidates(blob(10, 10, 40, 8, 0.5), 0.5, 3, 10).scores), "above thresh, not at it"
+    assert len(find_candidates(blob(10, 10, 40, 8), 0.5, 8, 10).scores) == 1, "a side of min_size is kept"
+    assert not len(find_candidates(blob(10, 10, 40, 8), 0.5, 9, 10).scores)
+
+
+def test_the_hole_of_the_only_kernel_is_no_candidate():
+    probability = blob(10, 10, 100, 40)
+    probability[20:40, 30:90] = 0
+    assert len(find_candidates(probability, 0.3, 3, 10).scores) == 1
