@@ -83,6 +83,8 @@ def _disk_full_somewhere(error: OSError, folder: Path | None) -> DiskFull:
 
 
 def _killed_worker(what: str) -> UserError:
+    if what.endswith("Terminated"):
+        return UserError(f"{what}, from outside; resume=<run folder> goes on from the last checkpoint")
     return UserError(
         f"{what}: for want of memory? Fewer data.num_workers or a smaller data.batch_size need less; "
         "resume=<run folder> goes on from the last checkpoint"

@@ -149,6 +149,9 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
                 config.name = str(config.name)  # name=2024
             return function(config)
         except Exception as error:
+            if (ending := ending_of(error)).tag == "terminated":
+                print(ending.reason, file=sys.stderr)
+                raise SystemExit(ending.exit_code) from None
             found = user_error(error, Path(hydra.runtime.output_dir)) or _config_fault(error)
             if hydra.mode == RunMode.MULTIRUN:
                 said = redactor.text(first_line(found or error))

@@ -53,6 +53,7 @@ def ending_of(error: BaseException | None, folder: Path | None = None) -> Ending
     """
     if error is None:
         return Ending(0, "finished", "finished")
+    error = _termination_behind(error)
     if isinstance(error, Terminated) or type(error).__name__ == "SIGTERMException":  # the latter is Lightning's
         code = error.code if isinstance(error, Terminated) and isinstance(error.code, int) else 143
         return Ending(code, "terminated", f"terminated by {signal.Signals(code - 128).name}")
@@ -64,6 +65,16 @@ def ending_of(error: BaseException | None, folder: Path | None = None) -> Ending
     if fixable := user_error(error, folder):
         return Ending(2, "failed", first_line(fixable))
     return Ending(1, "failed", f"{type(error).__name__}: {first_line(error)}")
+
+
+def _termination_behind(error: BaseException) -> BaseException:
+    """The signal that a failure followed from: a scheduler ends loader workers, too, and torch reports that."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Terminated):
+            return cause
+        cause = cause.__context__
+    return error
 
 
 def _comes_from_interrupt(error: BaseException) -> bool:

@@ -44,6 +44,18 @@ def test_a_signal_is_recorded(number: int, exit_code: int, tag: str, tmp_path: P
 
 
 @pytest.mark.slow
+def test_a_signal_that_ends_loader_workers_too_is_no_lack_of_memory(tmp_path: Path):
+    workers = [a for a in LONG if not a.startswith("data.num_workers")] + ["data.num_workers=2"]
+    with started("train", *workers, cwd=tmp_path) as process:
+        wait_for(lambda: has_trained(tmp_path))
+        os.killpg(process.pid, signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert "terminated by SIGTERM" in stderr and "memory" not in stderr and "Traceback" not in stderr
+    assert inspect(run_folder(tmp_path))["tags"] == ["terminated"]
+
+
+@pytest.mark.slow
 def test_a_bug_is_recorded_and_keeps_its_traceback(tmp_path: Path):
     broken = ["callbacks.progress._target_=tests.tiny.Broken"]
     done = run("train", *TINY, *broken, cwd=tmp_path, PYTHONPATH=str(ROOT))
