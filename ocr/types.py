@@ -89,8 +89,3 @@ class LazySample:
     height: int
     truth: Truth
     pixels: Callable[[int], np.ndarray]
-
-    @classmethod
-    def from_array(cls, image: np.ndarray, truth: Truth) -> LazySample:
-        """A sample whose pixels are decoded already, uint8 (H, W, 3) RGB."""
-        return cls(image.shape[1], image.shape[0], truth, lambda shrink: image)

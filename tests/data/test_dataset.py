@@ -73,9 +73,8 @@ class Blocks:
         image = np.full((400, 300, 3), 255, np.uint8)
         for (x0, y0), _, (x1, y1), _ in (p.astype(int) for p in self.polygons):
             image[y0:y1, x0:x1] = 0
-        return LazySample.from_array(
-            image, Truth(self.polygons, np.zeros(len(self.polygons), bool), ["A"] * len(self.polygons))
-        )
+        truth = Truth(self.polygons, np.zeros(len(self.polygons), bool), ["A"] * len(self.polygons))
+        return LazySample(300, 400, truth, lambda shrink: image)
 
 
 def test_targets_lie_where_the_crop_shows_text(pipeline):
