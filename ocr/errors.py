@@ -97,6 +97,14 @@ def _while_fetching(error: BaseException) -> bool:
     return any(Path(frame.filename).name == "resource_sharer.py" for frame in frames)
 
 
+def _from_worker(error: UserError) -> UserError:
+    """The error itself; of one that torch raised again from a loader worker, with a traceback as its text, the end."""
+    text = str(error)
+    if not text.startswith("Caught "):
+        return error
+    return UserError(text.strip().splitlines()[-1].partition(": ")[2])
+
+
 def user_error(error: BaseException | None, folder: Path | None = None) -> UserError | None:
     """The user error that ``error`` is or comes from.
 
@@ -109,7 +117,9 @@ def user_error(error: BaseException | None, folder: Path | None = None) -> UserE
     cause = error
     while cause is not None:
         if isinstance(cause, UserError):
-            return cause
+            return _from_worker(cause)
+        if type(cause).__name__ == "MisconfigurationException":  # Lightning's word for settings that do not go together
+            return UserError(one_line(cause))
         if isinstance(cause, TypeError) and "argument" in str(cause) and "__init__()" in str(cause):
             return UserError(f"{first_line(error or cause)}: {cause}")
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:

@@ -162,6 +162,8 @@ class Pipeline:
                         "chooses its thresholds again")  # fmt: skip
         elif version != FORMAT_VERSION:
             raise UserError(f"its pipeline has format {version}, newer than this code's {FORMAT_VERSION}: update")
+        if missing := {"mean", "std"} - set(plain):
+            raise UserError(f"Pipeline needs the setting {', '.join(sorted(missing))}")
         return cls(
             resize=_build(ResizePolicy, plain.get("resize")),
             postprocess=_build(PostProcess, plain.get("postprocess")),

@@ -98,6 +98,9 @@ def _run(main: Callable[[], Any]) -> None:
             print(ending.reason, file=sys.stderr)
         sys.exit(ending.exit_code)
     except Exception as error:
+        if str(error).startswith("Config group override must be"):
+            _fail("a config group (data, trainer, ...) takes the name of one of its files, neither null nor a number; "
+                  "~<group> removes one")  # fmt: skip
         found = user_error(error)  # a disk that is full before the job begins
         if found is None:
             raise
@@ -119,7 +122,7 @@ def _checkpoint_data_name(path: str | None) -> str:
     from ocr.training.loading import checkpoint_path
 
     try:
-        record = read_record(checkpoint_path(path)) if path else None
+        record = read_record(checkpoint_path(str(path))) if path else None
     except UserError:  # the job says what is wrong with the file
         return "data"
     return record.config["name"] if record else "data"
@@ -138,14 +141,15 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
         hydra = HydraConfig.get()
         redactor = redactor_for(plain_config(config))
-        redactor.learn_overrides([*hydra.overrides.task, *sys.argv[1:]])
+        overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+        redactor.learn_overrides([*map(str, overrides), *sys.argv[1:]])
         redactor.guard_logging()
         logging.raiseExceptions = False  # else each line that a full disk does not take is a traceback on the screen
         _clean_settings(redactor, Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN)
         try:
             for key in sorted(OmegaConf.missing_keys(config)):
                 raise UserError(f"{key} is not set: add {key}=<value> to the command")
-            if "name" in config:
+            if config.get("name") is not None:
                 config.name = str(config.name)  # name=2024
             return function(config)
         except Exception as error:
@@ -212,7 +216,7 @@ def _nearest(key: str, inside: str = "") -> str:
     parent, _, leaf = key.rpartition(".")
     siblings = [k for k in known if k.rpartition(".")[0] == parent and k.rpartition(".")[2].startswith(leaf)]
     close = siblings or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f", did you mean {close[0]!r}?" if close else ""
+    return f", did you mean {close[0]!r}?" if close and close[0] != key else ""
 
 
 def _keys(config: dict[str, Any], prefix: str = "") -> list[str]:

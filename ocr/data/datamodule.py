@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from ocr.data.datasets import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval, draws_per_epoch
 from ocr.data.formats.detect import fill_in
 from ocr.data.index.report import Report
-from ocr.data.sources.build import FileSource, Source, build_sources, source_root
+from ocr.data.sources.build import FileSource, Source, build_sources, check_sources, source_root
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.random import RandomGeometry, RandomLight
 from ocr.errors import UserError
@@ -85,8 +85,10 @@ class DetectionData(L.LightningDataModule):
         super().__init__()
         if unknown := set(words) - INTERPOLATED_KEYS:
             raise UserError(f"the data config has no setting {', '.join(sorted(unknown))}")
-        splits = {"train": train, "val": val, "test": test, "mix": mix if mix_ratio else ()}
+        splits = {"train": train, "val": val, "test": test, "mix": [*mix] if mix_ratio else []}
         self.splits = {name: migrate_sources(sources) for name, sources in splits.items()}
+        for name, sources in self.splits.items():
+            check_sources(sources, f"data.{name}")
         self.pipeline, self.root = pipeline, root
         self.batch_size, self.eval_batch_size = int(batch_size), int(eval_batch_size)
         if self.batch_size < 1 or self.eval_batch_size < 1:

@@ -38,7 +38,7 @@ def build_module(settings: ModuleSettings) -> DetectionModule:
             instantiate(settings.optimizer), instantiate(settings.schedule), settings.lr_multipliers
         ),
         metrics=build_metrics(settings.metrics),
-        compile_network=compiles(model.compile, settings.trainer["accelerator"]),
+        compile_network=compiles(model.compile, settings.trainer.get("accelerator", "auto")),
         replace_slow_layers=model.replace_slow_cpu_layers,
     )
 
@@ -71,7 +71,12 @@ def build_callbacks(callbacks: Node) -> list[L.Callback]:
     built = []
     for name, node in callbacks.items():
         if node is not None:
-            callback = instantiate(node)
+            try:
+                callback = instantiate(node)
+            except Exception as error:  # Hydra wraps what a constructor raises
+                if type(error.__cause__).__name__ != "MisconfigurationException":
+                    raise
+                raise UserError(f"callbacks.{name}: {error.__cause__}") from error
             if not isinstance(callback, L.Callback):
                 kind = type(callback).__name__
                 raise UserError(f"callbacks.{name} makes a {kind}, which is no callback of Lightning (Callback)")

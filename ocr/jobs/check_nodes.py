@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hydra.utils import get_object
@@ -16,13 +16,15 @@ from ocr.tracking.schema import NonNegative
 from ocr.training.optim.parameters import OptimizerSettings, make_optimizer
 from ocr.training.optim.schedule import make_scheduler
 from ocr.utils.config import instantiate
-from ocr.utils.typed import Fraction, faults, unknown_setting
+from ocr.utils.typed import Count, Fraction, faults, is_plain, unknown_setting
 
 # settings whose range no signature states
 _RANGES = {
     "data.val_from": Fraction, "data.test_from": Fraction, "data.difficulty": Fraction,
     "optimizer.lr": NonNegative, "optimizer.weight_decay": NonNegative,
+    "trainer.check_val_every_n_epoch": Count | None, "trainer.gradient_clip_val": NonNegative | None,
 }  # fmt: skip
+_METRIC = "it needs the _target_ of an evaluation protocol, or null"
 _CALLBACK = "it needs the _target_ of a lightning.pytorch.Callback, or null"
 
 
@@ -35,14 +37,15 @@ def node_faults(config: Mapping[str, Any]) -> list[str]:
     problems = []
     for place, kind in _RANGES.items():
         group, key = place.split(".")
-        if key in (node := config.get(group) or {}):
+        if isinstance(node := config.get(group), Mapping) and key in node:
             problems += faults(kind, node[key], place)
-    for place, node in (
-        ("model.pipeline", (config.get("model") or {}).get("pipeline")),
-        ("fallback_pipeline", config.get("fallback_pipeline")),
-    ):
-        problems += _pipeline_faults(node, place) if node else []
-    problems += _callback_faults(config.get("callbacks") or {})
+    model = config.get("model")
+    pipelines = {"model.pipeline": model.get("pipeline") if isinstance(model, Mapping) else None,
+                 "fallback_pipeline": config.get("fallback_pipeline")}  # fmt: skip
+    for place, node in pipelines.items():
+        problems += _pipeline_faults(node, place) if isinstance(node, Mapping) else []
+    problems += _entry_faults(config, "callbacks", _CALLBACK)
+    problems += _entry_faults(config, "metrics", _METRIC)
     for place, node in _targets(config):
         problems += _signature_faults(node, place)
     return problems
@@ -74,13 +77,14 @@ def _pipeline_faults(node: Mapping[str, Any], place: str) -> list[str]:
         return [str(error)]
 
 
-def _callback_faults(callbacks: Any) -> list[str]:
-    """Entries that name nothing to make; what is made is looked at by :func:`_signature_faults`."""
-    if not isinstance(callbacks, Mapping):
+def _entry_faults(config: Mapping[str, Any], group: str, needs: str) -> list[str]:
+    """Entries of a group that name nothing to make; what is made is looked at by :func:`_signature_faults`."""
+    entries = config.get(group)
+    if not isinstance(entries, Mapping):
         return []  # the settings say so
-    nodes = {f"callbacks.{name}": node for name, node in callbacks.items() if node is not None}
+    nodes = {f"{group}.{name}": node for name, node in entries.items() if node is not None}
     return [
-        f"{place} is no callback, got {node!r}: {_CALLBACK}"
+        f"{place} is no {group.removesuffix('s')}, got {node!r}: {needs}"
         for place, node in nodes.items()
         if not isinstance(node, Mapping) or "_target_" not in node or node.get("_partial_")
     ]
@@ -119,9 +123,17 @@ def _signature_faults(node: Mapping[str, Any], place: str) -> list[str]:
             continue
         if key in parameters:
             problems += faults(hints.get(key), value, f"{place}.{key}")
+            if _makes_object(hints.get(key)) and not (isinstance(value, Mapping) and "_target_" in value):
+                problems.append(f"{place}.{key} must be a group of settings with a _target_, got {value!r}")
         elif not open_ended:
             problems.append(unknown_setting(key, [p for p in parameters if p != "self"], f"{place}."))
     return problems
+
+
+def _makes_object(hint: Any) -> bool:
+    """Whether an argument is an object that has to be made: of a class that is no plain kind, or a callable."""
+    own = inspect.isclass(hint) and hint.__module__.split(".")[0] in ("ocr", "torch")
+    return typing.get_origin(hint) is Callable or (own and not is_plain(hint))
 
 
 def _may_make_callbacks(target: Any) -> bool:

@@ -55,10 +55,13 @@ def predict(settings: PredictSettings, checkpoint: Path) -> Path:
         collate_fn=collate_eval,
     )
     writer = PredictionWriter(output, overlays=-1 if settings.overlays else 0)
-    trainer = L.Trainer(
-        accelerator=settings.accelerator, devices=1, logger=False, callbacks=[writer, Progress()],
-        enable_checkpointing=False, enable_model_summary=False, inference_mode=True,
-    )  # fmt: skip
+    try:
+        trainer = L.Trainer(
+            accelerator=settings.accelerator, devices=1, logger=False, callbacks=[writer, Progress()],
+            enable_checkpointing=False, enable_model_summary=False, inference_mode=True,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(f"accelerator: {error}") from error
     trainer.predict(module, loader, return_predictions=False)
     counts = {"images": writer.images, "text instances": writer.instances, "not read": len(pictures) - writer.images,
               "not looked at": others or 0, "noted": in_words(writer.notes.counts) or 0}  # fmt: skip

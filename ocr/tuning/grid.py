@@ -9,6 +9,7 @@ from typing import Any
 
 from ocr.errors import UserError
 from ocr.pipeline import Pipeline
+from ocr.utils.typed import Fraction
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Grid:
     """
 
     long_side: tuple[int, ...]
-    thresh: tuple[float, ...]
-    box_thresh: tuple[float, ...]
+    thresh: tuple[Fraction, ...]
+    box_thresh: tuple[Fraction, ...]
     min_size: tuple[float, ...]
     unclip: dict[str, tuple[float, ...]]
     folds: int

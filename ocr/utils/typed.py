@@ -18,6 +18,7 @@ T = TypeVar("T")
 CLOSED = ConfigDict(extra="forbid")  # __pydantic_config__ of a dataclass that knows all its settings
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 _WORDS = {

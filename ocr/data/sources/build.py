@@ -25,6 +25,7 @@ from ocr.data.transforms.decode import decode
 from ocr.errors import UserError
 from ocr.types import LazySample, Truth
 from ocr.utils.machine import cores
+from ocr.utils.typed import Fraction, Seed, faults
 
 PARALLEL_MIN_IMAGES = 4000  # images; below that one process is as quick
 IMAGES_PER_TASK = 2000  # at least
@@ -100,6 +101,29 @@ class FileSource:
     def only(self, places: Sequence[int]) -> FileSource:
         """The source with these of its samples."""
         return FileSource(self.index.only(places), self.weight)
+
+
+SOURCE_KINDS: dict[str, Any] = {
+    "format": str, "split": str, "images": str | None, "annotations": str | None, "ids": str | None,
+    "root": str | None, "optional": bool, "weight": float, "hash_range": tuple[Fraction, Fraction] | None,
+    "count": int, "seed": Seed, "difficulty": float, "of": list[dict[str, Any]],
+}  # fmt: skip
+
+
+def check_sources(specs: Any, place: str) -> None:
+    """Check the kinds of all values in a list of sources; unknown settings are for :func:`build_source`.
+
+    Raises:
+        UserError: one is of another kind.
+    """
+    problems = faults(list[dict[str, Any]] | None, specs, place)
+    for k, spec in enumerate((specs or ()) if not problems else ()):
+        for key, value in spec.items():
+            problems += faults(SOURCE_KINDS.get(key, Any), value, f"{place}[{k}].{key}")
+        if not problems and spec.get("of"):
+            check_sources(spec["of"], f"{place}[{k}].of")
+    if problems:
+        raise UserError("; ".join(problems))
 
 
 def source_root(spec: Mapping[str, Any], root: str | Path | None) -> Path:

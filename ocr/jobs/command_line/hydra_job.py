@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 
 def job_facts() -> dict[str, Any]:
@@ -19,7 +20,8 @@ def job_facts() -> dict[str, Any]:
     if not HydraConfig.initialized():
         return {}
     hydra = HydraConfig.get()
-    overrides = list(hydra.overrides.task)
+    unresolved: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    overrides = [str(override) for override in unresolved]
     if hydra.mode != RunMode.MULTIRUN:
         return {"overrides": overrides}
     sweep = {"sweep": Path(hydra.sweep.dir).name, "number": int(hydra.job.num)}

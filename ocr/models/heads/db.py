@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ocr.models.outputs import Maps
+from ocr.utils.typed import Count, Probability
 
 
 class MapHead(nn.Sequential):
@@ -32,7 +33,7 @@ class DBHead(nn.Module):
         prior: probability that the untrained probability branch gives everywhere.
     """
 
-    def __init__(self, in_channels: int, channels: int, prior: float) -> None:
+    def __init__(self, in_channels: int, channels: Count, prior: Probability) -> None:
         super().__init__()
         self.probability = MapHead(in_channels, channels)
         self.threshold = MapHead(in_channels, channels)

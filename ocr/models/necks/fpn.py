@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ocr.utils.typed import Count
+
 
 class FPN(nn.Module):
     """Features of several strides to one map at the finest stride.
@@ -19,7 +21,7 @@ class FPN(nn.Module):
     """
 
     def __init__(
-        self, in_channels: Sequence[int], strides: Sequence[int], channels: int, adaptive_scale_fusion: bool
+        self, in_channels: Sequence[int], strides: Sequence[int], channels: Count, adaptive_scale_fusion: bool
     ) -> None:
         super().__init__()
         levels = len(in_channels)

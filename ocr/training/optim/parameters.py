@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ocr.errors import UserError
+from ocr.errors import UserError, first_line
 from ocr.migrations import migrate_optimizer_state
 
 
@@ -83,8 +83,8 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim
                 factors.append(float(settings.lr_multipliers.get(part, 1.0)))
     try:
         optimizer = settings.optimizer(groups)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"optimizer: {error}") from error
+    except Exception as error:  # optimizers refuse arguments in many ways
+        raise UserError(f"optimizer: {first_line(error)}") from error
     optimizer.register_load_state_dict_pre_hook(migrate_optimizer_state)
     for group, factor in zip(optimizer.param_groups, factors, strict=True):
         group["lr"] *= factor

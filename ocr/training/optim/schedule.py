@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ocr.errors import UserError
+from ocr.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 STEP_ARGUMENTS = ("total_steps", "T_max", "total_iters")  # of torch's schedulers: the length of the training
@@ -36,8 +36,8 @@ def make_scheduler(
     given = getattr(schedule, "keywords", {})
     try:
         scheduler = schedule(optimizer, **{name: steps for name in names if name not in given})
-    except (TypeError, ValueError) as error:
-        raise UserError(f"schedule: {error}") from error
+    except Exception as error:  # schedulers refuse arguments in many ways
+        raise UserError(f"schedule: {first_line(error)}") from error
     return {"scheduler": scheduler, "interval": "step" if names else "epoch"}
 
 
