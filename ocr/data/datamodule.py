@@ -26,17 +26,7 @@ from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
 PATHS = ("images", "annotations", "ids")
-INTERPOLATED_KEYS = {
-    "name",
-    "format",
-    "images",
-    "annotations",
-    "ids",
-    "val_from",
-    "test_from",
-    "mix_root",
-    "difficulty",
-}
+INTERPOLATED_KEYS = {"name", "format", *PATHS, "val_from", "test_from", "mix_root", "difficulty"}
 
 
 class DetectionData(L.LightningDataModule):

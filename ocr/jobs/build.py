@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError
 from ocr.jobs.command_line.hydra_job import job_facts
-from ocr.jobs.settings import DetectorSettings, ModelSettings, ModuleSettings, Node
+from ocr.jobs.settings import DetectorSettings, ModelSettings, ModuleSettings, Node, TestSettings, TuneSettings
 from ocr.metrics.collection import MetricCollection
 from ocr.models.pretrained.ppocr import PACKAGED, pipeline_of_weights, weights_file
 from ocr.pipeline import Pipeline
@@ -21,6 +21,7 @@ from ocr.training.csv_log import CsvLog
 from ocr.training.loading import checkpoint_path, has_own_pipeline, load_module
 from ocr.training.module import DetectionModule
 from ocr.training.optim.parameters import OptimizerSettings
+from ocr.training.process import prepare_process
 from ocr.training.trainer import compiles
 from ocr.utils.config import instantiate
 
@@ -38,7 +39,7 @@ def build_module(settings: ModuleSettings) -> DetectionModule:
             instantiate(settings.optimizer), instantiate(settings.schedule), settings.lr_multipliers
         ),
         metrics=build_metrics(settings.metrics),
-        compile_network=compiles(model.compile, settings.trainer.get("accelerator", "auto")),
+        compile_network=compiles(model.compile, settings.trainer["accelerator"]),
         replace_slow_layers=model.replace_slow_cpu_layers,
     )
 
@@ -100,6 +101,22 @@ def find_model(settings: DetectorSettings) -> Path:
         return weights_file(settings.ckpt_path)
     place, logger = Path(settings.paths.output, "artifacts"), settings.logger
     return checkpoint_path(local_checkpoint(settings.ckpt_path, place, logger.project_name, logger.entity))
+
+
+def open_detector(
+    settings: TestSettings | TuneSettings, checkpoint: Path, whole: bool = False
+) -> tuple[DetectionModule, DetectionData]:
+    """A checkpoint's detector in a process made ready for it, and the split, read for the detector's pipeline.
+
+    Args:
+        settings: of the job.
+        checkpoint: the file.
+        whole: see :meth:`DetectionData.load`.
+    """
+    prepare_process()
+    L.seed_everything(settings.seed, workers=True, verbose=False)
+    module = load_detector(settings, checkpoint)
+    return module, build_data(settings.data, module.pipeline, settings.seed).load(settings.split, whole=whole)
 
 
 def load_detector(settings: DetectorSettings, checkpoint: Path) -> DetectionModule:

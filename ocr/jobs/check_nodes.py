@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,11 +13,10 @@ from hydra.utils import get_object
 
 from ocr.errors import UserError, one_line
 from ocr.pipeline import Pipeline
-from ocr.tracking.schema import NonNegative
 from ocr.training.optim.parameters import OptimizerSettings, make_optimizer
 from ocr.training.optim.schedule import make_scheduler
 from ocr.utils.config import instantiate
-from ocr.utils.typed import Count, Fraction, faults, is_plain, unknown_setting
+from ocr.utils.typed import Count, Fraction, NonNegative, faults, is_plain, unknown_setting
 
 # settings whose range no signature states
 _RANGES = {
@@ -46,9 +46,12 @@ def node_faults(config: Mapping[str, Any]) -> list[str]:
         problems += _pipeline_faults(node, place) if isinstance(node, Mapping) else []
     problems += _entry_faults(config, "callbacks", _CALLBACK)
     problems += _entry_faults(config, "metrics", _METRIC)
+    trainer = config.get("trainer")
+    if isinstance(trainer, Mapping):
+        problems += [f"trainer.{key} is missing" for key in ("accelerator", "precision") if key not in trainer]
     for place, node in _targets(config):
         problems += _signature_faults(node, place)
-    return problems
+    return list(dict.fromkeys(_as_written(problem, model) for problem in problems))
 
 
 def check_optimizer(
@@ -99,6 +102,12 @@ def _targets(node: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any
     elif isinstance(node, list):
         for k, value in enumerate(node):
             yield from _targets(value, f"{place}[{k}]")
+
+
+def _as_written(problem: str, model: Any) -> str:
+    """``model.network.backbone`` only refers to ``model.backbone``: a fault there names the latter."""
+    words = re.match(r"model\.network\.(\w+)", problem)
+    return problem.replace("network.", "", 1) if words and words[1] in model else problem
 
 
 def _signature_faults(node: Mapping[str, Any], place: str) -> list[str]:

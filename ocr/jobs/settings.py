@@ -13,11 +13,11 @@ from ocr.errors import UserError
 from ocr.jobs.check_nodes import check_optimizer, node_faults
 from ocr.jobs.command_line.hydra_job import job_facts
 from ocr.tracking.job import Job
-from ocr.tracking.schema import LoggerSettings, NonNegative, Text
+from ocr.tracking.schema import LoggerSettings
 from ocr.training.data_record import complete_data
 from ocr.training.loading import DetectorOverrides
 from ocr.utils.config import plain_config
-from ocr.utils.typed import Count, Fraction, Seed, build
+from ocr.utils.typed import Count, Fraction, NonNegative, Seed, Text, build
 
 Node = dict[str, Any]  # a node of the config, resolved: `_target_` and arguments, made by ocr.utils.config.instantiate
 Overlays = bool | Annotated[int, Field(ge=0)]

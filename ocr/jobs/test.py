@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import lightning as L
-
-from ocr.jobs.build import build_data, build_loggers, build_metrics, load_detector
+from ocr.jobs.build import build_loggers, build_metrics, open_detector
 from ocr.jobs.command_line.hydra_job import rank_command
 from ocr.jobs.finish import evaluate, finish, record
 from ocr.jobs.results import Headline
@@ -19,7 +17,6 @@ from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.callbacks.progress import Progress
 from ocr.training.data_record import Standing, leave_out_seen, read_record
 from ocr.training.loading import origin_of
-from ocr.training.process import prepare_process
 from ocr.training.ranks import watch_ranks
 from ocr.training.trainer import build_trainer
 
@@ -37,12 +34,9 @@ def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking 
         The metrics under their logged keys.
     """
     started = time.perf_counter()
-    prepare_process()
-    L.seed_everything(settings.seed, workers=True, verbose=False)
-    module = load_detector(settings, checkpoint)
-    module.metrics = build_metrics(settings.metrics)
     split = settings.split
-    data = build_data(settings.data, module.pipeline, settings.seed).load(split, whole=split == "test")
+    module, data = open_detector(settings, checkpoint, whole=split == "test")
+    module.metrics = build_metrics(settings.metrics)
     data_record = read_record(checkpoint)
     leave_out_seen(data, split, data_record)
     standing = Standing.of(split, data.identities(split), data_record)

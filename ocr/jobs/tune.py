@@ -16,7 +16,7 @@ import torch
 import wandb
 
 from ocr.data.datamodule import DetectionData
-from ocr.jobs.build import build_data, build_loggers, load_detector
+from ocr.jobs.build import build_loggers, open_detector
 from ocr.jobs.finish import evaluate, finish, record
 from ocr.jobs.results import Headline
 from ocr.jobs.settings import TuneSettings
@@ -26,7 +26,6 @@ from ocr.tracking.run import Tracking
 from ocr.training.data_record import KEY, DataRecord, Standing, read_record
 from ocr.training.loading import load_module
 from ocr.training.module import DetectionModule
-from ocr.training.process import prepare_process
 from ocr.training.trainer import build_trainer
 from ocr.tuning.choice import FIGURES, Tuned
 from ocr.tuning.grid import Grid
@@ -52,11 +51,9 @@ def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking 
         The metrics under their logged keys.
     """
     started = time.perf_counter()
-    prepare_process()
-    L.seed_everything(settings.seed, workers=True, verbose=False)
-    module = _trainable(load_detector(settings, checkpoint), checkpoint)
     split = settings.split
-    data = build_data(settings.data, module.pipeline, settings.seed).load(split)
+    module, data = open_detector(settings, checkpoint)
+    module = _trainable(module, checkpoint)
     trainer = build_trainer(settings.trainer, [], build_loggers(job.folder, tracking))
     record(job, module, data, trainer, tracking)
     device = trainer.strategy.root_device

@@ -6,13 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from ocr.utils.typed import CLOSED, Fraction, build
-
-# a name that is typed as 2024 is text
-Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, (int, float)) else value)]
-NonNegative = Annotated[float, Field(ge=0)]
+from ocr.utils.typed import CLOSED, Fraction, NonNegative, Text, build
 
 
 @dataclass(frozen=True)

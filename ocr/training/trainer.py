@@ -45,7 +45,7 @@ def build_trainer(
     Raises:
         UserError: the settings do not go together, or the device is not there.
     """
-    chosen = precision(settings.get("precision", "auto"), settings.get("accelerator", "auto"))
+    chosen = precision(settings["precision"], settings["accelerator"])
     plugins = _plugins(settings)
     try:
         return instantiate(settings, callbacks=callbacks, logger=loggers or [], precision=chosen, plugins=plugins)

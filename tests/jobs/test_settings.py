@@ -6,7 +6,6 @@ import pytest
 
 from ocr.errors import UserError, user_error
 from ocr.jobs.build import build_callbacks, build_data, build_module
-from ocr.training.trainer import build_trainer
 from tests.composing import settings
 
 
@@ -15,11 +14,13 @@ from tests.composing import settings
     [
         ("data.geometry=null", "data.geometry must be a group of settings with a _target_, got None"),
         ("data.light=5", "data.light must be a group of settings with a _target_"),
-        ("model.backbone=3", "model.network.backbone must be a group of settings with a _target_"),
-        ("model.neck=null", "model.network.neck must be a group of settings with a _target_"),
+        ("model.backbone=3", "model.backbone must be a group of settings with a _target_"),
+        ("model.neck=null", "model.neck must be a group of settings with a _target_"),
         ("++model.pipeline=3", "model.pipeline must be a group of settings, got 3"),
         ("~model.pipeline.mean", "Pipeline needs the setting mean"),
         ("metrics.hmean=3", "metrics.hmean is no metric, got 3"),
+        ("~trainer.accelerator", "trainer.accelerator is missing"),
+        ("~trainer.precision", "trainer.precision is missing"),
         ("optimizer.betas=[0.9]", "optimizer: "),
         ("trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch must be at least 1"),
         ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val must be at least 0"),
@@ -41,13 +42,8 @@ def test_a_wrong_setting_is_named_in_one_line(override: str, words: str):
         module = build_module(given)
         build_data(given.data, module.pipeline, given.seed)
         build_callbacks(given.callbacks)
-    assert words in str(error.value)
+    assert str(error.value).count(words) == 1
     assert "\n" not in str(error.value)
-
-
-def test_a_trainer_without_accelerator_or_precision_takes_what_there_is():
-    given = settings("~trainer.accelerator", "~trainer.precision").trainer
-    assert build_trainer({**given, "default_root_dir": None}, []).num_devices == 1
 
 
 def test_a_user_error_of_a_loader_worker_is_its_last_line():

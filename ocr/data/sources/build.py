@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
@@ -176,63 +176,58 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
     ids = read_ids(root / spec["ids"]) if spec.get("ids") else None
 
     low, high = spec.get("hash_range") or (0.0, 1.0)
-    hash_range = float(low), float(high)
+    files = LabelledFiles(str(name), images, annotations, ids, (float(low), float(high)))
     key = stamp([name, spec, str(root.resolve()), ids], [images, annotations])
-    return FileSource(
-        cached(key, report, partial(build_index, str(name), images, annotations, ids, hash_range)), weight
-    )
+    return FileSource(cached(key, report, partial(build_index, files)), weight)
 
 
-def build_index(
-    name: str,
-    images: Path,
-    annotations: Path,
-    ids: Sequence[str] | None,
-    hash_range: tuple[float, float],
-    report: Report,
-) -> SampleIndex:
-    """Read and check a set; formats with one label file per image in several processes when the set is large.
+@dataclass(frozen=True)
+class LabelledFiles:
+    """A labelled set on disk, or the part of one that a process reads.
 
     Args:
         name: of the label format.
+        images: the folder of images.
+        annotations: the folder or file of labels.
+        ids: names of the images to take; None: all.
         hash_range: see :func:`build_source`.
     """
-    naming = label_format(name).naming
-    if naming is None or len(names := ids or list_images(images)) < PARALLEL_MIN_IMAGES:
-        return _build_part(name, images, annotations, ids, hash_range, report)
-    names = list(ids) if ids else stems(images, annotations, *naming(annotations))
-    size = max(IMAGES_PER_TASK, -(-len(names) // cores()))  # every task lists the folders again: few, large ones
-    parts = [names[k : k + size] for k in range(0, len(names), size)]
+
+    name: str
+    images: Path
+    annotations: Path
+    ids: Sequence[str] | None = None
+    hash_range: HashRange = (0.0, 1.0)
+
+
+def build_index(files: LabelledFiles, report: Report) -> SampleIndex:
+    """Read and check a set; formats with one label file per image in several processes when the set is large."""
+    naming = label_format(files.name).naming
+    if naming is None or len(files.ids or list_images(files.images)) < PARALLEL_MIN_IMAGES:
+        return _build_part(files, report)
+    ids = list(files.ids) if files.ids else stems(files.images, files.annotations, *naming(files.annotations))
+    size = max(IMAGES_PER_TASK, -(-len(ids) // cores()))  # every task lists the folders again: few, large ones
+    parts = [replace(files, ids=ids[k : k + size]) for k in range(0, len(ids), size)]
     built = []
     # not "fork": W&B's threads run already, and a lock that one holds would stay locked in the child
     method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
     with ProcessPoolExecutor(min(cores(), len(parts)), mp_context=get_context(method)) as pool:
-        jobs = [pool.submit(_part, name, images, annotations, part, hash_range, report.strict) for part in parts]
-        for job in jobs:
-            index, found = job.result()
+        for index, found in pool.map(partial(_part, strict=report.strict), parts):
             report.merge(found)
             built.append(index)
     return SampleIndex.join(built)
 
 
-def _part(
-    name: str, images: Path, annotations: Path, ids: Sequence[str], hash_range: HashRange, strict: bool
-) -> tuple[SampleIndex, dict[str, Any]]:
+def _part(files: LabelledFiles, strict: bool) -> tuple[SampleIndex, dict[str, Any]]:
     report = Report(strict)
-    return _build_part(name, images, annotations, ids, hash_range, report), report.to_dict()
+    return _build_part(files, report), report.to_dict()
 
 
-def _build_part(
-    name: str,
-    images: Path,
-    annotations: Path,
-    ids: Sequence[str] | None,
-    hash_range: tuple[float, float],
-    report: Report,
-) -> SampleIndex:
-    samples = label_format(name).read(images, annotations, ids, report)
-    if hash_range != (0.0, 1.0):
-        samples = (s for s in samples if hash_range[0] <= name_hash(s.image.stem) < hash_range[1])
+def _build_part(files: LabelledFiles, report: Report) -> SampleIndex:
+    samples = label_format(files.name).read(files.images, files.annotations, files.ids, report)
+    low, high = files.hash_range
+    if (low, high) != (0.0, 1.0):
+        samples = (s for s in samples if low <= name_hash(s.image.stem) < high)
     return SampleIndex.build(samples, report)
 
 

@@ -83,7 +83,7 @@ HOLDING = """
 import sys
 from pathlib import Path
 from ocr.data.index.report import Report
-from ocr.data.sources.build import build_index, build_source
+from ocr.data.sources.build import LabelledFiles, build_index, build_source
 from ocr.utils.memory import keep_freed_memory
 
 def pages():
@@ -92,7 +92,7 @@ def pages():
 folder = Path(sys.argv[1])
 if keep_freed_memory():
     before = pages()
-    build_index("icdar", folder / "images", folder / "labels", None, (0.0, 1.0), Report())
+    build_index(LabelledFiles("icdar", folder / "images", folder / "labels"), Report())
     built = pages()
     spec = {"format": "icdar", "images": "images", "annotations": "labels"}
     source = build_source(spec, folder, Report())
@@ -166,7 +166,7 @@ def test_another_process_maps_the_same_files(labelled: Path):
 
 
 def build(folder: Path) -> SampleIndex:
-    return sources.build_index("icdar", folder / "images", folder / "labels", None, (0.0, 1.0), Report())
+    return sources.build_index(sources.LabelledFiles("icdar", folder / "images", folder / "labels"), Report())
 
 
 @pytest.mark.parametrize("listed", [False, True])
@@ -179,10 +179,10 @@ def test_several_processes_read_what_one_reads(listed: bool, tmp_path: Path):
     write_image(images / "lonely.jpg")
     ids = [*(f"{k}.jpg" for k in range(sources.PARALLEL_MIN_IMAGES)), "lonely.jpg"] if listed else None
     report, alone = Report(), Report()
-    index = sources.build_index("icdar", images, labels, ids, (0.0, 1.0), report)
+    index = sources.build_index(sources.LabelledFiles("icdar", images, labels, ids), report)
     by_one = SampleIndex.build(label_format("icdar").read(images, labels, ids, alone), alone)
     assert len(index) == sources.PARALLEL_MIN_IMAGES and index.fingerprint() == by_one.fingerprint()
     assert [index.truth(i).texts for i in range(len(index))] == [["text"]] * len(index)
     assert report.to_dict() == alone.to_dict() and report.counts["unparsable_line"] == 1
     with pytest.raises(UserError, match=r"gt_1\.txt:2|orphan|lonely"):
-        sources.build_index("icdar", images, labels, ids, (0.0, 1.0), Report(strict=True))
+        sources.build_index(sources.LabelledFiles("icdar", images, labels, ids), Report(strict=True))
