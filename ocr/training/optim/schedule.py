@@ -81,12 +81,13 @@ class Schedule:
     def continued(self, step: int, new: Schedule) -> Schedule:
         """This schedule up to ``step``, then on from the rate that it has there to the end of ``new``.
 
-        The rate decays from there. Where it has come down to 0 already it rises first, in as large a share of the steps
-        that are left as the warm-up of ``new`` has of its own, to what ``new`` has at that step.
+        A warm-up that ends before the new end is finished; otherwise the rate decays from there. Where it has come down
+        to 0 already it rises first, in as large a share of the steps that are left as the warm-up of ``new`` has of its
+        own, to what ``new`` has at that step.
         """
         if (self.total, self.kind, self.power, self.final) == (new.total, new.kind, new.power, new.final):
             return self
-        if step < self.start:
+        if step < self.start < new.total:
             return replace(new, begin=self.begin, low=self.low, start=self.start, rate=self.rate)
         now = self(step)
         if now > 0:

@@ -76,7 +76,7 @@ def test_what_building_an_index_took_is_given_back(tmp_path: Path):
     if not done.stdout:
         pytest.skip("this C library keeps and gives back as it likes")
     before, built, loaded = map(int, done.stdout.split())
-    assert loaded - before < (built - before) / 2
+    assert built - loaded > (built - before) / 4  # without it: nothing, give or take 2 %
 
 
 HOLDING = """
