@@ -73,10 +73,10 @@ def _disk_full_somewhere(error: OSError, folder: Path | None) -> DiskFull:
     file = error.filename2 or error.filename
     if isinstance(file, (str, bytes)):
         return disk_full(Path(os.fsdecode(file)).parent)
-    places = [Path.cwd(), *([folder] if folder else [])]
+    folders = [Path.cwd(), *([folder] if folder else [])]
     with contextlib.suppress(OSError):
-        places.append(Path(tempfile.gettempdir()))
-    fullest = min(places, key=_free)
+        folders.append(Path(tempfile.gettempdir()))
+    fullest = min(folders, key=_free)
     if _free(fullest) < FULL_DISK_BYTES:
         return disk_full(fullest)
     return DiskFull("no space left where the run folder (paths.output) or TMPDIR lies: make room, or name another disk")

@@ -89,14 +89,14 @@ def migrate_config(node: Any, path: str = "") -> Any:
         return CLASSES.get(node, node) if isinstance(node, str) else node
     migrated = {}
     for key, value in node.items():
-        place = f"{path}.{key}" if path else str(key)
-        if place in REMOVED:
+        full_key = f"{path}.{key}" if path else str(key)
+        if full_key in REMOVED:
             if value not in HARMLESS_VALUES:
-                raise UserError(f"{place}={value} was removed: {REMOVED[place]}")
+                raise UserError(f"{full_key}={value} was removed: {REMOVED[full_key]}")
             continue
-        new = KEYS[place].rpartition(".")[2] if place in STORED_KEYS else key
+        new = KEYS[full_key].rpartition(".")[2] if full_key in STORED_KEYS else key
         migrated[new] = (
-            migrate_sources(migrate_config(value, place)) if path == "data" else migrate_config(value, place)
+            migrate_sources(migrate_config(value, full_key)) if path == "data" else migrate_config(value, full_key)
         )
     return migrated
 

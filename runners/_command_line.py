@@ -84,12 +84,12 @@ def shell_override(key: str, value: str, multirun: bool = False) -> str:
 
 def missing_plugin(message: str) -> str | None:
     """The command that installs a launcher or sweeper which Hydra's message misses; None for other messages."""
-    found = re.search(r"Could not find '(hydra/\w+)/(\w+)'", message)
-    plugin = found and _PLUGINS.get(found[1], {}).get(found[2])
-    if not found or not plugin:
+    match = re.search(r"Could not find '(hydra/\w+)/(\w+)'", message)
+    plugin = match and _PLUGINS.get(match[1], {}).get(match[2])
+    if not match or not plugin:
         return None
-    package = f"hydra-{plugin}-{found[1].removeprefix('hydra/')}"
-    return f"{found[1]}={found[2]} is not installed: {relative(sys.executable)} -m pip install {package}"
+    package = f"hydra-{plugin}-{match[1].removeprefix('hydra/')}"
+    return f"{match[1]}={match[2]} is not installed: {relative(sys.executable)} -m pip install {package}"
 
 
 def _unknown_option(argument: str) -> str:
@@ -132,9 +132,9 @@ def _quoted(value: str, multirun: bool) -> str:
     def quote(text: str) -> str:
         return QuotedString(text, Quote.double).with_quotes()
 
-    def quote_part(found: re.Match[str]) -> str:
-        part = found[2]
-        return found[1] + (part if _parsed(f"x={part}")[1] is None else quote(part)) + found[3]
+    def quote_part(match: re.Match[str]) -> str:
+        part = match[2]
+        return match[1] + (part if _parsed(f"x={part}")[1] is None else quote(part)) + match[3]
 
     if (multirun and "," in value) or (value[:1] + value[-1:]) in ("[]", "{}"):
         parts = re.sub(r"(\s*)([^\s\[\]{},:](?:[^\[\]{},:]*[^\s\[\]{},:])?)(\s*)", quote_part, value)

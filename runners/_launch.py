@@ -101,10 +101,10 @@ def _run(main: Callable[[], Any]) -> None:
         if str(error).startswith("Config group override must be"):
             _fail("a config group (data, trainer, ...) takes the name of one of its files, neither null nor a number; "
                   "~<group> removes one")  # fmt: skip
-        found = user_error(error)  # a disk that is full before the job begins
-        if found is None:
+        fault = user_error(error)  # a disk that is full before the job begins
+        if fault is None:
             raise
-        _fail(str(found))
+        _fail(str(fault))
 
 
 def register_resolvers() -> None:
@@ -156,13 +156,13 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             if (ending := ending_of(error)).tag == "terminated":
                 print(ending.reason, file=sys.stderr)
                 raise SystemExit(ending.exit_code) from None
-            found = user_error(error, Path(hydra.runtime.output_dir)) or _config_fault(error)
+            fault = user_error(error, Path(hydra.runtime.output_dir)) or _config_fault(error)
             if hydra.mode == RunMode.MULTIRUN:
-                said = redactor.text(first_line(found or error))
-                log.error("job %d failed: %s", hydra.job.num, said, exc_info=found is None)
-                raise (UserError if found else RuntimeError)(said) from None
-            if found is not None:
-                _fail(str(found), redactor)
+                said = redactor.text(first_line(fault or error))
+                log.error("job %d failed: %s", hydra.job.num, said, exc_info=fault is None)
+                raise (UserError if fault else RuntimeError)(said) from None
+            if fault is not None:
+                _fail(str(fault), redactor)
             _print_traceback(redactor)
             sys.exit(1)
 
@@ -220,9 +220,9 @@ def _nearest(key: str, inside: str = "") -> str:
 
 
 def _keys(config: dict[str, Any], prefix: str = "") -> list[str]:
-    found = []
+    keys = []
     for key, value in config.items():
-        found.append(f"{prefix}{key}")
+        keys.append(f"{prefix}{key}")
         if isinstance(value, dict):
-            found += _keys(value, f"{prefix}{key}.")
-    return found
+            keys += _keys(value, f"{prefix}{key}.")
+    return keys

@@ -22,9 +22,9 @@ def main() -> int:
     from ocr.tracking.credentials import load_env_variables
 
     load_env_variables()
-    from ocr.tracking.tools.local_runs import find_runs, local_places
+    from ocr.tracking.tools.local_runs import find_runs, record_folders
 
-    runs = find_runs(options.folders or local_places())
+    runs = find_runs(options.folders or record_folders())
     old = time.time() - options.older_than * 3600
     gone = [run for run in runs if run.synced and not run.active and run.folder.stat().st_mtime <= old]
     total = 0

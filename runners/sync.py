@@ -23,11 +23,11 @@ def main() -> int:
 
     load_env_variables()
     from ocr.tracking.start import forget_one_run
-    from ocr.tracking.tools.local_runs import find_runs, local_places
+    from ocr.tracking.tools.local_runs import find_runs, record_folders
     from ocr.tracking.tools.sync import ASK_INTERVAL_SECONDS, server_fault, sync_run
 
     forget_one_run()
-    runs = [run for run in find_runs(options.folders or local_places()) if not run.synced]
+    runs = [run for run in find_runs(options.folders or record_folders()) if not run.synced]
     waiting = [run for run in runs if not run.active]
     for run in runs:
         if run.active:

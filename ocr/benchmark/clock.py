@@ -28,7 +28,7 @@ class Timing:
         low, median, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
         return cls(median, low, high, len(seconds))
 
-    def each(self, count: float) -> Timing:
+    def per_piece(self, count: float) -> Timing:
         """The time of one of ``count`` equal pieces."""
         return Timing(self.median / count, self.low / count, self.high / count, self.repeats)
 

@@ -230,4 +230,4 @@ def export(config: DictConfig) -> list[Row]:
         [reading] = in_turns({"": read}, 3, 1).values()
     side = module.pipeline.resize.long_side
     on = f"{config.model.architecture}, {count} images of {config.data.name}, long side {side}"
-    return [Row.time("export.write", writing, "s", on), Row.time("export.image", reading.each(count), "ms", on)]
+    return [Row.time("export.write", writing, "s", on), Row.time("export.image", reading.per_piece(count), "ms", on)]

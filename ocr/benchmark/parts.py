@@ -63,7 +63,7 @@ def index(config: DictConfig) -> list[Row]:
 
     images = load_data(config, "train").counts()["train"]["images"]
     [timing] = in_turns({"index": lambda: load_data(config, "train")}, config.repeats).values()
-    return [Row.time("index.image", timing.each(images), "ms", f"{images} images of {config.data.name}")]
+    return [Row.time("index.image", timing.per_piece(images), "ms", f"{images} images of {config.data.name}")]
 
 
 def sample(config: DictConfig) -> list[Row]:
@@ -76,8 +76,8 @@ def sample(config: DictConfig) -> list[Row]:
 
     cv2.setNumThreads(1)
     data = load_data(config, "train")
-    made, count = data.train_set(), min(config.images, data.counts()["train"]["images"])
-    loaded = [made.samples.load(k) for k in range(count)]
+    train_set, count = data.train_set(), min(config.images, data.counts()["train"]["images"])
+    loaded = [train_set.samples.load(k) for k in range(count)]
     size = data.geometry.crop_size
     crops = [
         (image, data.geometry.matrix(image.shape[1], image.shape[0], truth, data.pipeline.resize, _rng(k)))
@@ -85,22 +85,22 @@ def sample(config: DictConfig) -> list[Row]:
     ]
     text, plain = lines(50, 640, 640, seed=0), TargetMaker(0.4, 4)
     works: dict[str, Callable[[], Any]] = {
-        "load": lambda: [made.samples.load(k) for k in range(count)],
-        "warp": lambda: [warp_image(image, matrix, size, made.fill) for image, matrix in crops],
+        "load": lambda: [train_set.samples.load(k) for k in range(count)],
+        "warp": lambda: [warp_image(image, matrix, size, train_set.fill) for image, matrix in crops],
         "light": lambda: [data.light(image[: size[1], : size[0]], _rng(k)) for k, (image, _) in enumerate(crops)],
-        "whole": lambda: [made[k] for k in range(count)],
+        "whole": lambda: [train_set[k] for k in range(count)],
         "targets": lambda: [plain(text, np.zeros(50, bool), 640, 640) for _ in range(count)],
         "targets_recipe": lambda: [data.targets(text, np.zeros(50, bool), 640, 640) for _ in range(count)],
     }
     on = f"one core, {config.data.name}, crops of {size[0]} x {size[1]}"
     notes = {"targets": "one core, 640 x 640, 50 lines, as published", "targets_recipe": "the same, with this config's"}
     rows = [
-        Row.time(f"sample.{name}", timing.each(count), "ms", notes.get(name, on))
+        Row.time(f"sample.{name}", timing.per_piece(count), "ms", notes.get(name, on))
         for name, timing in in_turns(works, config.repeats, budget=config.budget).items()
     ]
     import torch
 
-    batch = [made[k % count] for k in range(config.data.batch_size)]
+    batch = [train_set[k % count] for k in range(config.data.batch_size)]
     [collate] = in_turns({"": lambda: torch.utils.data.default_collate(batch)}, 20).values()
     return [*rows, Row.time("sample.collate", collate, "ms", f"a batch of {len(batch)}")]
 

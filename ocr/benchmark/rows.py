@@ -72,13 +72,13 @@ class Goal:
         return f"<= {self.most:g}" if self.most is not None else f">= {self.least:g}"
 
 
-def write_rows(path: Path, rows: Sequence[Row], goals: Mapping[str, Goal], facts: Mapping[str, Any]) -> None:
+def write_rows(path: Path, rows: Sequence[Row], goals: Mapping[str, Goal], header: Mapping[str, Any]) -> None:
     """JSON: the facts of the run, and every row with its goal and whether it is met."""
     entries = []
     for row in rows:
         goal = goals.get(row.name)
         entries.append(asdict(row) | ({"goal": str(goal), "met": goal.met(row.value)} if goal else {}))
-    write_atomic(path, json.dumps({**facts, "rows": entries}, indent=2) + "\n")
+    write_atomic(path, json.dumps({**header, "rows": entries}, indent=2) + "\n")
 
 
 def print_rows(rows: Sequence[Row], goals: Mapping[str, Goal]) -> None:

@@ -39,22 +39,22 @@ def benchmark(config: DictConfig, parts: Mapping[str, str] = PARTS) -> list[Row]
     Raises:
         UserError: an unknown part, or one that the settings do not go with.
     """
-    wanted = list(parts) if config.bench == "all" else _listed(config.bench)
-    if unknown := set(wanted) - set(parts):
+    names = list(parts) if config.bench == "all" else _listed(config.bench)
+    if unknown := set(names) - set(parts):
         raise UserError(f"bench: no part {', '.join(sorted(unknown))}; there are all, {', '.join(parts)}")
     goals = {name: Goal(**goal) for name, goal in plain_config(config.goals).items()}
     plain = OmegaConf.to_container(config, resolve=True)
     rows: list[Row] = []
-    for name in wanted:
+    for name in names:
         log.info("bench=%s", name)
         began = time.perf_counter()
-        found, peak = in_own_process(name, parts[name], plain)
+        measured, peak = in_own_process(name, parts[name], plain)
         log.info("bench=%s: %.0f s", name, time.perf_counter() - began)
-        rows += [*found, Row.once(f"{name}.peak_memory", peak, "MB", "main process; loader workers beside it")]
-    place = Path(config.paths.run_dir, "benchmark.json")
-    write_rows(place, rows, goals, machine())
+        rows += [*measured, Row.once(f"{name}.peak_memory", peak, "MB", "main process; loader workers beside it")]
+    file = Path(config.paths.run_dir, "benchmark.json")
+    write_rows(file, rows, goals, machine())
     print_rows(rows, goals)
-    log.info("written: %s", place)
+    log.info("written: %s", file)
     return rows
 
 
@@ -102,9 +102,9 @@ def prepare_part(target: str, config: Any) -> Callable[[], tuple[str, list[Row],
         try:
             rows = hydra.utils.get_method(target)(OmegaConf.create(config))
         except Exception as error:
-            if (found := user_error(error)) is None:
+            if (fault := user_error(error)) is None:
                 raise
-            return str(found), [], 0.0
+            return str(fault), [], 0.0
         unit = 1024**2 if sys.platform == "darwin" else 1024
         return "", rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 

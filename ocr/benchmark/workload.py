@@ -23,13 +23,13 @@ def lines(count: int, width: int, height: int, seed: int, angle: float = 3.0) ->
     a, centre = np.radians(angle), np.array([width, height]) / 2
     turn = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) * (1 - abs(np.sin(a)))
     pitch = height / count
-    found = []
+    quads = []
     for k in range(count):
         w, h = rng.uniform(0.08, 0.6) * width, rng.uniform(0.7, 0.9) * pitch
         corner = rng.uniform(0, width - w), (k + 0.5) * pitch - h / 2
         box = np.array([[0, 0], [w, 0], [w, h], [0, h]]) + corner
-        found.append(((box - centre) @ turn + centre).astype(np.float32))
-    return found
+        quads.append(((box - centre) @ turn + centre).astype(np.float32))
+    return quads
 
 
 def ideal_map(polygons: Sequence[np.ndarray], width: int, height: int, maker: TargetMaker) -> np.ndarray:
@@ -45,12 +45,12 @@ def boxes(images: int, count: int, seed: int) -> tuple[list[Detections], list[Tr
     rng = np.random.default_rng(seed)
     detections, truths = [], []
     for k in range(images):
-        wanted = lines(count, 700, 1280, seed + k, angle=0.0)
-        found = [(p + rng.normal(0, 1.5, (4, 2))).astype(np.float32) for p in wanted if rng.random() > 0.05]
-        found += lines(2, 700, 1280, seed + k + 7)
-        scores = np.sort(rng.uniform(0.5, 1, len(found)))[::-1].astype(np.float32)
-        detections.append(Detections(found, scores))
-        truths.append(Truth(wanted, np.zeros(count, bool), ["ABC 12.50"] * count))
+        labelled = lines(count, 700, 1280, seed + k, angle=0.0)
+        detected = [(p + rng.normal(0, 1.5, (4, 2))).astype(np.float32) for p in labelled if rng.random() > 0.05]
+        detected += lines(2, 700, 1280, seed + k + 7)
+        scores = np.sort(rng.uniform(0.5, 1, len(detected)))[::-1].astype(np.float32)
+        detections.append(Detections(detected, scores))
+        truths.append(Truth(labelled, np.zeros(count, bool), ["ABC 12.50"] * count))
     return detections, truths
 
 

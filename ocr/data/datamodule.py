@@ -112,37 +112,37 @@ class DetectionData(L.LightningDataModule):
             if split in self.sources:
                 continue
             specs = self.splits.get(split)
-            found = self._filled_in(specs or (), whole)
-            self.taken_whole |= whole and found != self.found(split)
-            if not found:
+            resolved = self._resolve(specs or (), whole)
+            self.taken_whole |= whole and resolved != self.resolved(split)
+            if not resolved:
                 others = ", split=val for that of validation" if split == "test" else ""
                 raise UserError(f"the data has no {split} split: data.{split}=[...] or data=<set> names one{others}")
-            twin = next((s for s in self.sources if self.splits.get(s) == found), None)
-            if found != specs and not twin:
-                log.info("%s: found %s", split, "; ".join(_in_words(spec) for spec in found))
-            self.splits[split] = specs = found
+            twin = next((s for s in self.sources if self.splits.get(s) == resolved), None)
+            if resolved != specs and not twin:
+                log.info("%s: found %s", split, "; ".join(_in_words(spec) for spec in resolved))
+            self.splits[split] = specs = resolved
             if twin:
                 self.sources[split], self.reports[split] = self.sources[twin], self.reports[twin]
             else:
                 self.sources[split], self.reports[split] = build_sources(list(specs), self.root, split, self.strict)
         return self
 
-    def found(self, split: str) -> list[dict[str, Any]]:
+    def resolved(self, split: str) -> list[dict[str, Any]]:
         """The sources of a split as they lie in the folder; none where there is no such split. No label is read."""
-        return self._filled_in(self.splits.get(split) or ())
+        return self._resolve(self.splits.get(split) or ())
 
-    def _filled_in(self, specs: Sequence[Mapping[str, Any]], whole: bool = False) -> list[dict[str, Any]]:
+    def _resolve(self, specs: Sequence[Mapping[str, Any]], whole: bool = False) -> list[dict[str, Any]]:
         """Sources with what was found in folders; those whose part does not exist are left out."""
-        found = []
+        resolved = []
         for spec in specs:
             if not spec.get("of"):
                 part = fill_in(spec, source_root(spec, self.root), whole)
             else:
-                inner = self._filled_in(spec["of"], whole)
+                inner = self._resolve(spec["of"], whole)
                 part = {**spec, "of": inner} if inner else None
             if part is not None:
-                found.append(part)
-        return found
+                resolved.append(part)
+        return resolved
 
     def identities(self, split: str) -> np.ndarray:
         """int64 (S,), see :meth:`ocr.data.sources.build.Source.identities`, of a split that was read."""
@@ -153,9 +153,9 @@ class DetectionData(L.LightningDataModule):
         kept: list[Source] = []
         for source in self.sources[split]:
             assert isinstance(source, FileSource)
-            places = np.flatnonzero(~np.isin(source.identities(), known)).tolist()
-            if places:
-                kept.append(source.only(places))
+            indices = np.flatnonzero(~np.isin(source.identities(), known)).tolist()
+            if indices:
+                kept.append(source.only(indices))
         self.sources[split] = kept
 
     def setup(self, stage: str) -> None:
@@ -241,7 +241,7 @@ def _in_words(spec: Mapping[str, Any]) -> str:
     return f"{spec['format']} labels in {spec['annotations']}, images in {spec['images']} ({part})"
 
 
-def worker_count(wanted: int | str, training: bool = False) -> int:
+def worker_count(requested: int | str, training: bool = False) -> int:
     """Number of loader processes.
 
     Args:
@@ -250,10 +250,10 @@ def worker_count(wanted: int | str, training: bool = False) -> int:
             on 2 cores a training step is 0.89 to 0.92 of the speed without data, 0.82 to 0.86 with 1 process.
         training: for training batches.
     """
-    if wanted != "auto":
-        if not isinstance(wanted, int) or wanted < 0:
-            raise UserError(f"data.num_workers must be auto or a whole number from 0, got {wanted!r}")
-        return wanted
+    if requested != "auto":
+        if not isinstance(requested, int) or requested < 0:
+            raise UserError(f"data.num_workers must be auto or a whole number from 0, got {requested!r}")
+        return requested
     if torch.cuda.is_available():
         return max(1, min(16, cores() - 1))
     return min(8, cores() // 4) if training else max(1, min(8, cores() // 2))

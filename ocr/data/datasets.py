@@ -86,9 +86,9 @@ class TrainSet(Dataset[dict[str, Any]]):
         """``index``; ``image`` uint8 (H, W, 3) RGB; ``targets`` uint8 (4, H, W), see :class:`TargetMaker`."""
         index, seed = key if isinstance(key, tuple) else (key, key)  # a plain index: the same crop every time
         for step in range(len(self.samples)):
-            place = (index + step) % len(self.samples)
+            position = (index + step) % len(self.samples)
             try:
-                return self._crop(place, np.random.default_rng(seed)) | {"index": index}
+                return self._crop(position, np.random.default_rng(seed)) | {"index": index}
             except UndecodableImage as error:
                 if self.strict:
                     raise UserError(f"{error} (data.strict=true)") from error
@@ -102,8 +102,8 @@ class TrainSet(Dataset[dict[str, Any]]):
         with ThreadPoolExecutor(cores()) as pool:
             return list(pool.map(self.__getitem__, keys))
 
-    def _crop(self, place: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        picture = self.samples.open(place)
+    def _crop(self, position: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        picture = self.samples.open(position)
         frame, truth = (picture.width, picture.height), picture.truth
         size = self.geometry.crop_size
         matrix = self.geometry.matrix(*frame, truth, self.pipeline.resize, rng)
@@ -238,16 +238,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         parts, start = [], 0
-        for length, wanted in zip(self.lengths, self.draws):
-            rounds = [rng.permutation(length) for _ in range(-(-wanted // length))]
-            chosen = np.concatenate(rounds)[:wanted]
+        for length, count in zip(self.lengths, self.draws):
+            rounds = [rng.permutation(length) for _ in range(-(-count // length))]
+            chosen = np.concatenate(rounds)[:count]
             parts.append(start + chosen)
             start += length
         order = rng.permutation(np.concatenate(parts))
         seeds = rng.integers(0, 2**62, len(order))
         for k in range(len(self)):
-            place = (k * self.world_size + self.rank) % len(order)
-            yield int(order[place]), int(seeds[place])
+            position = (k * self.world_size + self.rank) % len(order)
+            yield int(order[position]), int(seeds[position])
 
 
 class ShardSampler(Sampler[int]):
@@ -266,8 +266,8 @@ class ShardSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         for k in range(len(self)):
-            place = k * self.world_size + self.rank
-            if place >= self.length:
+            position = k * self.world_size + self.rank
+            if position >= self.length:
                 yield PADDING_INDEX
             else:
-                yield place if self.order is None else self.order[place]
+                yield position if self.order is None else self.order[position]

@@ -51,9 +51,9 @@ class Rectangles(NamedTuple):
         axes[turned], halves[turned] = axes[turned, ::-1], halves[turned, ::-1]
         return cls(centres, axes, halves, exact)
 
-    def at(self, places: np.ndarray) -> Rectangles:
+    def at(self, indices: np.ndarray) -> Rectangles:
         """Those at some places, int (K,)."""
-        return Rectangles(*(values[places] for values in self))
+        return Rectangles(*(values[indices] for values in self))
 
     def corners(self) -> np.ndarray:
         """float64 (M, 4, 2), around the rectangle."""

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger
 
 from ocr.data.datamodule import DetectionData
 from ocr.errors import UserError
-from ocr.jobs.command_line.hydra_job import job_facts
+from ocr.jobs.command_line.hydra_job import invocation
 from ocr.jobs.settings import DetectorSettings, ModelSettings, ModuleSettings, Node, TestSettings, TuneSettings
 from ocr.metrics.collection import MetricCollection
 from ocr.models.pretrained.ppocr import PACKAGED, pipeline_of_weights, weights_file
@@ -99,8 +99,8 @@ def find_model(settings: DetectorSettings) -> Path:
     """
     if settings.ckpt_path in PACKAGED:
         return weights_file(settings.ckpt_path)
-    place, logger = Path(settings.paths.output, "artifacts"), settings.logger
-    return checkpoint_path(local_checkpoint(settings.ckpt_path, place, logger.project_name, logger.entity))
+    folder, logger = Path(settings.paths.output, "artifacts"), settings.logger
+    return checkpoint_path(local_checkpoint(settings.ckpt_path, folder, logger.project_name, logger.entity))
 
 
 def open_detector(
@@ -122,7 +122,7 @@ def open_detector(
 def load_detector(settings: DetectorSettings, checkpoint: Path) -> DetectionModule:
     """The detector of a checkpoint, as the command line changes it."""
     module = load_module(checkpoint, settings.overrides)
-    ignored = [override for override in job_facts().get("overrides", ()) if "fallback_pipeline" in override]
+    ignored = [override for override in invocation().get("overrides", ()) if "fallback_pipeline" in override]
     if ignored and has_own_pipeline(checkpoint):
         log.warning("%s has a pipeline of its own: %s changes nothing, resize.* and postprocess.* would", checkpoint,
                     ", ".join(ignored))  # fmt: skip

@@ -35,22 +35,22 @@ def node_faults(config: Mapping[str, Any]) -> list[str]:
         config: plain and resolved.
     """
     problems = []
-    for place, kind in _RANGES.items():
-        group, key = place.split(".")
+    for path, kind in _RANGES.items():
+        group, key = path.split(".")
         if isinstance(node := config.get(group), Mapping) and key in node:
-            problems += faults(kind, node[key], place)
+            problems += faults(kind, node[key], path)
     model = config.get("model")
     pipelines = {"model.pipeline": model.get("pipeline") if isinstance(model, Mapping) else None,
                  "fallback_pipeline": config.get("fallback_pipeline")}  # fmt: skip
-    for place, node in pipelines.items():
-        problems += _pipeline_faults(node, place) if isinstance(node, Mapping) else []
+    for path, node in pipelines.items():
+        problems += _pipeline_faults(node, path) if isinstance(node, Mapping) else []
     problems += _entry_faults(config, "callbacks", _CALLBACK)
     problems += _entry_faults(config, "metrics", _METRIC)
     trainer = config.get("trainer")
     if isinstance(trainer, Mapping):
         problems += [f"trainer.{key} is missing" for key in ("accelerator", "precision") if key not in trainer]
-    for place, node in _targets(config):
-        problems += _signature_faults(node, place)
+    for path, node in _targets(config):
+        problems += _signature_faults(node, path)
     return list(dict.fromkeys(_as_written(problem, model) for problem in problems))
 
 
@@ -69,10 +69,10 @@ def check_optimizer(
     make_scheduler(make_optimizer(nn.Linear(1, 1), without), settings.schedule, 10)
 
 
-def _pipeline_faults(node: Mapping[str, Any], place: str) -> list[str]:
+def _pipeline_faults(node: Mapping[str, Any], path: str) -> list[str]:
     hints = typing.get_type_hints(Pipeline)
     try:
-        problems = [fault for key, value in node.items() for fault in faults(hints.get(key), value, f"{place}.{key}")]
+        problems = [fault for key, value in node.items() for fault in faults(hints.get(key), value, f"{path}.{key}")]
         if not problems:
             Pipeline.from_dict(node)
         return problems
@@ -87,21 +87,21 @@ def _entry_faults(config: Mapping[str, Any], group: str, needs: str) -> list[str
         return []  # the settings say so
     nodes = {f"{group}.{name}": node for name, node in entries.items() if node is not None}
     return [
-        f"{place} is no {group.removesuffix('s')}, got {node!r}: {needs}"
-        for place, node in nodes.items()
+        f"{path} is no {group.removesuffix('s')}, got {node!r}: {needs}"
+        for path, node in nodes.items()
         if not isinstance(node, Mapping) or "_target_" not in node or node.get("_partial_")
     ]
 
 
-def _targets(node: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield place, node
+            yield path, node
         for key, value in node.items():
-            yield from _targets(value, f"{place}.{key}" if place else key)
+            yield from _targets(value, f"{path}.{key}" if path else key)
     elif isinstance(node, list):
         for k, value in enumerate(node):
-            yield from _targets(value, f"{place}[{k}]")
+            yield from _targets(value, f"{path}[{k}]")
 
 
 def _as_written(problem: str, model: Any) -> str:
@@ -110,13 +110,13 @@ def _as_written(problem: str, model: Any) -> str:
     return problem.replace("network.", "", 1) if words and words[1] in model else problem
 
 
-def _signature_faults(node: Mapping[str, Any], place: str) -> list[str]:
+def _signature_faults(node: Mapping[str, Any], path: str) -> list[str]:
     try:
         target = _locate(node["_target_"])
     except UserError as error:
-        return [f"{place}._target_: {error}"]
-    if place.count(".") == 1 and place.startswith("callbacks.") and not _may_make_callbacks(target):
-        return [f"{place} is no callback but a {node['_target_']}: {_CALLBACK}"]
+        return [f"{path}._target_: {error}"]
+    if path.count(".") == 1 and path.startswith("callbacks.") and not _may_make_callbacks(target):
+        return [f"{path} is no callback but a {node['_target_']}: {_CALLBACK}"]
     try:
         parameters = inspect.signature(target).parameters
     except ValueError:  # some that are written in C have none
@@ -131,11 +131,11 @@ def _signature_faults(node: Mapping[str, Any], place: str) -> list[str]:
         if key.startswith("_") and key.endswith("_"):
             continue
         if key in parameters:
-            problems += faults(hints.get(key), value, f"{place}.{key}")
+            problems += faults(hints.get(key), value, f"{path}.{key}")
             if _makes_object(hints.get(key)) and not (isinstance(value, Mapping) and "_target_" in value):
-                problems.append(f"{place}.{key} must be a group of settings with a _target_, got {value!r}")
+                problems.append(f"{path}.{key} must be a group of settings with a _target_, got {value!r}")
         elif not open_ended:
-            problems.append(unknown_setting(key, [p for p in parameters if p != "self"], f"{place}."))
+            problems.append(unknown_setting(key, [p for p in parameters if p != "self"], f"{path}."))
     return problems
 
 
@@ -162,11 +162,11 @@ def _locate(target: Any) -> Any:
     level = hydra_log.level
     try:
         hydra_log.setLevel(logging.CRITICAL)
-        found = get_object(str(target))
+        located = get_object(str(target))
     except Exception as error:  # Hydra wraps whatever the import raises
         raise UserError(one_line(error)) from error
     finally:
         hydra_log.setLevel(level)
-    if not callable(found):
-        raise UserError(f"{target} is a {type(found).__name__}, which cannot be called")
-    return found
+    if not callable(located):
+        raise UserError(f"{target} is a {type(located).__name__}, which cannot be called")
+    return located

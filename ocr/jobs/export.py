@@ -71,30 +71,30 @@ def export(settings: ExportSettings, checkpoint: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "fp32.onnx")
         wants = export_onnx(module.network, module.pipeline, file, metadata)
-        found = _read(load_module(file), images)
-        same, total = agreement(truth.detections, found.detections)
+        exported = _read(load_module(file), images)
+        same, total = agreement(truth.detections, exported.detections)
         if same < SAME_RATIO * total or not total:
             raise UserError(
                 f"not written: of {total} polygons in {len(images)} images the exported file gives {same} alike"
                 + ("" if total else " (none were found: nothing is shown by that; give images with text: data=...)")
             )
-        facts: dict[str, Any] = {"polygons alike": f"{same} of {total}", "hmean of the checkpoint": truth.hmean}
+        results: dict[str, Any] = {"polygons alike": f"{same} of {total}", "hmean of the checkpoint": truth.hmean}
         if settings.precision != "fp32":
             file = _smaller(settings, file, Path(folder), load_module(file), images)
-            found = _read(load_module(file), images)
-            same, total = agreement(truth.detections, found.detections)
-            facts[f"polygons alike in {settings.precision}"] = f"{same} of {total}"
-            if truth.hmean - found.hmean > settings.max_loss:
+            exported = _read(load_module(file), images)
+            same, total = agreement(truth.detections, exported.detections)
+            results[f"polygons alike in {settings.precision}"] = f"{same} of {total}"
+            if truth.hmean - exported.hmean > settings.max_loss:
                 raise UserError(
-                    f"not written: {settings.precision} costs {truth.hmean - found.hmean:.4f} of hmean on "
+                    f"not written: {settings.precision} costs {truth.hmean - exported.hmean:.4f} of hmean on "
                     f"{len(images)} images, more than max_loss={settings.max_loss:g}"
                 )
-        facts["hmean of the file"] = found.hmean
+        results["hmean of the file"] = exported.hmean
         copy_atomic(file, output)
     for_rapidocr = output.with_suffix(".rapidocr.yaml")
     write_atomic(for_rapidocr, rapidocr_settings(wants, output, kernel_sides(module, images)))
-    facts["size"] = f"{output.stat().st_size / 1e6:.1f} MB"
-    print_results("export", facts, {"file": output, "settings for RapidOCR": for_rapidocr})
+    results["size"] = f"{output.stat().st_size / 1e6:.1f} MB"
+    print_results("export", results, {"file": output, "settings for RapidOCR": for_rapidocr})
     return output
 
 
@@ -102,11 +102,11 @@ def _images(settings: ExportSettings, pipeline: Pipeline) -> list[dict[str, Any]
     data = build_data(settings.data, pipeline, settings.seed)
     chosen = EvalSet(data.load(settings.split).sources[settings.split], pipeline)
     count = min(settings.images, len(chosen))
-    places = np.linspace(0, len(chosen) - 1, count).round().astype(int)
-    found = [item for k in places.tolist() if (item := chosen[k]) is not None]
-    if not found:
+    indices = np.linspace(0, len(chosen) - 1, count).round().astype(int)
+    items = [item for k in indices.tolist() if (item := chosen[k]) is not None]
+    if not items:
         raise UserError("no image for the check can be decoded")
-    return found
+    return items
 
 
 def _read(module: DetectionModule, images: list[dict[str, Any]]) -> Reading:
@@ -145,8 +145,8 @@ def kernel_sides(module: DetectionModule, images: list[dict[str, Any]]) -> np.nd
         [probability] = module.probability_maps(item["image"][None])
         width, height = module.pipeline.resize.content_size(*item["size"])
         inside = np.ascontiguousarray(probability[:height, :width])
-        found = find_candidates(inside, post.thresh, post.min_size, post.max_candidates)
-        sides.append(found.sides[found.scores >= post.box_thresh])
+        candidates = find_candidates(inside, post.thresh, post.min_size, post.max_candidates)
+        sides.append(candidates.sides[candidates.scores >= post.box_thresh])
     return np.concatenate(sides)
 
 

@@ -42,8 +42,8 @@ def record(
     parameters = sum(p.numel() for p in module.network.parameters())
     if tracking is not None:
         device = {"device": device_name(trainer), "devices": trainer.num_devices * trainer.num_nodes}
-        facts = {"data_counts": counts, "data_fingerprint": fingerprint, "parameters": parameters}
-        tracking.record(facts | device | {"precision": str(trainer.precision), "compiled": module.compiled})
+        counted = {"data_counts": counts, "data_fingerprint": fingerprint, "parameters": parameters}
+        tracking.record(counted | device | {"precision": str(trainer.precision), "compiled": module.compiled})
         if job.logger.artifacts.dataset:
             splits = {split: data.splits[split] for split in counts}
             name = job.config["data"]["name"]
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def finish(
-    job: Job, metrics: dict[str, float], facts: dict[str, Any], places: dict[str, Any], headline: Headline
+    job: Job, metrics: dict[str, float], info: dict[str, Any], paths: dict[str, Any], headline: Headline
 ) -> None:
     """Write ``metrics.json``, settle the W&B run's summary and name, print the results; on the first rank only."""
     if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
@@ -86,16 +86,16 @@ def finish(
     prefixes = ("train", headline.key.split("/")[0])
     rates = [metrics[k] for prefix in prefixes if (k := f"{prefix}/images_per_second") in metrics]
     figure = {"headline": headline.key, "selected_on": headline.selected_on}
-    facts |= figure | {"images_per_second": round(rates[0], 2) if rates else None}
-    facts |= {"git_commit": git_commit(), "config_hash": job.config_hash}
-    places["metrics"] = write_metrics(job.folder, metrics, **job.redactor.plain(facts))
+    info |= figure | {"images_per_second": round(rates[0], 2) if rates else None}
+    info |= {"git_commit": git_commit(), "config_hash": job.config_hash}
+    paths["metrics"] = write_metrics(job.folder, metrics, **job.redactor.plain(info))
     if (job.folder / "predictions.jsonl").is_file():
-        places["predictions"] = job.folder / "predictions.jsonl"
-    places["run folder"] = job.folder
+        paths["predictions"] = job.folder / "predictions.jsonl"
+    paths["run folder"] = job.folder
     finalize_run(metrics, metric_keys=(headline.key, "val/hmean"))
     if wandb.run is not None:
         wandb.run.summary.update(figure)
-    print_results(job.name, metrics | {"seconds": facts["seconds"]}, places, headline)
+    print_results(job.name, metrics | {"seconds": info["seconds"]}, paths, headline)
 
 
 def save_tables(tables: Mapping[str, Any], folder: Path, stage: str) -> None:

@@ -65,12 +65,12 @@ def predict(settings: PredictSettings, checkpoint: Path) -> Path:
     trainer.predict(module, loader, return_predictions=False)
     counts = {"images": writer.images, "text instances": writer.instances, "not read": len(pictures) - writer.images,
               "not looked at": others or 0, "noted": in_words(writer.notes.counts) or 0}  # fmt: skip
-    places = {"predictions": output / "predictions.jsonl"}
+    paths = {"predictions": output / "predictions.jsonl"}
     if writer.images:
-        places |= write_formats(output / "predictions.jsonl", settings.formats, output)
+        paths |= write_formats(output / "predictions.jsonl", settings.formats, output)
         if settings.overlays:
-            places["pictures"] = output / "overlays"
-    print_results("prediction", counts, places)
+            paths["pictures"] = output / "overlays"
+    print_results("prediction", counts, paths)
     if not writer.images:
         raise UserError(
             f"source={settings.source}: none of {len(pictures)} image(s) could be read; the log has the reasons"

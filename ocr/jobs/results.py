@@ -38,15 +38,15 @@ def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in sorted(metrics.items())}
 
 
-def write_metrics(folder: Path, metrics: Mapping[str, Any], **facts: Any) -> Path:
+def write_metrics(folder: Path, metrics: Mapping[str, Any], **info: Any) -> Path:
     """``metrics.json``: the metrics under their logged keys, then the facts; what is not finite becomes null."""
-    content = {**metrics, **facts}
+    content = {**metrics, **info}
     content = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
     return write_atomic(folder / "metrics.json", json.dumps(content, indent=2) + "\n")
 
 
 def print_results(
-    title: str, metrics: Mapping[str, Any], places: Mapping[str, Any], headline: Headline | None = None
+    title: str, metrics: Mapping[str, Any], paths: Mapping[str, Any], headline: Headline | None = None
 ) -> None:
     """A short table of results, the headline first, then where everything lies, each place on a line of its own.
 
@@ -64,6 +64,6 @@ def print_results(
     Console().print(table)
     if headline is not None and headline.note:
         print(f"{headline.key}: {headline.note}")
-    width = max(map(len, places), default=0)
-    for name, place in places.items():  # unbroken, whatever the width of the terminal, so that they can be copied
-        print(f"{name:{width}}  {place}")
+    width = max(map(len, paths), default=0)
+    for name, path in paths.items():  # unbroken, whatever the width of the terminal, so that they can be copied
+        print(f"{name:{width}}  {path}")

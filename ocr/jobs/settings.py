@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from ocr.errors import UserError
 from ocr.jobs.check_nodes import check_optimizer, node_faults
-from ocr.jobs.command_line.hydra_job import job_facts
+from ocr.jobs.command_line.hydra_job import invocation
 from ocr.tracking.job import Job
 from ocr.tracking.schema import LoggerSettings
 from ocr.training.data_record import complete_data
@@ -240,4 +240,4 @@ def job_of(config: DictConfig, settings: Recorded) -> Job:
         settings: read from it; their ``data`` may be that of a checkpoint.
     """
     recorded = plain_config(config) | {"data": settings.data}
-    return Job(settings.name, Path(settings.paths.run_dir), recorded, settings.logger, **job_facts())
+    return Job(settings.name, Path(settings.paths.run_dir), recorded, settings.logger, **invocation())

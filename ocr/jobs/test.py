@@ -48,8 +48,8 @@ def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking 
         tracking.artifacts.use_checkpoint(checkpoint, origin_of(checkpoint))
 
     metrics = evaluate(trainer, module, data, standing, PredictionWriter(job.folder, settings.overlays))
-    facts = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(checkpoint), "split": split,
+    info = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(checkpoint), "split": split,
              "images": standing.images, "trained_on": standing.trained}  # fmt: skip
     headline = Headline(f"{standing.prefix}/hmean", standing.selected_on, standing.note)
-    finish(job, metrics, facts, {"checkpoint": checkpoint}, headline)
+    finish(job, metrics, info, {"checkpoint": checkpoint}, headline)
     return metrics

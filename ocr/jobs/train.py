@@ -53,7 +53,7 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
     L.seed_everything(settings.seed, workers=True, verbose=False)
     module = build_module(settings)
     data = build_data(settings.data, module.pipeline, settings.seed).load("train", "val")
-    if tested := settings.test and bool(data.found("test")):
+    if tested := settings.test and bool(data.resolved("test")):
         data.load("test")
     data_record = _data_record(job, settings, data, resumed)
     callbacks = build_callbacks(settings.callbacks)
@@ -79,13 +79,13 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
             metrics.update(callback.scores)
             metrics["best_epoch"] = float(callback.epoch if callback.epoch is not None else -1)
 
-    facts: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2)}
+    info: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2)}
     headline = Headline("val/hmean", "val", f"{_SELECTED}; no test was run")
     if not trainer.interrupted:
         measured, headline = _measure(job, settings, trainer, module, best, data, data_record if tested else None)
         metrics |= measured
-    facts["seconds"] = round(time.perf_counter() - started, 2)
-    finish(job, metrics, facts, {"checkpoint": best or "none (no validation was run)"}, headline)
+    info["seconds"] = round(time.perf_counter() - started, 2)
+    finish(job, metrics, info, {"checkpoint": best or "none (no validation was run)"}, headline)
     return metrics
 
 

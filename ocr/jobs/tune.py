@@ -58,16 +58,16 @@ def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking 
     record(job, module, data, trainer, tracking)
     device = trainer.strategy.root_device
     tuned = choose_pipeline(module, data, split, instantiate(settings.tuning), job.folder, device)
-    place = job.folder / "checkpoints" / "tuned.ckpt"
+    tuned_path = job.folder / "checkpoints" / "tuned.ckpt"
     images = data.identities(split)
     data_record = read_record(checkpoint) or DataRecord.of(data, settings.data["name"], job.logger.private)
-    write_tuned(checkpoint, module, tuned, place, data_record.with_seen({"val": images}))
+    write_tuned(checkpoint, module, tuned, tuned_path, data_record.with_seen({"val": images}))
     metrics = tuning_metrics(tuned)
-    metrics |= evaluate(trainer, load_module(place), data, Standing(split, len(images)))
+    metrics |= evaluate(trainer, load_module(tuned_path), data, Standing(split, len(images)))
     note = f"by cross-validation over the thresholds; {split}/* is the checkpoint, on what these were chosen on"
     headline = Headline("tune/held_out_hmean", split, note)
-    facts = {"seconds": round(time.perf_counter() - started, 2), "tuned": tuned.facts(), "ckpt_path": str(checkpoint)}
-    finish(job, metrics, facts, {"checkpoint": place, "table": job.folder / "tuning.csv"}, headline)
+    info = {"seconds": round(time.perf_counter() - started, 2), "tuned": tuned.to_dict(), "ckpt_path": str(checkpoint)}
+    finish(job, metrics, info, {"checkpoint": tuned_path, "table": job.folder / "tuning.csv"}, headline)
     return metrics
 
 
@@ -81,7 +81,7 @@ def choose_pipeline(
     writer.writeheader()
     writer.writerows(tuned.table)
     write_atomic(folder / "tuning.csv", rows.getvalue())
-    write_atomic(folder / "tuning.json", json.dumps(tuned.facts(), indent=2) + "\n")
+    write_atomic(folder / "tuning.json", json.dumps(tuned.to_dict(), indent=2) + "\n")
     picture = plot_surface(tuned, folder / "tuning.png")
     if wandb.run is not None:
         columns = list(tuned.table[0])
@@ -129,7 +129,7 @@ def write_tuned(
     else:
         content = torch.load(source, map_location="cpu", weights_only=True)
     content["hyper_parameters"]["pipeline"] = pipeline.to_dict()
-    content["tuned"] = tuned.facts()
+    content["tuned"] = tuned.to_dict()
     content.pop("views", None)  # the key of earlier releases
     content["tta"] = module.tta.changed()
     if data_record is not None:

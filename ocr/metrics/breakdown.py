@@ -39,8 +39,8 @@ class Breakdown:
             if len(bins_g):  # a matched detection counts in the bin of its text
                 bins_d = np.where(hit_d, bins_g[match.detection], bins_d)
             tables += [np.bincount(b, minlength=len(edges)) for b in (bins_g[hit_g], bins_d[counts], bins_g[cared])]
-        place = np.clip(np.floor(np.asarray(image.detections.scores, np.float64) * STEPS).astype(int), 0, STEPS)
-        tables += [np.bincount(place[k], minlength=STEPS + 1) for k in (hit_d & counts, counts)]
+        step = np.clip(np.floor(np.asarray(image.detections.scores, np.float64) * STEPS).astype(int), 0, STEPS)
+        tables += [np.bincount(step[k], minlength=STEPS + 1) for k in (hit_d & counts, counts)]
         return np.concatenate([*tables, [match.iou[hit_g].sum(), hit_g.sum()]]).astype(np.float64)
 
     def scores(self, totals: np.ndarray) -> dict[str, float]:

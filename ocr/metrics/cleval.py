@@ -73,8 +73,8 @@ def character_centres(polygon: np.ndarray, length: int, ratio: float) -> np.ndar
 
 def _along(line: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Points at shares of a polyline's vertices' way, float64 (K, 2)."""
-    place = share * (len(line) - 1)
-    return np.stack([np.interp(place, np.arange(len(line)), line[:, axis]) for axis in (0, 1)], axis=1)
+    position = share * (len(line) - 1)
+    return np.stack([np.interp(position, np.arange(len(line)), line[:, axis]) for axis in (0, 1)], axis=1)
 
 
 def cleval(pairs: Pairs, detections: Detections, truth: Truth) -> np.ndarray:
@@ -85,14 +85,14 @@ def cleval(pairs: Pairs, detections: Detections, truth: Truth) -> np.ndarray:
         (found - splits) / in texts.
     """
     ignore = np.asarray(truth.ignore, bool)
-    texts, found = len(truth.polygons), len(detections)
+    texts, detected = len(truth.polygons), len(detections)
     ratio_g, ratio_d = side_ratios(truth.polygons), aspect_ratios(detections.polygons)
     strings = truth.texts or [""] * texts
     lengths = [guessed_length(r) if skip or not text else len(text) for r, skip, text in zip(ratio_g, ignore, strings)]
     centres = [character_centres(p, n, r) for p, n, r in zip(truth.polygons, lengths, ratio_g)]
     owner = np.repeat(np.arange(texts), lengths)
     inside = _inside(pairs, np.concatenate(centres) if centres else np.zeros((0, 2)), owner)  # (D, C)
-    held = np.zeros((texts, found), np.int64)
+    held = np.zeros((texts, detected), np.int64)
     np.add.at(held, owner, inside.T)
 
     precision = pairs.area_precision(_less_ignored(pairs, ignore))
@@ -118,9 +118,9 @@ def cleval(pairs: Pairs, detections: Detections, truth: Truth) -> np.ndarray:
     return np.array([right, merges, counted.sum() + guessed, splits, texts], np.float64)
 
 
-def character_scores(found: float, merges: float, detected: float, splits: float, texts: float) -> dict[str, float]:
+def character_scores(matched: float, merges: float, detected: float, splits: float, texts: float) -> dict[str, float]:
     """Precision, recall and hmean from what :func:`cleval` returns, of one image or summed."""
-    return scores(max(0.0, found - merges), detected, max(0.0, found - splits), texts)
+    return scores(max(0.0, matched - merges), detected, max(0.0, matched - splits), texts)
 
 
 def _inside(pairs: Pairs, points: np.ndarray, owner: np.ndarray) -> np.ndarray:

@@ -82,8 +82,8 @@ class MetricCollection:
         for metric in self.metrics.values():
             metric.update(images)
         counts = [count(image.match, image.truth.ignore) for image in images]
-        each = [dict(zip(("matched", "detected", "texts"), c)) | sample_scores(*c) for c in counts]
-        return BatchResult([i.match for i in images], sample_scores(*np.sum(counts, axis=0).tolist()), each)
+        per_image = [dict(zip(("matched", "detected", "texts"), c)) | sample_scores(*c) for c in counts]
+        return BatchResult([i.match for i in images], sample_scores(*np.sum(counts, axis=0).tolist()), per_image)
 
     def compute(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Scores by name, float32 scalars; and the tables of protocols that have some.
@@ -94,10 +94,10 @@ class MetricCollection:
         values: dict[str, torch.Tensor] = {}
         tables: dict[str, Any] = {}
         for name, metric in self.metrics.items():
-            found, more = metric.compute()
-            if both := set(found) & set(values):
+            metric_scores, more = metric.compute()
+            if both := set(metric_scores) & set(values):
                 raise UserError(f"metrics.{name}: its {', '.join(sorted(both))} is a score of another metric, too")
-            values |= {key: torch.tensor(value, dtype=torch.float32) for key, value in found.items()}
+            values |= {key: torch.tensor(value, dtype=torch.float32) for key, value in metric_scores.items()}
             tables |= more
         return values, tables
 

@@ -61,11 +61,11 @@ class Pairs:
 
     def only(self, kept: np.ndarray) -> Pairs:
         """Those of some of the detections, bool (D,)."""
-        place = np.cumsum(kept) - 1
+        new_index = np.cumsum(kept) - 1
         some = kept[self.d]
         return replace(
             self, detections=self.detections[kept], area_d=self.area_d[kept], bounds_d=self.bounds_d[kept],
-            d=place[self.d[some]], g=self.g[some], shared=self.shared[some],
+            d=new_index[self.d[some]], g=self.g[some], shared=self.shared[some],
         )  # fmt: skip
 
     def area_recall(self) -> np.ndarray:

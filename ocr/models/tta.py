@@ -117,13 +117,13 @@ def spans(side: int, tile: int, overlap: int, multiple: int) -> list[tuple[int, 
 
 def _ramp(start: int, end: int, side: int, overlap: int, like: torch.Tensor) -> torch.Tensor:
     """Weight along a tile, (end - start,): 1 inside, falling towards ends that are not the image's."""
-    place = torch.arange(end - start, device=like.device, dtype=like.dtype) + 0.5
+    position = torch.arange(end - start, device=like.device, dtype=like.dtype) + 0.5
     reach = max(overlap, 1)
-    weight = torch.ones_like(place)
+    weight = torch.ones_like(position)
     if start > 0:
-        weight = torch.minimum(weight, place / reach)
+        weight = torch.minimum(weight, position / reach)
     if end < side:
-        weight = torch.minimum(weight, (end - start - place) / reach)
+        weight = torch.minimum(weight, (end - start - position) / reach)
     return weight
 
 

@@ -146,7 +146,7 @@ class Artifacts:
         aliases = [path.stem] if origin.get("collection") and path.stem in ("best", "last") else []
         self._add(str(collection), "model", {path.name: path}, {}, aliases, {}, used=True, link=True)
 
-    def dataset(self, name: str, facts: Mapping[str, Any], paths: Mapping[str, Path]) -> None:
+    def dataset(self, name: str, description: Mapping[str, Any], paths: Mapping[str, Path]) -> None:
         """The data of this run: its fingerprint, and references to its files.
 
         Args:
@@ -155,15 +155,15 @@ class Artifacts:
             paths: name in the artifact to file or folder; left out when private or too large a folder.
         """
         references: dict[str, dict[str, Any]] = {}
-        facts = dict(facts)
+        description = dict(description)
         for label, path in paths.items():
             count = _count(path)
             if self.redactor.private or count > MAX_REFERENCES or not path.exists():
-                facts.setdefault("not_listed", {})[label] = count
+                description.setdefault("not_listed", {})[label] = count
             else:
                 references |= _reference_entries(label, path)
         target = self.folder / STAGED / "dataset.json"
-        clean = self.redactor.plain(facts)
+        clean = self.redactor.plain(description)
         write_atomic(target, json.dumps(clean, indent=1, sort_keys=True, default=str) + "\n")
         collection = f"data-{safe_name(self.redactor.text(name))}"
         self._add(collection, "dataset", {target.name: target}, references, [], clean, used=True, link=True)
@@ -173,14 +173,16 @@ class Artifacts:
         aliases: list[str], metadata: Mapping[str, Any], used: bool, link: bool,
     ) -> None:  # fmt: skip
         folder = self.folder / STAGED
-        places = {}
+        staged_names = {}
         for name, path in files.items():
             if path.parent != folder:
                 _stage(path, folder / f"{len(self.staged)}_{name}", link)
                 path = folder / f"{len(self.staged)}_{name}"
-            places[name] = path.name
+            staged_names[name] = path.name
         clean = self.redactor.plain(dict(metadata))
-        entry = StagedArtifact(collection, kind, aliases, clean, places, self.redactor.plain(dict(references)), used)
+        entry = StagedArtifact(
+            collection, kind, aliases, clean, staged_names, self.redactor.plain(dict(references)), used
+        )
         with self._lock:
             self.staged.append(entry)
         if self._sender is None:

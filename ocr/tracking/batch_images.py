@@ -104,7 +104,7 @@ class ProblemBatches(L.Callback):
         ranks = gather_objects(([batch[:2] for batch in self._worst], self._below, self._seconds))
         if len(ranks) == 1:
             return
-        chosen = sorted(place for places, _, _ in ranks for place in places)[:limit]
+        chosen = sorted(entry for ranked, _, _ in ranks for entry in ranked)[:limit]
         sent = gather_objects([_packed(batch) for batch in self._worst if batch[:2] in chosen])
         self._worst = sorted((_unpacked(batch) for part in sent for batch in part), key=lambda batch: batch[:2])
         self._below, self._seconds = sum(below for _, below, _ in ranks), max(seconds for _, _, seconds in ranks)

@@ -63,9 +63,9 @@ def read_environment(folder: str | os.PathLike[str] | None = None) -> EnvReport:
     folders = [Path(folder)] if folder is not None else list(dict.fromkeys([Path.cwd(), root]))
     report = EnvReport()
     layers: list[Mapping[str, str]] = [{k: v for k, v in os.environ.items() if v.strip()}]
-    for place in folders:
+    for directory in folders:
         for name in ENV_FILES:
-            path = place / name
+            path = directory / name
             if path.is_file():
                 report.files.append(path)
                 layers.append({k: v for k, v in dotenv_values(path).items() if v and v.strip()})
@@ -137,7 +137,7 @@ def stored_key() -> str | None:
     host = urlparse(server_url()).hostname or ""
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
-        found = netrc.netrc(path).authenticators(host)
+        login = netrc.netrc(path).authenticators(host)
     except (OSError, netrc.NetrcParseError):
         return None
-    return found[2] if found else None
+    return login[2] if login else None

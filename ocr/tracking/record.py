@@ -54,13 +54,13 @@ def git_commit() -> str | None:
 
 def versions() -> dict[str, str]:
     """Python's version and those of the packages that results depend on."""
-    found = {"python": platform.python_version()}
+    by_package = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            by_package[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return by_package
 
 
 def environment(hostname: bool = True) -> dict[str, Any]:
@@ -70,14 +70,14 @@ def environment(hostname: bool = True) -> dict[str, Any]:
         hostname: include the machine's name.
     """
     commit = git_commit()
-    facts: dict[str, Any] = {
+    environment_record: dict[str, Any] = {
         "git_commit": commit.removesuffix("-dirty") if commit else None,
         "git_dirty": commit.endswith("-dirty") if commit else None,
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(terse=True),
         "versions": versions(),
     }
-    return facts | {"hostname": socket.gethostname()} if hostname else facts
+    return environment_record | {"hostname": socket.gethostname()} if hostname else environment_record
 
 
 def command_line(runner: str, overrides: Sequence[str]) -> str:

@@ -63,9 +63,9 @@ class Tracking:
     _at_end: list[Callable[[], None]] = field(default_factory=list)
     _closing: threading.Lock = field(default_factory=threading.Lock)  # taken once, by whoever closes the run
 
-    def record(self, facts: Mapping[str, Any]) -> None:
+    def record(self, values: Mapping[str, Any]) -> None:
         """Add to the run's config."""
-        self.run.config.update(self.job.redactor.plain(plain_config(dict(facts))), allow_val_change=True)
+        self.run.config.update(self.job.redactor.plain(plain_config(dict(values))), allow_val_change=True)
 
     def at_end(self, action: Callable[[], None]) -> None:
         """Do this before the run is finished, however the job ends."""
@@ -146,16 +146,16 @@ def _start(job: Job, job_type: str, origin: Mapping[str, Any]) -> Tracking:
     define_metrics(run)
     if not run.offline:
         log.info("W&B: recording at %s", run.url)
-    place = Path(run.dir).parent
-    made = {"id": run.id, "project": run.project or settings.project_name, "entity": run.entity or settings.entity,
+    run_dir = Path(run.dir).parent
+    identity = {"id": run.id, "project": run.project or settings.project_name, "entity": run.entity or settings.entity,
             "group": group, "collection": f"model-{run.id}", "config_hash": job.config_hash,
             "git_commit": git_commit(), "model": model}  # fmt: skip
-    record = {"mode": mode, "folder": os.path.relpath(place, job.folder), "state": "running", "pid": os.getpid()}
-    noted = made | record
-    _write_record(job.folder, place, noted)
-    _link_latest(place)
-    artifacts = Artifacts(run, place, redactor, settings.artifacts.keep)
-    return Tracking(run, WandbLogger(experiment=run), job, artifacts, redactor.plain(made), noted)
+    record = {"mode": mode, "folder": os.path.relpath(run_dir, job.folder), "state": "running", "pid": os.getpid()}
+    noted = identity | record
+    _write_record(job.folder, run_dir, noted)
+    _link_latest(run_dir)
+    artifacts = Artifacts(run, run_dir, redactor, settings.artifacts.keep)
+    return Tracking(run, WandbLogger(experiment=run), job, artifacts, redactor.plain(identity), noted)
 
 
 def _model(model: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -176,22 +176,22 @@ def _recorded(job: Job, job_type: str) -> dict[str, Any]:
     return recorded
 
 
-def _link_latest(place: Path) -> None:
+def _link_latest(run_dir: Path) -> None:
     """``wandb sync wandb/latest-run`` works from where the job was started, wherever its folder lies."""
     link = Path("wandb", "latest-run")
     if link.is_symlink() or not link.exists():
         try:
             link.parent.mkdir(exist_ok=True)
             link.unlink(missing_ok=True)
-            link.symlink_to(os.path.relpath(place, link.parent))
+            link.symlink_to(os.path.relpath(run_dir, link.parent))
         except OSError as error:  # a folder that cannot be written, a system without links: a convenience only
             log.debug("no wandb/latest-run: %s", error)
 
 
-def _write_record(folder: Path, place: Path, facts: Mapping[str, Any]) -> None:
+def _write_record(folder: Path, run_dir: Path, record: Mapping[str, Any]) -> None:
     """In the run folder, for a resume, and in W&B's, for a sync: the two may lie apart and move."""
-    content = json.dumps(facts, indent=1) + "\n"
-    for target in (folder, place):
+    content = json.dumps(record, indent=1) + "\n"
+    for target in (folder, run_dir):
         try:
             write_atomic(target / RECORD, content)
         except DiskFull as error:
@@ -211,7 +211,7 @@ def _close(tracking: Tracking, ending: Ending, full: bool) -> None:
     """Finish the run, and say where it is."""
     run, job = tracking.run, tracking.job
     settings, redactor, folder = job.logger, job.redactor, job.folder
-    place, offline = Path(run.dir).parent, run.offline
+    run_dir, offline = Path(run.dir).parent, run.offline
     url = None if offline else run.url
     signal_before = _let_interrupt()
     complete = False
@@ -250,18 +250,19 @@ def _close(tracking: Tracking, ending: Ending, full: bool) -> None:
         wandb.teardown(exit_code=ending.exit_code)  # finish() may return before the log is on disk
         _restore(signal_before)
     if settings.private:
-        for path in (place / "logs").glob("*.log"):
+        for path in (run_dir / "logs").glob("*.log"):
             redactor.clean_text(path)
     state = "offline" if offline else "uploaded" if complete and not missing else "incomplete"
     if state == "incomplete":
         abandoned.set()
-    _write_record(folder, place, tracking.noted | {"state": state, "ended": ending.tag, "exit_code": ending.exit_code})
+    record = tracking.noted | {"state": state, "ended": ending.tag, "exit_code": ending.exit_code}
+    _write_record(folder, run_dir, record)
     if offline:
         log.warning("W&B: recorded offline%s; to upload: wandb sync %s (make sync: all runs, artifacts checked)",
-                    ", as far as the disk had room" if full else "", relative(place))  # fmt: skip
+                    ", as far as the disk had room" if full else "", relative(run_dir))  # fmt: skip
     elif state == "incomplete":
         left = f" (make sync: also {', '.join(missing)})" if missing else ""
-        log.warning("W&B: to upload the rest: wandb sync --include-online %s%s", relative(place), left)
+        log.warning("W&B: to upload the rest: wandb sync --include-online %s%s", relative(run_dir), left)
     else:
         log.info("W&B: uploaded to %s", url)
 

@@ -134,11 +134,11 @@ class Redactor:
         """
         if isinstance(data, Mapping):
             for key, value in data.items():
-                place = f"{path}.{key}".lstrip(".")
+                full_key = f"{path}.{key}".lstrip(".")
                 if is_secret_name(str(key)) and hidden(value, str(key)) != value:
-                    yield place
+                    yield full_key
                 else:
-                    yield from self.exposed(value, place)
+                    yield from self.exposed(value, full_key)
         elif isinstance(data, (list, tuple)):
             for k, value in enumerate(data):
                 yield from self.exposed(value, f"{path}[{k}]")

@@ -45,15 +45,15 @@ def wanted_mode(settings: LoggerSettings) -> tuple[Mode, str | None]:
     Raises:
         UserError: the key is malformed.
     """
-    wanted = os.environ.get("WANDB_MODE", "").lower()
-    if settings.offline or (settings.offline is None and wanted in ("offline", "dryrun")):
+    mode = os.environ.get("WANDB_MODE", "").lower()
+    if settings.offline or (settings.offline is None and mode in ("offline", "dryrun")):
         return "offline", None
     key = stored_key()
     if not key:
         return "offline", "no WANDB_API_KEY in the environment, .env.local or .env"
     if fault := key_fault(key):
         raise UserError(f"WANDB_API_KEY is malformed: {fault} (copy it again; logger.offline=true records without it)")
-    return "shared" if wanted == "shared" else "online", None
+    return "shared" if mode == "shared" else "online", None
 
 
 def group_of(job: Job, origin: Mapping[str, Any]) -> str:
@@ -147,22 +147,23 @@ def init(mode: Mode, arguments: dict[str, Any], redactor: Redactor, timeout: flo
     Raises:
         UserError: the server answers, and refuses.
     """
-    place = Path(arguments["dir"], "wandb")
-    before = set(place.glob("run-*"))
+    wandb_folder = Path(arguments["dir"], "wandb")
+    before = set(wandb_folder.glob("run-*"))
     try:
         return wandb.init(mode=mode, **arguments), mode
     except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-        said = redactor.text(first_line(error))
-        for folder in set(place.glob("run-*")) - before:  # of the start that failed: a sync would send an empty run
-            # the server may have made the run all the same: with its id, a later sync fills it
+        message = redactor.text(first_line(error))
+        for folder in set(wandb_folder.glob("run-*")) - before:
+            # of the start that failed: a sync would send an empty run. The server may have made the run all the same:
+            # with its id, a later sync fills it
             arguments = {"id": run_id_of(folder), **arguments}
             shutil.rmtree(folder, ignore_errors=True)
-        if mode != "online" or not said.startswith("Timed out"):
-            raise UserError(_refused(said, arguments)) from error
+        if mode != "online" or not message.startswith("Timed out"):
+            raise UserError(_refused(message, arguments)) from error
     wandb.teardown()  # the client still tries, and holds the id
     run = wandb.init(mode="offline", **arguments)
     log.warning("W&B: no answer within %g s (%s); recording offline; for later: wandb sync %s",
-                timeout, said, relative(Path(run.dir).parent))  # fmt: skip
+                timeout, message, relative(Path(run.dir).parent))  # fmt: skip
     return run, "offline"
 
 
@@ -171,12 +172,12 @@ def run_id_of(folder: Path) -> str:
     return folder.name.removeprefix("offline-").split("-", 2)[-1]
 
 
-def _refused(said: str, arguments: Mapping[str, Any]) -> str:
+def _refused(message: str, arguments: Mapping[str, Any]) -> str:
     """The server's words with the likely fix."""
-    lower = said.lower()
+    lower = message.lower()
     if "permission" in lower or "not found" in lower or "forbidden" in lower:
-        place = f"{arguments['entity'] or '<your default entity>'}/{arguments['project']}"
-        fix = f"check the right to write to {place} (WANDB_ENTITY, WANDB_PROJECT)"
+        target = f"{arguments['entity'] or '<your default entity>'}/{arguments['project']}"
+        fix = f"check the right to write to {target} (WANDB_ENTITY, WANDB_PROJECT)"
     else:
         fix = "check WANDB_API_KEY, or log in again with: wandb login --relogin"
-    return f"W&B refused the run: {said}; {fix}; logger.offline=true records without the server"
+    return f"W&B refused the run: {message}; {fix}; logger.offline=true records without the server"

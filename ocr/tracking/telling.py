@@ -98,16 +98,16 @@ def secret_values(data: Any, name: str = "") -> Iterator[str]:
 def secret_spans(text: str) -> Iterator[tuple[int, int]]:
     """Where secrets stand in a text, by what is around them: URLs, ``Bearer``, names with ``=`` or ``:``."""
     yield from _logins(text)
-    for found in _NAMED.finditer(text):
-        name, separator = found.groups()
+    for match in _NAMED.finditer(text):
+        name, separator = match.groups()
         if not is_secret_name(name):
             continue
-        start = found.end()
+        start = match.end()
         if "auth" in name.lower() and (scheme := _SCHEME.match(text, start)):
             start = scheme.end()
         value = _VALUE.match(text, start)
         stop = value.end() if value else start
-        if found.start() == 0 and separator == "=":  # an override: commas separate the values of a sweep
+        if match.start() == 0 and separator == "=":  # an override: commas separate the values of a sweep
             stop = max(stop, len(text.split("\n", 1)[0]))
         bare = text[start:stop].strip("'\"")
         if bare == HIDDEN or not is_harmless(bare, name):

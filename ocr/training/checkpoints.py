@@ -82,7 +82,7 @@ class CleanCheckpoints(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Raises :class:`UserError` where the description of the network could not be shown to others."""
-        exposed = [f"model.{place}" for place in self.redactor.exposed(dict(pl_module.hparams))]
+        exposed = [f"model.{key}" for key in self.redactor.exposed(dict(pl_module.hparams))]
         if exposed:
             home = " or, with logger.private=true, a path in the home folder" if self.redactor.private else ""
             raise UserError(
@@ -131,19 +131,19 @@ class CheckpointArtifacts(L.Callback):
 
     def _checkpoints(self) -> dict[str, tuple[Path, float | None]]:
         """Alias to file and value of the monitored metric."""
-        found: dict[str, tuple[Path, float | None]] = {}
+        files: dict[str, tuple[Path, float | None]] = {}
         for callback in self._trainer.checkpoint_callbacks if self._trainer else ():
             if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
                 score = callback.best_model_score if callback.monitor else self._newest
                 alias = "best" if callback.monitor else "last"
-                found[alias] = Path(callback.best_model_path), None if score is None else float(score)
-        return found
+                files[alias] = Path(callback.best_model_path), None if score is None else float(score)
+        return files
 
-    def _facts(self, score: float | None) -> dict[str, Any]:
+    def _describe(self, score: float | None) -> dict[str, Any]:
         trainer = self._trainer
         assert trainer is not None
-        facts = {"run_name": self.run.name, "metric": self.monitor, "score": score}
-        return self.metadata | facts | {"epochs": trainer.current_epoch, "steps": trainer.global_step}
+        run_facts = {"run_name": self.run.name, "metric": self.monitor, "score": score}
+        return self.metadata | run_facts | {"epochs": trainer.current_epoch, "steps": trainer.global_step}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if (newest := trainer.callback_metrics.get(self.monitor)) is not None:
@@ -153,9 +153,9 @@ class CheckpointArtifacts(L.Callback):
         path, score = self._checkpoints().get("best", (None, None))
         if path is not None and score != self._sent and path.is_file():
             self._sent = score
-            self.artifacts.checkpoint(path, ["best"], self._facts(score), final=False)
+            self.artifacts.checkpoint(path, ["best"], self._describe(score), final=False)
 
     def _upload(self) -> None:
         for alias, (path, score) in self._checkpoints().items():
             if path.is_file():
-                self.artifacts.checkpoint(path, [alias], self._facts(score), final=True)
+                self.artifacts.checkpoint(path, [alias], self._describe(score), final=True)

@@ -59,7 +59,7 @@ class DataRecord:
         """
         config: dict[str, Any] = {"name": name, "root": _root(data.root, private)}
         for split in SPLITS:
-            sources = [_plain_source(spec) for spec in data.found(split)]
+            sources = [_plain_source(spec) for spec in data.resolved(split)]
             config[split] = [] if private and _names_absolute_paths(sources) else sources
         trained = [data.identities(split) for split in ("train", "mix") if split in data.sources]
         selected = [data.identities("val")] if "val" in data.sources else []

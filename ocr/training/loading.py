@@ -84,8 +84,8 @@ def has_own_pipeline(path: Path) -> bool:
 
 def _reason(error: Exception) -> str:
     """An exception of a constructor in words that a user can act on."""
-    if (found := user_error(error)) is not None:
-        return str(found)
+    if (fault := user_error(error)) is not None:
+        return str(fault)
     while error.__cause__ is not None:
         error = error.__cause__  # type: ignore[assignment]
     return f"what it says of its network or pipeline is wrong ({type(error).__name__}: {first_line(error)})"

@@ -31,10 +31,10 @@ def find_checkpoint(resume: bool | str | None, runs: Path) -> Path | None:
     if resume is None or resume is False:
         return None
     if resume is True:
-        found = sorted(runs.glob(f"**/{LAST}"), key=lambda path: path.stat().st_mtime)
-        if not found:
+        checkpoints = sorted(runs.glob(f"**/{LAST}"), key=lambda path: path.stat().st_mtime)
+        if not checkpoints:
             raise UserError(f"resume=true: no {LAST} below {runs}")
-        return _newest_sound(found[-1].parent, "true")
+        return _newest_sound(checkpoints[-1].parent, "true")
     path = Path(str(resume)).expanduser()
     if path.is_dir():
         return _newest_sound(path / LAST.parent, str(resume))

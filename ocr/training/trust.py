@@ -36,14 +36,14 @@ def network_classes() -> frozenset[str]:
     modules = list(NETWORK_MODULES)
     for folder in NETWORK_FOLDERS:
         modules += [m.name for m in pkgutil.iter_modules(importlib.import_module(folder).__path__, f"{folder}.")]
-    found = set()
+    classes = set()
     for name in modules:
         for attribute, value in vars(importlib.import_module(name)).items():
             if inspect.isclass(value) and issubclass(value, nn.Module):
                 target = f"{name}.{attribute}"
                 if f"{value.__module__}.{value.__qualname__}" == target:
-                    found.add(target)
-    return frozenset(found)
+                    classes.add(target)
+    return frozenset(classes)
 
 
 def targets_in(node: Any) -> Iterator[Any]:

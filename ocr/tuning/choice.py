@@ -44,10 +44,10 @@ class Tuned:
         names = ("thresh", "box_thresh", "min_size", "unclip", "unclip_ratio")
         return replace(old, resize=resize, postprocess=replace(old.postprocess, **{n: self.best[n] for n in names}))
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain types, without the table."""
-        facts = {k: v for k, v in asdict(self).items() if k != "table"}
-        return facts | {"gain": self.gain(), "combinations": len(self.table)}
+        plain = {k: v for k, v in asdict(self).items() if k != "table"}
+        return plain | {"gain": self.gain(), "combinations": len(self.table)}
 
 
 def choose(

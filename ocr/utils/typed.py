@@ -34,7 +34,7 @@ _WORDS = {
 }  # fmt: skip
 
 
-def build(kind: type[T], values: Any, place: str = "") -> T:
+def build(kind: type[T], values: Any, path: str = "") -> T:
     """Typed settings from plain values.
 
     Args:
@@ -48,17 +48,17 @@ def build(kind: type[T], values: Any, place: str = "") -> T:
     try:
         return TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        raise UserError("; ".join(_in_words(error, kind, values, place))) from None
+        raise UserError("; ".join(_in_words(error, kind, values, path))) from None
 
 
-def faults(kind: Any, value: Any, place: str) -> list[str]:
+def faults(kind: Any, value: Any, path: str) -> list[str]:
     """Faults of one value, in words; none where the annotation is not of plain kinds."""
     if not is_plain(kind):
         return []
     try:
         TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        return _in_words(error, kind, value, place)
+        return _in_words(error, kind, value, path)
     return []
 
 
@@ -83,11 +83,11 @@ def is_plain(kind: Any) -> bool:
     return kind in (bool, int, float, str, types.NoneType, Any)
 
 
-def _in_words(error: ValidationError, kind: Any, values: Any, place: str) -> list[str]:
+def _in_words(error: ValidationError, kind: Any, values: Any, prefix: str) -> list[str]:
     """A line per setting; of a union, whose members fail one by one, what each of them would be."""
     lines: dict[str, Any] = {}
     for fault in error.errors(include_url=False):
-        path, value, rest = _walk(values, fault["loc"], place)
+        path, value, rest = _walk(values, fault["loc"], prefix)
         if fault["type"] == "unexpected_keyword_argument":
             key, known = str(fault["loc"][-1]), _names(kind, fault["loc"][:-1])
             lines[path] = unknown_setting(key, known, path.removesuffix(key))
@@ -106,16 +106,16 @@ def _in_words(error: ValidationError, kind: Any, values: Any, place: str) -> lis
     ]
 
 
-def _walk(values: Any, location: Sequence[str | int], place: str) -> tuple[str, Any, str | int | None]:
+def _walk(values: Any, location: Sequence[str | int], path: str) -> tuple[str, Any, str | int | None]:
     """The path and value that a location leads to, and where it leaves the values (a union's member, a missing key)."""
     for part in location:
         inside = isinstance(values, Mapping) and part in values
         inside |= isinstance(values, list) and isinstance(part, int) and part < len(values)
         if not inside:
-            return place, values, part
+            return path, values, part
         values = values[part]
-        place = f"{place}[{part}]" if isinstance(part, int) else f"{place}.{part}".lstrip(".")
-    return place, values, None
+        path = f"{path}[{part}]" if isinstance(part, int) else f"{path}.{part}".lstrip(".")
+    return path, values, None
 
 
 def _names(kind: Any, location: Sequence[str | int]) -> list[str]:

@@ -33,7 +33,7 @@ def test_works_are_timed_in_turns_without_the_warmup():
     timings = in_turns({"a": lambda: order.append("a"), "b": lambda: time.sleep(0.01)}, repeats=3, warmup=2)
     assert order == ["a"] * 5 and timings["a"].repeats == timings["b"].repeats == 3
     assert timings["b"].low >= 0.01 > timings["a"].high
-    assert timings["b"].each(10).median == pytest.approx(timings["b"].median / 10)
+    assert timings["b"].per_piece(10).median == pytest.approx(timings["b"].median / 10)
 
 
 def test_a_budget_ends_a_measurement_after_two_rounds():

@@ -51,16 +51,16 @@ class LabelFormat:
 @functools.cache
 def label_formats() -> dict[str, LabelFormat]:
     """All formats by name."""
-    found = {}
+    formats = {}
     for folder in FOLDERS:
         for info in pkgutil.iter_modules(importlib.import_module(folder).__path__):
             module = importlib.import_module(f"{folder}.{info.name}")
             optional = {key: getattr(module, key, None) for key in ("naming", "write")}
-            found[info.name] = LabelFormat(
+            formats[info.name] = LabelFormat(
                 info.name, module.SUFFIXES, module.matches, module.read, file=getattr(module, "FILE", None),
                 alike=getattr(module, "ALIKE", ()), **optional,
             )  # fmt: skip
-    return found
+    return formats
 
 
 def label_format(name: str) -> LabelFormat:

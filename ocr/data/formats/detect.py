@@ -47,14 +47,14 @@ def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[st
     if spec.pop("optional", False) and not (root / spec["ids"]).is_file():
         return None
     split = spec.pop("split", None)
-    found_here = AUTO in (spec.get("format"), spec.get("images"), spec.get("annotations"), spec.get("ids"))
-    if not found_here and split is None:
+    incomplete = AUTO in (spec.get("format"), spec.get("images"), spec.get("annotations"), spec.get("ids"))
+    if not incomplete and split is None:
         return spec
     if not root.is_dir():
         raise UserError(f"{root} is no folder: no data there (data.root, or the root of a source)")
     parts: set[str] = set()
-    if found_here:
-        spec, parts = _found(spec, root, split or "train")
+    if incomplete:
+        spec, parts = _locate(spec, root, split or "train")
     if not parts:
         return spec if split is None else _hashed(spec, split, root, whole)
     if split == "test" and "test" not in parts:
@@ -66,13 +66,13 @@ def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[st
     return spec
 
 
-def _found(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any], set[str]]:
+def _locate(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any], set[str]]:
     """Where the labels and images of a split are (those of train where it has none), and the parts that there are."""
     folders = _parts({name: _part_folder(root, name) for name in SPLITS})
     base, parts = folders.get(split) or folders.get("train") or root, set(folders)
     if AUTO in (spec.get("format"), spec.get("annotations")):
-        found, parts_of_files = _labels(base, spec, split)
-        spec |= found
+        labels, parts_of_files = _labels(base, spec, split)
+        spec |= labels
         parts = parts or parts_of_files
     if spec.get("images") == AUTO:
         spec["images"] = _relative(_images(base, base / spec["annotations"]), root)
@@ -85,9 +85,9 @@ def _found(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any]
     return spec, parts
 
 
-def _parts(found: Mapping[str, Any]) -> dict[str, Any]:
+def _parts(candidates: Mapping[str, Any]) -> dict[str, Any]:
     """Those parts that were found; none where there is no training part, or nothing beside it."""
-    parts = {name: part for name, part in found.items() if part}
+    parts = {name: part for name, part in candidates.items() if part}
     return parts if "train" in parts and len(parts) > 1 else {}
 
 
@@ -178,29 +178,29 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
         if len(kinds) != 1:
             raise UserError(f"{path}: cannot tell what its label format is; set data.format=...")
         return {"format": kinds.pop(), "annotations": wanted_path}, set()
-    found = list(_label_files(base))
+    candidates = list(_label_files(base))
     if wanted_format != AUTO:
         alike = {wanted_format, *label_format(wanted_format).alike}
-        found = [(wanted_format, path) for kind, path in found if kind in alike]
-    parts = _parts({name: _of_split(found, base, name) for name in SPLITS})
+        candidates = [(wanted_format, path) for kind, path in candidates if kind in alike]
+    parts = _parts({name: _of_split(candidates, base, name) for name in SPLITS})
     if parts:
-        found = parts.get(split) or parts["train"]
-    if not found:
+        candidates = parts.get(split) or parts["train"]
+    if not candidates:
         raise UserError(
             f"{base}: no labels{'' if wanted_format == AUTO else f' of format {wanted_format}'} found, in it or in the "
             "folders in it; for others say data.format, data.images and data.annotations, see docs/data.md"
         )
-    if len(found) > 1:
-        listed = ", ".join(f"{_relative(path, base)} ({kind})" for kind, path in found)
+    if len(candidates) > 1:
+        listed = ", ".join(f"{_relative(path, base)} ({kind})" for kind, path in candidates)
         raise UserError(f"{base}: several sets of labels: {listed}; choose one with data.annotations=<path>")
-    kind, path = found[0]
+    kind, path = candidates[0]
     return {"format": kind, "annotations": _relative(path, base)}, set(parts)
 
 
-def _of_split(found: list[tuple[str, Path]], base: Path, split: str) -> list[tuple[str, Path]]:
+def _of_split(candidates: list[tuple[str, Path]], base: Path, split: str) -> list[tuple[str, Path]]:
     """Those of the files and folders whose name has a word for the split, the first word that any of them has."""
     for word in SPLITS[split]:
-        named = [(kind, path) for kind, path in found if path != base and word in _words(path)]
+        named = [(kind, path) for kind, path in candidates if path != base and word in _words(path)]
         if named:
             return named
     return []

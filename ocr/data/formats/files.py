@@ -23,15 +23,15 @@ def list_images(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UserError(f"image folder not found: {folder} (set data.root=<folder>)")
-    found = {}
+    images = {}
     for directory, _, names in os.walk(folder):
         below = Path(directory).relative_to(folder).as_posix()
         for name in names:
             if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                found[name if below == "." else f"{below}/{name}"] = Path(directory, name)
-    if not found:
+                images[name if below == "." else f"{below}/{name}"] = Path(directory, name)
+    if not images:
         raise UserError(f"no images in {folder} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
-    return dict(sorted(found.items()))
+    return dict(sorted(images.items()))
 
 
 def read_ids(path: Path) -> list[str]:
@@ -101,12 +101,12 @@ def pair_by_stem(
     """
     labels = label_files(annotations, suffix, prefix)
     by_stem = {os.path.splitext(name)[0]: path for name, path in reversed(list_images(images).items())}
-    wanted: Iterable[str]
+    stems: Iterable[str]
     if ids is None:
-        wanted = sorted(by_stem.keys() | labels.keys())
+        stems = sorted(by_stem.keys() | labels.keys())
     else:
-        wanted = (os.path.splitext(i)[0] if os.path.splitext(i)[1].lower() in IMAGE_SUFFIXES else i for i in ids)
-    for stem in wanted:
+        stems = (os.path.splitext(i)[0] if os.path.splitext(i)[1].lower() in IMAGE_SUFFIXES else i for i in ids)
+    for stem in stems:
         image, label = by_stem.get(stem), labels.get(stem)
         if image is None:
             where = label or annotations
@@ -127,9 +127,9 @@ class Manifest:
     """
 
     def __init__(self, images: Path, labels: Path, ids: Sequence[str] | None, report: Report) -> None:
-        self._found = list_images(images)
+        self._by_path = list_images(images)
         self._by_name: dict[str, Path] = {}
-        for path in self._found.values():
+        for path in self._by_path.values():
             self._by_name.setdefault(path.name, path)
         self._images, self._labels, self._report = images, labels, report
         self._ids = None if ids is None else set(ids)
@@ -140,7 +140,7 @@ class Manifest:
         stem = os.path.splitext(os.path.basename(name))[0]
         if self._ids is not None and not {name, os.path.basename(name), stem} & self._ids:
             return None
-        path = self._found.get(name.replace("\\", "/").removeprefix("./"))
+        path = self._by_path.get(name.replace("\\", "/").removeprefix("./"))
         path = path or self._by_name.get(os.path.basename(name))
         if path is None:
             self._report.add("label_without_image", self._labels, f"no image {name} in {self._images}", line)
@@ -150,6 +150,6 @@ class Manifest:
 
     def report_unlabelled(self) -> None:
         """Count the images that no label named."""
-        for path in self._found.values():
+        for path in self._by_path.values():
             if path not in self._seen and (self._ids is None or {path.name, path.stem} & self._ids):
                 self._report.add("image_without_label", path, f"not in {self._labels}")

@@ -28,7 +28,7 @@ def read_quad_file(image: Path, labels: Path, report: Report) -> Sample:
     The text may hold commas and may be missing; ``###`` and ``*`` mark text to ignore.
     """
     values: list[float] = []
-    found: list[tuple[int, str]] = []
+    texts: list[tuple[int, str]] = []
     lines = 0
     for number, line in enumerate(read_text(labels).splitlines(), start=1):
         if not line or line.isspace():
@@ -43,7 +43,7 @@ def read_quad_file(image: Path, labels: Path, report: Report) -> Sample:
             report.add("unparsable_line", labels, f"expected x1,y1,...,x4,y4,text ({error})", number)
             continue
         values += coordinates
-        found.append((number, fields[COORDINATES].strip() if len(fields) > COORDINATES else ""))
+        texts.append((number, fields[COORDINATES].strip() if len(fields) > COORDINATES else ""))
     quads = np.array(values, np.float32).reshape(-1, 4, 2)
-    instances = [Instance(q, text, text in IGNORED_TEXTS, number) for q, (number, text) in zip(quads, found)]
+    instances = [Instance(q, text, text in IGNORED_TEXTS, number) for q, (number, text) in zip(quads, texts)]
     return Sample(image, instances, labels, lines)

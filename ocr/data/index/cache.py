@@ -82,8 +82,8 @@ def _stored(folder: Path, index: SampleIndex, report: Report) -> SampleIndex:
     """The index, mapped from where it was written; as it is where nothing can be written."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-            part, old = Path(place, "new"), Path(place, "old")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            part, old = Path(temporary, "new"), Path(temporary, "old")
             part.mkdir()
             index.save(part)
             (part / REPORT).write_text(json.dumps(report.to_dict()), encoding="utf-8")

@@ -55,11 +55,11 @@ def _tail_is_whole(file: BinaryIO, kind: str) -> bool:
     ending = TAIL.get(kind)
     if ending is None:
         return False
-    place = file.tell()
+    position = file.tell()
     file.seek(0, 2)
     file.seek(max(0, file.tell() - TAIL_BYTES))
     whole = ending in file.read()
-    file.seek(place)
+    file.seek(position)
     return whole
 
 

@@ -56,8 +56,8 @@ class Report:
         Raises:
             UserError: in strict mode, for every kind in ``KINDS``.
         """
-        place = f"{where}:{line}" if line else str(where)
-        message = f"{place}: {detail}" if detail else place
+        location = f"{where}:{line}" if line else str(where)
+        message = f"{location}: {detail}" if detail else location
         if self.strict and kind in KINDS:
             raise UserError(f"{message} ({kind}; data.strict=true stops at the first problem)")
         self.counts[kind] += 1

@@ -144,13 +144,13 @@ class SampleIndex:
             strings([p.texts for p in parts]),
         )
 
-    def only(self, places: Sequence[int]) -> SampleIndex:
+    def only(self, indices: Sequence[int]) -> SampleIndex:
         """An index of these of the samples, in memory."""
-        truths = [self.truth(i) for i in places]
+        truths = [self.truth(i) for i in indices]
         points, point_offsets = flatten([polygon for truth in truths for polygon in truth.polygons])
         return SampleIndex(
-            StringTable.build([self.paths[i] for i in places]),
-            self.sizes[list(places)],
+            StringTable.build([self.paths[i] for i in indices]),
+            self.sizes[list(indices)],
             np.cumsum([0] + [len(truth.polygons) for truth in truths]).astype(np.int64),
             points,
             point_offsets,

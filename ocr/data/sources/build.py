@@ -98,9 +98,9 @@ class FileSource:
         """Hashes of file name, length in bytes, width and height."""
         return file_hashes((self.index.path(i) for i in range(len(self))), self.index.sizes.tolist())
 
-    def only(self, places: Sequence[int]) -> FileSource:
+    def only(self, indices: Sequence[int]) -> FileSource:
         """The source with these of its samples."""
-        return FileSource(self.index.only(places), self.weight)
+        return FileSource(self.index.only(indices), self.weight)
 
 
 SOURCE_KINDS: dict[str, Any] = {
@@ -110,18 +110,18 @@ SOURCE_KINDS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def check_sources(specs: Any, place: str) -> None:
+def check_sources(specs: Any, prefix: str) -> None:
     """Check the kinds of all values in a list of sources; unknown settings are for :func:`build_source`.
 
     Raises:
         UserError: one is of another kind.
     """
-    problems = faults(list[dict[str, Any]] | None, specs, place)
+    problems = faults(list[dict[str, Any]] | None, specs, prefix)
     for k, spec in enumerate((specs or ()) if not problems else ()):
         for key, value in spec.items():
-            problems += faults(SOURCE_KINDS.get(key, Any), value, f"{place}[{k}].{key}")
+            problems += faults(SOURCE_KINDS.get(key, Any), value, f"{prefix}[{k}].{key}")
         if not problems and spec.get("of"):
-            check_sources(spec["of"], f"{place}[{k}].of")
+            check_sources(spec["of"], f"{prefix}[{k}].of")
     if problems:
         raise UserError("; ".join(problems))
 
@@ -212,8 +212,8 @@ def build_index(files: LabelledFiles, report: Report) -> SampleIndex:
     # not "fork": W&B's threads run already, and a lock that one holds would stay locked in the child
     method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
     with ProcessPoolExecutor(min(cores(), len(parts)), mp_context=get_context(method)) as pool:
-        for index, found in pool.map(partial(_part, strict=report.strict), parts):
-            report.merge(found)
+        for index, part_report in pool.map(partial(_part, strict=report.strict), parts):
+            report.merge(part_report)
             built.append(index)
     return SampleIndex.join(built)
 
@@ -260,5 +260,5 @@ def build_sources(
 
 
 def _nothing_left(split: str, reason: str, report: Report) -> str:
-    found = "; ".join(f"{kind} x {count}, e.g. {report.examples[kind][0]}" for kind, count in report.counts.items())
-    return f"the {split} split has nothing to learn from or test on: {reason}" + (f" ({found})" if found else "")
+    problems = "; ".join(f"{kind} x {count}, e.g. {report.examples[kind][0]}" for kind, count in report.counts.items())
+    return f"the {split} split has nothing to learn from or test on: {reason}" + (f" ({problems})" if problems else "")

@@ -42,7 +42,7 @@ class CameraSimulation:
         settings = [self.seed, self.difficulty, *(source.fingerprint() for source in self.of)]
         self._cache = RenderCache(cache_key("camera", *settings))
 
-    def _place(self, i: int) -> tuple[Source, int]:
+    def _find(self, i: int) -> tuple[Source, int]:
         k = int(np.searchsorted(self._ends, i, side="right"))
         return self.of[k], i - (int(self._ends[k - 1]) if k else 0)
 
@@ -51,7 +51,7 @@ class CameraSimulation:
 
     def name(self, i: int) -> str:
         """The page's with what tells this picture from it, and from pictures of it with other disturbances."""
-        source, k = self._place(i)
+        source, k = self._find(i)
         return f"{source.name(k)}_camera_{self.difficulty:g}_{self.seed}.jpg"
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
@@ -65,7 +65,7 @@ class CameraSimulation:
 
     def _file_name(self, i: int) -> str:
         """In the cache: with the size and time of the scan's file, where it is one."""
-        source, k = self._place(i)
+        source, k = self._find(i)
         try:
             status = Path(source.name(k)).stat()
         except OSError:
@@ -73,7 +73,7 @@ class CameraSimulation:
         return f"{i}_{status.st_size}_{status.st_mtime_ns}"
 
     def _render(self, i: int) -> RenderedSample:
-        source, k = self._place(i)
+        source, k = self._find(i)
         paper, truth = source.load(k)
         scale = min(1.0, MAX_PAGE_SIDE / max(paper.shape[:2]))
         size = [max(1, round(side * scale)) for side in paper.shape[1::-1]]

@@ -70,26 +70,26 @@ def find_pictures(source: str) -> Pictures:
     if path.is_file():
         return Pictures(StringTable.build([str(path)]))
     matches = _below(path) if path.is_dir() else sorted((m, _kind(m)) for m in glob.glob(str(path), recursive=True))
-    found = [name for name, kind in matches if kind in IMAGE_SUFFIXES]
+    images = [name for name, kind in matches if kind in IMAGE_SUFFIXES]
     others: dict[str, list[str]] = {}
     for name, kind in matches:
         if kind not in IMAGE_SUFFIXES:
             others.setdefault(kind, []).append(name)
-    if not found:
+    if not images:
         reason = "no image in it" if path.is_dir() else "no such image or folder, and no image matches it as a glob"
         seen = f", but {in_words({kind: len(names) for kind, names in others.items()})}" if others else ""
         raise UserError(f"source={source}: {reason}{seen} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
-    return Pictures(StringTable.build(found), others)
+    return Pictures(StringTable.build(images), others)
 
 
 def _below(folder: Path) -> list[tuple[str, str]]:
     """(path, kind) of all that lies in a folder, ordered by the path below it; hidden files only if they are images."""
-    found = []
+    entries = []
     for directory, folders, names in os.walk(folder):
-        found += [(os.path.join(directory, n), LINK) for n in folders if os.path.islink(os.path.join(directory, n))]
+        entries += [(os.path.join(directory, n), LINK) for n in folders if os.path.islink(os.path.join(directory, n))]
         paths = ((os.path.join(directory, name), _suffix(name)) for name in names)
-        found += [(p, kind) for p, kind in paths if kind in IMAGE_SUFFIXES or not os.path.basename(p).startswith(".")]
-    return sorted(found, key=lambda match: os.path.relpath(match[0], folder).replace(os.sep, "/"))
+        entries += [(p, kind) for p, kind in paths if kind in IMAGE_SUFFIXES or not os.path.basename(p).startswith(".")]
+    return sorted(entries, key=lambda match: os.path.relpath(match[0], folder).replace(os.sep, "/"))
 
 
 def _kind(path: str) -> str:

@@ -29,15 +29,15 @@ def _folders() -> list[Path]:
 @cache
 def system_fonts() -> tuple[str, ...]:
     """Paths of usable system fonts of known families, sorted by file name, those with Hangul first."""
-    found: dict[str, str] = {}
+    fonts: dict[str, str] = {}
     for folder in _folders():
         for directory, _, names in os.walk(folder):
             for name in names:
                 low = name.lower().replace("-", "").replace("_", "")
                 known = low.endswith((".ttf", ".otf", ".ttc")) and low.startswith(FAMILIES)
                 if known and not any(word in low for word in EXCLUDED_STYLES):
-                    found.setdefault(name, os.path.join(directory, name))
-    usable = [path for _, path in sorted(found.items()) if _has(path, "A")]
+                    fonts.setdefault(name, os.path.join(directory, name))
+    usable = [path for _, path in sorted(fonts.items()) if _has(path, "A")]
     usable.sort(key=lambda path: not has_hangul(path))
     return tuple(usable[:MAX_SYSTEM_FONTS])
 

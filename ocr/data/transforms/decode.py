@@ -58,11 +58,11 @@ def decode(path: Path, shrink: int = 1) -> np.ndarray:
             pixels = _on_white(image) if transparent else _opaque(data, by_decoder)
     except UndecodableImage as error:
         raise UndecodableImage(f"{path}: {error}") from error
-    wanted = -(-width // by_decoder), -(-height // by_decoder)
+    expected_size = -(-width // by_decoder), -(-height // by_decoder)
     slack = 0 if by_decoder == 1 else 1
-    if any(abs(side - expected) > slack for side, expected in zip(pixels.shape[1::-1], wanted)):
-        found = " x ".join(str(side * by_decoder) for side in pixels.shape[1::-1])
-        raise UndecodableImage(f"{path}: its header says {width} x {height} pixels, decoded it has {found}")
+    if any(abs(side - expected) > slack for side, expected in zip(pixels.shape[1::-1], expected_size)):
+        decoded = " x ".join(str(side * by_decoder) for side in pixels.shape[1::-1])
+        raise UndecodableImage(f"{path}: its header says {width} x {height} pixels, decoded it has {decoded}")
     if by_decoder < shrink:
         pixels = cv2.resize(pixels, (-(-width // shrink), -(-height // shrink)), interpolation=cv2.INTER_AREA)
     return pixels

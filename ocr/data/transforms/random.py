@@ -61,9 +61,9 @@ class RandomGeometry:
         return np.column_stack([linear, half - linear @ centre])
 
     def _centre(self, width: int, height: int, truth: Truth, rng: np.random.Generator) -> np.ndarray:
-        wanted = np.flatnonzero(~np.asarray(truth.ignore, bool))
-        if len(wanted) and rng.random() < self.text_share:
-            polygon = truth.polygons[wanted[rng.integers(len(wanted))]]
+        candidates = np.flatnonzero(~np.asarray(truth.ignore, bool))
+        if len(candidates) and rng.random() < self.text_share:
+            polygon = truth.polygons[candidates[rng.integers(len(candidates))]]
             low, high = polygon.min(axis=0), polygon.max(axis=0)
             return rng.uniform(low, high)
         return rng.uniform((0, 0), (width, height))

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 
-def job_facts() -> dict[str, Any]:
+def invocation() -> dict[str, Any]:
     """``overrides``, and of a sweep ``varied``, ``sweep`` and ``number`` of :class:`ocr.tracking.job.Job`."""
     if not HydraConfig.initialized():
         return {}
@@ -47,6 +47,6 @@ def rank_command(rank: int) -> tuple[list[str], str]:
     arguments = sys.argv[1:]
     if hydra.mode == RunMode.MULTIRUN:
         arguments = [f"--config-name={hydra.job.config_name}", *hydra.overrides.task]
-    place = hydra.runtime.output_dir.replace("\\", "\\\\").replace('"', '\\"')
-    own = [f'hydra.run.dir="{place}"', f"hydra.job.name=rank_{rank}", "hydra.output_subdir=null"]
+    folder = hydra.runtime.output_dir.replace("\\", "\\\\").replace('"', '\\"')
+    own = [f'hydra.run.dir="{folder}"', f"hydra.job.name=rank_{rank}", "hydra.output_subdir=null"]
     return [sys.executable, os.path.abspath(sys.argv[0]), *arguments, *own], hydra.runtime.cwd

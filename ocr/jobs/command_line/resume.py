@@ -30,13 +30,13 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
             asks for another network.
     """
     given = {key_of(a): a for a in arguments if "=" in a and not a.startswith("-")}
-    wanted = value_of(given["resume"]) if "resume" in given else None
-    if wanted in (None, False, ""):
+    requested = value_of(given["resume"]) if "resume" in given else None
+    if requested in (None, False, ""):
         return list(arguments)
     runs = Path(str(value_of(given.get("paths.output", "paths.output=runs"))))
     if "name" in given or "experiment" in given:
         runs = runs / str(value_of(given.get("name") or given["experiment"]))
-    path = find_checkpoint(True if wanted is True else str(wanted), runs)
+    path = find_checkpoint(True if requested is True else str(requested), runs)
     assert path is not None
     mine = [a for a in arguments if not a.startswith("resume=")] + [f"resume={text_of(str(path))}"]
     stopped = StoppedRun.read(path.parent.parent)

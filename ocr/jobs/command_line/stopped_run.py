@@ -118,9 +118,9 @@ class StoppedRun:
                 )
         kept = _differences(data, old_config["data"], new_config["data"], "data") if data else []
         weights = {"weights": (self.config.get("model") or {}).get("weights")}
-        if (found := self._absolute(weights["weights"])) != weights["weights"]:
+        if (moved := self._absolute(weights["weights"])) != weights["weights"]:
             old, new = ({"weights": (c.get("model") or {}).get("weights")} for c in (old_config, new_config))
-            kept += _differences({"weights": found}, old, new, "model")
+            kept += _differences({"weights": moved}, old, new, "model")
         return kept
 
     def check_model(self, before: DictConfig, now: DictConfig) -> None:
@@ -157,10 +157,10 @@ class StoppedRun:
 @functools.cache
 def config_targets() -> frozenset[str]:
     """Every ``_target_`` that stands in ``configs/``."""
-    found: set[str] = set()
+    targets: set[str] = set()
     for path in sorted(CONFIGS.rglob("*.yaml")):
-        found |= {t for t in targets_in(OmegaConf.to_container(OmegaConf.load(path))) if isinstance(t, str)}
-    return frozenset(found)
+        targets |= {t for t in targets_in(OmegaConf.to_container(OmegaConf.load(path))) if isinstance(t, str)}
+    return frozenset(targets)
 
 
 def _relative_files(node: Any) -> Iterator[str]:
@@ -196,18 +196,18 @@ def _named_by(overrides: Sequence[str]) -> Iterator[str]:
 
 def _differences(stored: Mapping[str, Any], before: Mapping[str, Any], now: Mapping[str, Any], path: str) -> list[str]:
     """Overrides from ``now`` to ``stored``, where ``before`` and ``now`` are the same."""
-    found: list[str] = []
+    overrides: list[str] = []
     for key in dict.fromkeys([*stored, *now]):
-        place = f"{path}.{key}"
+        full_key = f"{path}.{key}"
         if all(isinstance(node.get(key), Mapping) for node in (stored, before, now)):
-            found += _differences(stored[key], before[key], now[key], place)
+            overrides += _differences(stored[key], before[key], now[key], full_key)
         elif before.get(key, now) != now.get(key, now) or stored.get(key, now) == now.get(key, now):
             continue  # this command's own, or the same
         elif key in stored and HIDDEN not in str(stored[key]):
-            found.append(f"++{place}={text_of(stored[key])}")
+            overrides.append(f"++{full_key}={text_of(stored[key])}")
         elif isinstance(now.get(key), list):
-            found.append(f"++{place}=[]")  # a split that the stopped run did not have
-    return found
+            overrides.append(f"++{full_key}=[]")  # a split that the stopped run did not have
+    return overrides
 
 
 def _texts(node: Any) -> Iterator[str]:

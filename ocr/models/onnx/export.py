@@ -111,8 +111,8 @@ def to_int8(source: Path, target: Path, inputs: Sequence[np.ndarray]) -> None:
             self.left: Iterator[np.ndarray] = iter(inputs)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            found = next(self.left, None)
-            return None if found is None else {INPUT: found}
+            batch = next(self.left, None)
+            return None if batch is None else {INPUT: batch}
 
     kept = {item.key: item.value for item in onnx.load(str(source)).metadata_props}
     with tempfile.TemporaryDirectory() as folder:

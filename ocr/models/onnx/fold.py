@@ -60,7 +60,7 @@ def _along_filters(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
 
 
 def _rebuilt(network: GraphDetector, nodes: Sequence[Node], state: Mapping[str, torch.Tensor]) -> GraphDetector:
-    made = GraphDetector(nodes)
-    made.load_state_dict({f"layers.{key}": value for key, value in state.items()})
+    rebuilt = GraphDetector(nodes)
+    rebuilt.load_state_dict({f"layers.{key}": value for key, value in state.items()})
     parameter = next(network.parameters())
-    return made.to(device=parameter.device, dtype=parameter.dtype).train(network.training)
+    return rebuilt.to(device=parameter.device, dtype=parameter.dtype).train(network.training)

@@ -71,10 +71,10 @@ def examine(config: Mapping[str, Any], environment: EnvReport, timeout: float = 
         _gpu,
     ):
         try:
-            found = list(check())
+            findings = list(check())
         except Exception as error:  # a check that breaks is a finding, and the others still run
-            found = [Finding("doctor", "fault", f"a check broke: {type(error).__name__}: {first_line(error)}")]
-        for finding in found:
+            findings = [Finding("doctor", "fault", f"a check broke: {type(error).__name__}: {first_line(error)}")]
+        for finding in findings:
             yield Finding(finding.check, finding.level, redactor.text(finding.found), redactor.text(finding.fix))
 
 
@@ -144,7 +144,7 @@ def _unresolved(node: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
-def _wanted(config: Mapping[str, Any]) -> tuple[str, str]:
+def _mode_and_reason(config: Mapping[str, Any]) -> tuple[str, str]:
     """Mode of a run that started now, and why."""
     logger = config["logger"]
     if not logger["wandb"]["enabled"]:
@@ -159,7 +159,7 @@ def _wanted(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _mode(config: Mapping[str, Any]) -> Iterator[Finding]:
-    mode, reason = _wanted(config)
+    mode, reason = _mode_and_reason(config)
     asked = mode in ("online", "off") or "key" not in reason
     yield Finding("mode", "ok" if asked else "warning", f"{mode}: {reason}",
                   "" if asked else "set WANDB_API_KEY in .env, or run: wandb login")  # fmt: skip
@@ -179,7 +179,7 @@ def _key(config: Mapping[str, Any]) -> Iterator[Finding]:
 def _server(config: Mapping[str, Any], timeout: float) -> Iterator[Finding]:
     import wandb
 
-    mode, _ = _wanted(config)
+    mode, _ = _mode_and_reason(config)
     url = urlparse(server_url())
     host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
     try:
@@ -220,21 +220,21 @@ def _server(config: Mapping[str, Any], timeout: float) -> Iterator[Finding]:
 
 
 def _folders(config: Mapping[str, Any]) -> Iterator[Finding]:
-    places = {"output": Path(str(config["paths"]["output"]))}
+    folders = {"output": Path(str(config["paths"]["output"]))}
     if os.environ.get("WANDB_DIR"):
-        places["WANDB_DIR"] = Path(os.environ["WANDB_DIR"])
-    for name, place in places.items():
-        existing = next(p for p in (place.absolute(), *place.absolute().parents) if p.exists())
+        folders["WANDB_DIR"] = Path(os.environ["WANDB_DIR"])
+    for name, folder in folders.items():
+        existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
         try:
             with tempfile.TemporaryFile(dir=existing):
                 pass
         except OSError as error:
-            yield Finding(f"folder {name}", "fault", f"{relative(place)} cannot be written ({error.strerror})",
+            yield Finding(f"folder {name}", "fault", f"{relative(folder)} cannot be written ({error.strerror})",
                           "paths.output=<folder> or WANDB_DIR=<folder>")  # fmt: skip
             continue
         free = shutil.disk_usage(existing).free / 1e9
         low = free < MIN_FREE_GB
-        yield Finding(f"folder {name}", "warning" if low else "ok", f"{relative(place)} writable, {free:.1f} GB free",
+        yield Finding(f"folder {name}", "warning" if low else "ok", f"{relative(folder)} writable, {free:.1f} GB free",
                       "make clean-runs, or another paths.output" if low else "")  # fmt: skip
 
 
@@ -248,9 +248,9 @@ def _shared_memory() -> Iterator[Finding]:
 
 
 def _unsynced() -> Iterator[Finding]:
-    from ocr.tracking.tools.local_runs import find_runs, local_places
+    from ocr.tracking.tools.local_runs import find_runs, record_folders
 
-    runs = find_runs(local_places())
+    runs = find_runs(record_folders())
     waiting = [run for run in runs if not run.synced and not run.active]
     size = sum(run.freed() for run in waiting) / 1e6
     if waiting:
@@ -261,12 +261,12 @@ def _unsynced() -> Iterator[Finding]:
 
 def _versions() -> Iterator[Finding]:
     try:
-        wanted = importlib.metadata.requires("receipt-text-detection") or []
+        requirements = importlib.metadata.requires("receipt-text-detection") or []
     except importlib.metadata.PackageNotFoundError:
         yield Finding("versions", "warning", "the project is not installed, so nothing is known", "make setup")
         return
     faults = []
-    for line in wanted:
+    for line in requirements:
         requirement = Requirement(line)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue

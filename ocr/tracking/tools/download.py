@@ -43,7 +43,7 @@ def local_checkpoint(path: str, download_to: Path, project: str, entity: str | N
         raise UserError(
             f"{path}: cannot get the artifact {full} ({first_line(error)}); with the file on disk, give its path"
         ) from error
-    found = sorted(folder.glob("*.ckpt"))
-    if not found:
+    checkpoints = sorted(folder.glob("*.ckpt"))
+    if not checkpoints:
         raise UserError(f"{path}: the artifact {full} holds no .ckpt file")
-    return found[0]
+    return checkpoints[0]

@@ -74,20 +74,20 @@ def _alive(pid: int | None) -> bool:
     return True
 
 
-def local_places() -> list[Path]:
+def record_folders() -> list[Path]:
     """Where records lie unless somebody says otherwise."""
     given = [os.environ[name] for name in ("WANDB_DIR",) if os.environ.get(name)]
-    return [place for place in (Path("runs"), Path("wandb"), *map(Path, given)) if place.is_dir()]
+    return [folder for folder in (Path("runs"), Path("wandb"), *map(Path, given)) if folder.is_dir()]
 
 
-def find_runs(places: Iterable[Path]) -> list[LocalRun]:
+def find_runs(folders: Iterable[Path]) -> list[LocalRun]:
     """All W&B records below some folders, the oldest first, so that a model comes before its tests."""
-    found: dict[Path, LocalRun] = {}
-    for place in places:
-        for log in _logs(place):
+    runs: dict[Path, LocalRun] = {}
+    for parent in folders:
+        for log in _logs(parent):
             folder = log.parent.resolve()
-            found[folder] = LocalRun(folder, _record_of(folder))
-    return sorted(found.values(), key=lambda run: run.folder.name.removeprefix("offline-"))
+            runs[folder] = LocalRun(folder, _record_of(folder))
+    return sorted(runs.values(), key=lambda run: run.folder.name.removeprefix("offline-"))
 
 
 def _record_of(folder: Path) -> dict[str, Any]:
@@ -96,9 +96,9 @@ def _record_of(folder: Path) -> dict[str, Any]:
     return record if folder.name.endswith(f"-{record.get('id')}") else {}
 
 
-def _logs(place: Path) -> Iterator[Path]:
-    if place.is_file():
-        place = place.parent
+def _logs(folder: Path) -> Iterator[Path]:
+    if folder.is_file():
+        folder = folder.parent
     for pattern in ("*.wandb", "**/wandb/run-*/*.wandb", "**/wandb/offline-run-*/*.wandb", "run-*/*.wandb",
                     "offline-run-*/*.wandb"):  # fmt: skip
-        yield from place.glob(pattern)
+        yield from folder.glob(pattern)

@@ -141,17 +141,17 @@ def _find_files(run: LocalRun, staged: list[StagedArtifact], report: SyncReport)
     for entry in staged:
         if entry.uploaded:
             continue
-        for name, place in entry.files.items():
-            target = folder / place
+        for name, staged_name in entry.files.items():
+            target = folder / staged_name
             spare = run.folder.parent.parent / "checkpoints" / name
             if not target.is_file() and spare.is_file():
                 copy_atomic(spare, target)
             if not target.is_file():
                 report.problems.append(f"the file {target} of the artifact {entry.collection} is lost")
         if not report.problems:
-            wanted = entry.digest
+            logged_digest = entry.digest
             entry.build(folder)
-            if wanted and entry.digest != wanted:
+            if logged_digest and entry.digest != logged_digest:
                 report.problems.append(f"a file of the artifact {entry.collection} has changed since it was logged")
 
 

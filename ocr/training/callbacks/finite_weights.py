@@ -61,11 +61,11 @@ class FiniteWeights(L.Callback):
     def _cause(self, trainer: L.Trainer) -> str:
         """The first batch whose loss was not finite, over all ranks, in words."""
         bad = next(((step, index.tolist()) for step, loss, index in self._since if not loss.isfinite()), None)
-        found = [shard for shard in gather_objects(bad) if shard is not None]
-        if not found:
+        shards = [shard for shard in gather_objects(bad) if shard is not None]
+        if not shards:
             return ""
-        first = min(step for step, _ in found)
-        images = [i for step, indices in found if step == first for i in indices]
+        first = min(step for step, _ in shards)
+        images = [i for step, indices in shards if step == first for i in indices]
         dataset = getattr(trainer.train_dataloader, "dataset", None)
         names = [dataset.samples.name(i) if isinstance(dataset, TrainSet) else str(i) for i in images]
         return f"; the loss was not finite first in step {first}, with the images {', '.join(names)}"

@@ -39,7 +39,7 @@ def inference(config: DictConfig) -> list[Row]:
         if abs(mine - other) > 0.1 * max(mine, other):
             log.warning("peers: inference by rapidocr does not count: %d boxes, ours %d", other, mine)
             return []
-        timings = {k: t.each(images) for k, t in in_turns(works, 5).items()}
+        timings = {k: t.per_piece(images) for k, t in in_turns(works, 5).items()}
     ratio = timings["ours"].median / timings["rapidocr"].median
     on = f"{images} images of {config.data.name}, {cores()} threads"
     return [

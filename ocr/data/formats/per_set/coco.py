@@ -46,12 +46,12 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
         if not isinstance(entry, dict) or "file_name" not in entry or "id" not in entry:
             report.add("unparsable_line", annotations, "image without id or file_name", number)
             continue
-        found = by_image.pop(entry["id"], [])
+        entries = by_image.pop(entry["id"], [])
         image = manifest.find(str(entry["file_name"]), number)
         if image is None:
             continue
-        instances = [i for line, item in found for i in _instances(item, annotations, line, report)]
-        yield Sample(image, instances, annotations, len(found))
+        instances = [i for line, item in entries for i in _instances(item, annotations, line, report)]
+        yield Sample(image, instances, annotations, len(entries))
     for orphans in by_image.values():
         for line, item in orphans:
             report.add("label_without_image", annotations, f"image_id {item['image_id']} is not in images", line)
@@ -74,8 +74,8 @@ def _instances(item: dict[str, Any], where: Path, line: int, report: Report) -> 
     if not isinstance(outlines, list):
         report.add("unparsable_line", where, "segmentation is no list of polygons", line)
         return []
-    found = [instance_or_report(outline, text, ignore, where, line, report) for outline in outlines]
-    return [instance for instance in found if instance is not None]
+    parsed = [instance_or_report(outline, text, ignore, where, line, report) for outline in outlines]
+    return [instance for instance in parsed if instance is not None]
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

@@ -40,8 +40,8 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
         if image is None:
             continue
         entries = [entry for entry in row[1].split("|") if entry.strip()]
-        found = [instance_or_report(entry.split(), "", False, annotations, number, report) for entry in entries]
-        yield Sample(image, [i for i in found if i is not None], annotations, len(entries))
+        parsed = [instance_or_report(entry.split(), "", False, annotations, number, report) for entry in entries]
+        yield Sample(image, [i for i in parsed if i is not None], annotations, len(entries))
     manifest.report_unlabelled()
 
 

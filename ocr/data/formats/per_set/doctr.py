@@ -40,7 +40,7 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
         image = manifest.find(name, number)
         if image is None:
             continue
-        found = [instance_or_report(p, "", False, annotations, number, report) for p in polygons]
-        instances = [instance for instance in found if instance is not None]
+        parsed = [instance_or_report(p, "", False, annotations, number, report) for p in polygons]
+        instances = [instance for instance in parsed if instance is not None]
         yield Sample(image, instances, annotations, len(polygons))
     manifest.report_unlabelled()
