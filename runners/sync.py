@@ -22,11 +22,11 @@ def main() -> int:
     from ocr.tracking.credentials import key_fault, load_env_variables, server_url, stored_key
 
     load_env_variables()
-    from ocr.tracking.start import forget_one_run
+    from ocr.tracking.start import clear_run_variables
     from ocr.tracking.tools.local_runs import find_runs, record_folders
     from ocr.tracking.tools.sync import ASK_INTERVAL_SECONDS, server_fault, sync_run
 
-    forget_one_run()
+    clear_run_variables()
     runs = [run for run in find_runs(options.folders or record_folders()) if not run.synced]
     waiting = [run for run in runs if not run.active]
     for run in runs:

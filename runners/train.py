@@ -19,12 +19,12 @@ def main(config: DictConfig) -> float | None:
     from ocr.jobs.settings import TrainSettings, job_of, read
     from ocr.jobs.train import train
     from ocr.tracking.run import tracked_run
-    from ocr.training.resume import find_checkpoint, run_folders_held
+    from ocr.training.resume import find_checkpoint, lock_run_folders
 
     settings = read(config, TrainSettings)
     job = job_of(config, settings)
     resumed = find_checkpoint(settings.resume, Path(settings.paths.output, settings.name))
-    with run_folders_held(job.folder, resumed, settings.trainer), tracked_run(job, "training") as tracking:
+    with lock_run_folders(job.folder, resumed, settings.trainer), tracked_run(job, "training") as tracking:
         metrics = train(job, settings, tracking, resumed)
     if settings.optimized_metric not in metrics:
         log.warning("optimized_metric=%s was not measured, see metrics.json for what was", settings.optimized_metric)

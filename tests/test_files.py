@@ -92,9 +92,11 @@ def test_a_copy_is_whole_when_it_has_its_name(tmp_path: Path):
 
 
 def test_the_trainers_checkpoints_are_written_so(tmp_path: Path):
-    from ocr.training.checkpoints import WholeCheckpoints
+    from ocr.training.checkpoints import AtomicCheckpointIO
 
-    WholeCheckpoints().save_checkpoint({"step": 7}, tmp_path / "checkpoints" / "last.ckpt")
-    assert WholeCheckpoints().load_checkpoint(tmp_path / "checkpoints" / "last.ckpt", weights_only=True) == {"step": 7}
+    AtomicCheckpointIO().save_checkpoint({"step": 7}, tmp_path / "checkpoints" / "last.ckpt")
+    assert AtomicCheckpointIO().load_checkpoint(tmp_path / "checkpoints" / "last.ckpt", weights_only=True) == {
+        "step": 7
+    }
     with pytest.raises(UserError, match="no space left"), small_disk(tmp_path / "disk", 0.1) as disk:
-        WholeCheckpoints().save_checkpoint({"weights": torch.zeros(100_000)}, disk / "last.ckpt")
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(100_000)}, disk / "last.ckpt")

@@ -12,17 +12,17 @@ from tests.conftest import ROOT
 CODE = """
 import re
 from pathlib import Path
-from ocr.utils.memory import give_back_freed_memory, keep_freed_memory
+from ocr.utils.memory import trim_malloc, disable_malloc_trimming
 
 def held():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
-keep_freed_memory()
+disable_malloc_trimming()
 before = held()
 blocks = [bytes([1]) * 100_000 for _ in range(3000)]
 del blocks
 kept = held() - before
-give_back_freed_memory()
+trim_malloc()
 print(kept, held() - before)
 """
 

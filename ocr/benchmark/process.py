@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 
-class Elsewhere:
+class WorkerProcess:
     """A piece of work that is prepared once in a new process and done there at each call; to be closed.
 
     Args:

@@ -16,12 +16,12 @@ import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ocr.benchmark.process import Elsewhere
+from ocr.benchmark.process import WorkerProcess
 from ocr.benchmark.rows import Goal, Row, print_rows, write_rows
 from ocr.errors import UserError, user_error
 from ocr.utils.config import plain_config
 from ocr.utils.machine import cores
-from ocr.utils.memory import keep_freed_memory
+from ocr.utils.memory import disable_malloc_trimming
 
 log = logging.getLogger(__name__)
 _HOMES = {"parts": ("startup", "index", "sample", "loader", "postprocess", "metrics"),
@@ -79,7 +79,7 @@ def in_own_process(name: str, target: str, config: Any) -> tuple[list[Row], floa
         UserError: of the part.
         RuntimeError: another error in it, with its traceback.
     """
-    part = Elsewhere(prepare_part, target, config)
+    part = WorkerProcess(prepare_part, target, config)
     try:
         complaint, rows, peak = part()
     except RuntimeError as error:
@@ -92,11 +92,11 @@ def in_own_process(name: str, target: str, config: Any) -> tuple[list[Row], floa
 
 
 def prepare_part(target: str, config: Any) -> Callable[[], tuple[str, list[Row], float]]:
-    """A part as work for :class:`Elsewhere`: what the user did wrong, rows, and the peak of resident memory in MB."""
+    """A part as work for :class:`WorkerProcess`: the user's fault, the rows, and the peak of resident memory in MB."""
     logging.basicConfig(level=logging.WARNING)
     # a spawned process would spawn its loader workers, too, which a training does not
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
-    keep_freed_memory()  # as every job does
+    disable_malloc_trimming()  # as every job does
 
     def work() -> tuple[str, list[Row], float]:
         try:

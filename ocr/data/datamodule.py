@@ -48,7 +48,7 @@ class DetectionData(L.LightningDataModule):
         words: settings that only interpolations of the config use: ``name``, those of ``data=folder`` and ``mix``.
 
     Attributes:
-        taken_whole: a split is all of a folder without parts, see :meth:`load`.
+        whole_folder_used: a split is all of a folder without parts, see :meth:`load`.
         tested: the split that a trainer's test reads.
     """
 
@@ -91,7 +91,7 @@ class DetectionData(L.LightningDataModule):
         self.num_workers, self.train_workers = worker_count(num_workers), worker_count(num_workers, training=True)
         self.strict, self.seed = strict, seed
         self.geometry, self.light, self.targets = geometry, light, targets
-        self.taken_whole = False
+        self.whole_folder_used = False
         self.tested = "test"
         self.sources: dict[str, list[Source]] = {}
         self.reports: dict[str, Report] = {}
@@ -113,7 +113,7 @@ class DetectionData(L.LightningDataModule):
                 continue
             specs = self.splits.get(split)
             resolved = self._resolve(specs or (), whole)
-            self.taken_whole |= whole and resolved != self.resolved(split)
+            self.whole_folder_used |= whole and resolved != self.resolved(split)
             if not resolved:
                 others = ", split=val for that of validation" if split == "test" else ""
                 raise UserError(f"the data has no {split} split: data.{split}=[...] or data=<set> names one{others}")
@@ -148,7 +148,7 @@ class DetectionData(L.LightningDataModule):
         """int64 (S,), see :meth:`ocr.data.sources.build.Source.identities`, of a split that was read."""
         return np.concatenate([np.zeros(0, np.int64), *(source.identities() for source in self.sources[split])])
 
-    def leave_out(self, split: str, known: np.ndarray) -> None:
+    def drop_images(self, split: str, known: np.ndarray) -> None:
         """Drop the images of a split, all of it from files, whose identities are among the known ones."""
         kept: list[Source] = []
         for source in self.sources[split]:

@@ -43,7 +43,7 @@ class Rectangles(NamedTuple):
         away = np.abs(cls(centres, axes, halves, four).corners() - quads).max(axis=(1, 2), initial=0)
         exact = four & (away <= RECTANGLE_TOLERANCE) & (halves.min(axis=1, initial=np.inf) > 0)
         for k in np.flatnonzero(~exact).tolist():
-            centres[k], axes[k], halves[k] = _least(polygons[k])
+            centres[k], axes[k], halves[k] = _minimum_area(polygons[k])
         top = np.abs(axes @ (quads[:, 1] - quads[:, 0])[..., None])[..., 0]
         word = four & (halves.max(axis=1, initial=0) < WORD_ASPECT * halves.min(axis=1, initial=np.inf))
         by = np.where(word[:, None], top, halves)  # a digit is higher than wide
@@ -60,7 +60,7 @@ class Rectangles(NamedTuple):
         return self.centres[:, None] + UNIT_SQUARE @ (self.axes * self.halves[..., None])
 
 
-def _least(polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _minimum_area(polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centre, axes and half sides of the least rectangle around a polygon."""
     centre, sides, angle = cv2.minAreaRect(np.asarray(polygon, np.float32))
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))

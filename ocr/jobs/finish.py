@@ -20,7 +20,7 @@ from ocr.tracking.record import git_commit
 from ocr.tracking.run import Tracking
 from ocr.tracking.summary import finalize_run
 from ocr.training.callbacks.predictions import PredictionWriter
-from ocr.training.data_record import Standing
+from ocr.training.data_record import TrainingOverlap
 from ocr.training.module import DetectionModule
 from ocr.training.trainer import device_name
 from ocr.tuning.plots import plot_breakdown
@@ -59,12 +59,12 @@ def evaluate(
     trainer: L.Trainer,
     module: DetectionModule,
     data: DetectionData,
-    standing: Standing,
+    overlap: TrainingOverlap,
     writer: PredictionWriter | None = None,
 ) -> dict[str, float]:
-    """Figures of a split under the keys that its standing allows; predictions and tables go where the writer writes."""
-    prefix = module.test_prefix = standing.prefix
-    data.tested = standing.split
+    """Figures of a split under the prefix of its overlap; predictions and tables go where the writer writes."""
+    prefix = module.test_prefix = overlap.prefix
+    data.tested = overlap.split
     if writer is not None:
         trainer.callbacks.append(writer)  # type: ignore[attr-defined]
     started = time.perf_counter()

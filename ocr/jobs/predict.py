@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from ocr.data.datamodule import worker_count
 from ocr.data.datasets import EvalSet, ShardSampler, collate_eval
 from ocr.data.formats.writers import check_formats, write_formats
-from ocr.data.sources.unlabelled import find_pictures, in_words
+from ocr.data.sources.unlabelled import find_images, in_words
 from ocr.errors import UserError
 from ocr.jobs.build import load_detector
 from ocr.jobs.results import print_results
@@ -41,7 +41,7 @@ def predict(settings: PredictSettings, checkpoint: Path) -> Path:
     module = load_detector(settings, checkpoint)
     output = Path(settings.output)
     check_formats(settings.formats)
-    pictures = find_pictures(settings.source)
+    pictures = find_images(settings.source)
     others = in_words({kind: len(names) for kind, names in pictures.others.items()})
     if others:
         names = (", ".join(Path(name).name for name in names[:EXAMPLES]) for names in pictures.others.values())

@@ -15,7 +15,7 @@ from ocr.tracking.job import Job
 from ocr.tracking.run import Tracking
 from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.callbacks.progress import Progress
-from ocr.training.data_record import Standing, leave_out_seen, read_record
+from ocr.training.data_record import TrainingOverlap, drop_seen_images, read_record
 from ocr.training.loading import origin_of
 from ocr.training.ranks import watch_ranks
 from ocr.training.trainer import build_trainer
@@ -38,8 +38,8 @@ def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking 
     module, data = open_detector(settings, checkpoint, whole=split == "test")
     module.metrics = build_metrics(settings.metrics)
     data_record = read_record(checkpoint)
-    leave_out_seen(data, split, data_record)
-    standing = Standing.of(split, data.identities(split), data_record)
+    drop_seen_images(data, split, data_record)
+    overlap = TrainingOverlap.of(split, data.identities(split), data_record)
     callbacks = [Progress(), *image_callbacks(job, tracking, "test")]
     trainer = build_trainer(settings.trainer, callbacks, build_loggers(job.folder, tracking))
     watch_ranks(trainer, tracking, rank_command)
@@ -47,9 +47,9 @@ def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking 
     if tracking is not None and job.logger.artifacts.checkpoints != "none":
         tracking.artifacts.use_checkpoint(checkpoint, origin_of(checkpoint))
 
-    metrics = evaluate(trainer, module, data, standing, PredictionWriter(job.folder, settings.overlays))
+    metrics = evaluate(trainer, module, data, overlap, PredictionWriter(job.folder, settings.overlays))
     info = {"seconds": round(time.perf_counter() - started, 2), "ckpt_path": str(checkpoint), "split": split,
-             "images": standing.images, "trained_on": standing.trained}  # fmt: skip
-    headline = Headline(f"{standing.prefix}/hmean", standing.selected_on, standing.note)
+             "images": overlap.images, "trained_on": overlap.trained}  # fmt: skip
+    headline = Headline(f"{overlap.prefix}/hmean", overlap.selected_on, overlap.note)
     finish(job, metrics, info, {"checkpoint": checkpoint}, headline)
     return metrics

@@ -23,8 +23,8 @@ from ocr.tracking.job import Job
 from ocr.tracking.run import Tracking
 from ocr.training.callbacks.best_scores import BestScores
 from ocr.training.callbacks.predictions import PredictionWriter
-from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, CleanCheckpoints
-from ocr.training.data_record import DataRecord, KeepDataRecord, Standing, read_record
+from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, RedactCheckpoints
+from ocr.training.data_record import DataRecord, KeepDataRecord, TrainingOverlap, read_record
 from ocr.training.loading import DetectorOverrides, load_module
 from ocr.training.module import DetectionModule
 from ocr.training.process import prepare_process
@@ -58,7 +58,7 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
     data_record = _data_record(job, settings, data, resumed)
     callbacks = build_callbacks(settings.callbacks)
     callbacks.append(KeepDataRecord(data_record))
-    callbacks.append(CleanCheckpoints(job.redactor, tracking.origin if tracking else {}))
+    callbacks.append(RedactCheckpoints(job.redactor, tracking.origin if tracking else {}))
     if resumed is not None:
         check_fit(module, read_checkpoint(resumed)["state_dict"], resumed)
         callbacks.append(CarryBest(resumed.parent))
@@ -113,12 +113,12 @@ def _measure(
     if best is not None and (tuned or settings.test):
         module = _load_best(settings, best)
     if tuned or (settings.test and tested is None):
-        validation = Standing("val", len(data.identities("val")))
+        validation = TrainingOverlap("val", len(data.identities("val")))
         metrics |= evaluate(trainer, module, data, validation, writer if tested is None else None)
     if tested is not None:
-        standing = Standing.of("test", data.identities("test"), tested)
-        metrics |= evaluate(trainer, module, data, standing, writer)
-        headline = Headline(f"{standing.prefix}/hmean", standing.selected_on, standing.note)
+        overlap = TrainingOverlap.of("test", data.identities("test"), tested)
+        metrics |= evaluate(trainer, module, data, overlap, writer)
+        headline = Headline(f"{overlap.prefix}/hmean", overlap.selected_on, overlap.note)
     return metrics, headline
 
 

@@ -23,7 +23,7 @@ from ocr.jobs.settings import TuneSettings
 from ocr.pipeline import Pipeline
 from ocr.tracking.job import Job
 from ocr.tracking.run import Tracking
-from ocr.training.data_record import KEY, DataRecord, Standing, read_record
+from ocr.training.data_record import KEY, DataRecord, TrainingOverlap, read_record
 from ocr.training.loading import load_module
 from ocr.training.module import DetectionModule
 from ocr.training.trainer import build_trainer
@@ -63,7 +63,7 @@ def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking 
     data_record = read_record(checkpoint) or DataRecord.of(data, settings.data["name"], job.logger.private)
     write_tuned(checkpoint, module, tuned, tuned_path, data_record.with_seen({"val": images}))
     metrics = tuning_metrics(tuned)
-    metrics |= evaluate(trainer, load_module(tuned_path), data, Standing(split, len(images)))
+    metrics |= evaluate(trainer, load_module(tuned_path), data, TrainingOverlap(split, len(images)))
     note = f"by cross-validation over the thresholds; {split}/* is the checkpoint, on what these were chosen on"
     headline = Headline("tune/held_out_hmean", split, note)
     info = {"seconds": round(time.perf_counter() - started, 2), "tuned": tuned.to_dict(), "ckpt_path": str(checkpoint)}

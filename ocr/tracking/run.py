@@ -24,14 +24,14 @@ from ocr.tracking.naming import generate_run_name
 from ocr.tracking.record import command_line, environment, git_commit, relative
 from ocr.tracking.start import (
     RECORD,
+    clear_run_variables,
     client_settings,
-    forget_one_run,
     group_of,
     init,
     resumed_arguments,
     runner_of,
     tags_of,
-    wanted_mode,
+    wandb_mode,
 )
 from ocr.tracking.summary import define_metrics, name_unfinished, settle_summary
 from ocr.utils.config import plain_config
@@ -118,9 +118,9 @@ def tracked_run(job: Job, job_type: str, origin: Mapping[str, Any] | None = None
 
 def _start(job: Job, job_type: str, origin: Mapping[str, Any]) -> Tracking:
     settings, redactor = job.logger, job.redactor
-    if job.sweep and (named := forget_one_run()):
+    if job.sweep and (named := clear_run_variables()):
         log.warning("W&B: %s ignored, as every job of a sweep is a run of its own", ", ".join(named))
-    mode, reason = wanted_mode(settings)
+    mode, reason = wandb_mode(settings)
     if reason:
         log.warning("W&B: %s; recording offline", reason)
     save_dir = Path(settings.save_dir)

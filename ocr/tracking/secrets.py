@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from ocr.tracking.record import ROOT
-from ocr.tracking.telling import (
+from ocr.tracking.secret_patterns import (
     HARMLESS,
     HIDDEN,
+    encodings_of,
     hidden,
     holds_login,
     is_harmless,
     is_secret_name,
     secret_spans,
     secret_values,
-    shapes_of,
 )
 
 MIN_LENGTH = 6  # shorter secrets are hidden where they stand alone: within other words they would be chance
@@ -53,7 +53,7 @@ class Redactor:
 
     def learn_values(self, values: Iterable[str]) -> None:
         """Hide these from now on."""
-        shapes = (shape for value in values for shape in shapes_of(value))
+        shapes = (shape for value in values for shape in encodings_of(value))
         self._secrets |= {shape for shape in shapes if len(shape) > 2 and shape.lower() not in HARMLESS}
         self._long = sorted((s for s in self._secrets if len(s) >= MIN_LENGTH), key=len, reverse=True)
 

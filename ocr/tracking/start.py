@@ -30,7 +30,7 @@ Mode = Literal["online", "offline", "shared"]
 SINGLE_RUN_VARIABLES = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM")
 
 
-def forget_one_run() -> list[str]:
+def clear_run_variables() -> list[str]:
     """Remove the variables that name one W&B run from the environment, where several runs would share it.
 
     Returns:
@@ -39,7 +39,7 @@ def forget_one_run() -> list[str]:
     return [name for name in SINGLE_RUN_VARIABLES if os.environ.pop(name, None)]
 
 
-def wanted_mode(settings: LoggerSettings) -> tuple[Mode, str | None]:
+def wandb_mode(settings: LoggerSettings) -> tuple[Mode, str | None]:
     """W&B's mode, and why it is offline when nobody asked for that.
 
     Raises:

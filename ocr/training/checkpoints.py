@@ -18,7 +18,7 @@ from ocr.utils.archive import archive_fault
 from ocr.utils.files import save_tensors
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its target and renames it, so that the one before stays until the new one is whole.
 
     Lightning's own way writes to ``TMPDIR`` and moves, which on another file system is a copy that a kill cuts.
@@ -65,7 +65,7 @@ class CarryBest(L.Callback):
                       "best_k_models": {str(new): score}, "kth_value": score}  # fmt: skip
 
 
-class CleanCheckpoints(L.Callback):
+class RedactCheckpoints(L.Callback):
     """Checkpoints say which W&B run made them, and hold no secrets.
 
     The record is cleaned, what is executed stays: network and pipeline are built again from their description.

@@ -211,8 +211,8 @@ def complete_data(
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Standing of a split's images towards a checkpoint: unseen, selected on, or trained on.
+class TrainingOverlap:
+    """How many of a split's images a checkpoint was trained on, and how many were used to select it.
 
     Attributes:
         split: as it is called in the data config.
@@ -226,7 +226,7 @@ class Standing:
     selected: int = 0
 
     @classmethod
-    def of(cls, split: str, identities: np.ndarray, record: DataRecord | None) -> Standing:
+    def of(cls, split: str, identities: np.ndarray, record: DataRecord | None) -> TrainingOverlap:
         if record is None:
             return cls(split, len(identities))
         trained, selected = (int(np.isin(identities, record.seen[name]).sum()) for name in ("train", "val"))
@@ -254,12 +254,12 @@ class Standing:
         return None
 
 
-def leave_out_seen(data: DetectionData, split: str, record: DataRecord | None) -> None:
+def drop_seen_images(data: DetectionData, split: str, record: DataRecord | None) -> None:
     """Keep the images of a folder that was taken whole that the checkpoint was neither trained nor selected on.
 
     Where nothing is left of it, what it was not trained on; where nothing is left of that either, all.
     """
-    if record is None or not data.taken_whole:
+    if record is None or not data.whole_folder_used:
         return
     identities = data.identities(split)
     for known in (np.union1d(record.seen["train"], record.seen["val"]), record.seen["train"]):
@@ -267,7 +267,7 @@ def leave_out_seen(data: DetectionData, split: str, record: DataRecord | None) -
         if kept == len(identities):
             return
         if kept:
-            data.leave_out(split, known)
+            data.drop_images(split, known)
             log.info("%s: %d of %d images, those held out from the training of this checkpoint", split, kept,
                      len(identities))  # fmt: skip
             return

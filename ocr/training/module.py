@@ -38,7 +38,7 @@ class DetectionModule(L.LightningModule):
 
     Attributes:
         tta: test-time augmentation and tiling, used outside training.
-        test_prefix: of the keys of a test's figures, see :class:`ocr.training.data_record.Standing`.
+        test_prefix: of the keys of a test's figures, see :class:`ocr.training.data_record.TrainingOverlap`.
         compiled: ``compile_network``.
     """
 

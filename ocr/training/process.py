@@ -7,12 +7,12 @@ import warnings
 
 import torch
 
-from ocr.utils.memory import keep_freed_memory
+from ocr.utils.memory import disable_malloc_trimming
 
 
 def prepare_process() -> None:
     """Process-wide setup: disable malloc trimming, flush denormals to zero, silence Lightning's tips."""
-    keep_freed_memory()
+    disable_malloc_trimming()
     # CPUs are about a hundred times slower on denormals, which GELU produces; threads inherit the setting
     torch.set_flush_denormal(True)
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):

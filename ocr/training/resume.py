@@ -77,7 +77,7 @@ def say_once(line: str) -> None:
 
 
 @contextlib.contextmanager
-def run_folders_held(folder: Path, resumed: Path | None, trainer: Mapping[str, Any]) -> Iterator[None]:
+def lock_run_folders(folder: Path, resumed: Path | None, trainer: Mapping[str, Any]) -> Iterator[None]:
     """Around a training: its run folder, and that of the run that it goes on from, are this process's alone.
 
     Args:

@@ -15,7 +15,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from ocr.errors import UserError, first_line
-from ocr.training.checkpoints import WholeCheckpoints
+from ocr.training.checkpoints import AtomicCheckpointIO
 from ocr.utils.config import instantiate
 from ocr.utils.machine import cpu_has_bf16
 
@@ -61,7 +61,7 @@ def _plugins(settings: Mapping[str, Any]) -> list[Any]:
     given = settings.get("plugins") or []
     plugins = [instantiate(node) for node in (given if isinstance(given, list) else [given])]
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-        plugins.append(WholeCheckpoints())
+        plugins.append(AtomicCheckpointIO())
     if settings.get("sync_batchnorm"):
         plugins.append(SyncNorms())
     return plugins

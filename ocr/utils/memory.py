@@ -7,7 +7,7 @@ import ctypes
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of <malloc.h>
 
 
-def keep_freed_memory() -> bool:
+def disable_malloc_trimming() -> bool:
     """Keep freed memory instead of giving it back to the system and asking for it again in the next step.
 
     glibc maps every large block again, and the kernel then clears each page at its first use: on a CPU that took about
@@ -23,7 +23,7 @@ def keep_freed_memory() -> bool:
     return all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, 2**31 - 1), mallopt(M_TOP_PAD, 64 << 20)])
 
 
-def give_back_freed_memory() -> bool:
+def trim_malloc() -> bool:
     """Give the system what is freed at this moment, for after something large that does not come again.
 
     Returns:

@@ -15,7 +15,7 @@ import pytest
 
 from ocr.benchmark.clock import Timing, in_turns, median_ratio
 from ocr.benchmark.memory import memory_of_family
-from ocr.benchmark.process import Elsewhere
+from ocr.benchmark.process import WorkerProcess
 from ocr.benchmark.rows import Goal, Row
 from ocr.benchmark.workload import boxes, ideal_map, lines
 from ocr.data.targets.maps import TargetMaker
@@ -102,17 +102,17 @@ def counting(start: int) -> Callable[[], tuple[int, int]]:
 
 
 def test_work_elsewhere_has_a_process_of_its_own_and_says_why_it_fails():
-    work = Elsewhere(counting, 1)
+    work = WorkerProcess(counting, 1)
     assert [work()[1], work()[1]] == [2, 3]
     with pytest.raises(RuntimeError, match="enough"):
         work()
-    other = Elsewhere(counting, 0)
+    other = WorkerProcess(counting, 0)
     assert other()[0] not in (os.getpid(), work._process.pid)
     other.close()
     assert other._process.exitcode == 0
     with pytest.raises(RuntimeError, match="missing 1 required"):
-        Elsewhere(counting)
-    with closing(Elsewhere(counting, -1)) as killed, pytest.raises(RuntimeError, match="exit code -9"):
+        WorkerProcess(counting)
+    with closing(WorkerProcess(counting, -1)) as killed, pytest.raises(RuntimeError, match="exit code -9"):
         os.kill(killed._process.pid, signal.SIGKILL)
         killed()
 

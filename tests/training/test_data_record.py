@@ -16,7 +16,7 @@ from ocr.data.index.sample_index import SampleIndex
 from ocr.data.sources.build import FileSource
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.errors import UserError
-from ocr.training.data_record import DataRecord, Standing, read_record
+from ocr.training.data_record import DataRecord, TrainingOverlap, read_record
 from ocr.types import Instance, Sample
 from tests.conftest import quad, write_image
 
@@ -87,9 +87,9 @@ def test_a_record_of_other_keys_or_values_is_refused(path: tuple, value: Any, tm
 def test_a_figure_is_called_a_test_only_on_images_that_nothing_was_learned_from(
     split: str, images: list[int], prefix: str, selected_on: str | None, words: str | None
 ):
-    standing = Standing.of(split, np.array(images), record())
-    assert (standing.prefix, standing.selected_on) == (prefix, selected_on)
-    assert standing.note is None if words is None else words in standing.note
+    overlap = TrainingOverlap.of(split, np.array(images), record())
+    assert (overlap.prefix, overlap.selected_on) == (prefix, selected_on)
+    assert overlap.note is None if words is None else words in overlap.note
 
 
 def test_an_image_is_known_again_where_it_lies_elsewhere(tmp_path: Path):

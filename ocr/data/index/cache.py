@@ -18,7 +18,7 @@ from typing import Any
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex
 from ocr.utils.files import flush_files
-from ocr.utils.memory import give_back_freed_memory
+from ocr.utils.memory import trim_malloc
 
 log = logging.getLogger(__name__)
 VERSION = 2  # of the readers and checks: raise it when they come to other results
@@ -74,7 +74,7 @@ def cached(key: str, report: Report, build: Callable[[Report], SampleIndex]) -> 
     report.merge(fresh.to_dict())
     if len(index) >= MIN_SAMPLES:
         index = _stored(folder, index, fresh)
-        give_back_freed_memory()  # the index that was built, and several times as much that building it took
+        trim_malloc()  # the index that was built, and several times as much that building it took
     return index
 
 

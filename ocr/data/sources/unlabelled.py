@@ -1,4 +1,4 @@
-"""Pictures without labels, for prediction."""
+"""Images without labels, for prediction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINK, FOLDER = "linked folder", "folder"  # what else is not looked at, besides 
 
 
 @dataclass
-class Pictures:
+class UnlabelledImages:
     """A source whose samples have no truth.
 
     Attributes:
@@ -60,7 +60,7 @@ def _size(path: Path) -> tuple[int, int]:
         return 1, 1
 
 
-def find_pictures(source: str) -> Pictures:
+def find_images(source: str) -> UnlabelledImages:
     """The image, the images of a folder (with sub-folders), or those that a glob matches.
 
     Raises:
@@ -68,7 +68,7 @@ def find_pictures(source: str) -> Pictures:
     """
     path = Path(source).expanduser()
     if path.is_file():
-        return Pictures(StringTable.build([str(path)]))
+        return UnlabelledImages(StringTable.build([str(path)]))
     matches = _below(path) if path.is_dir() else sorted((m, _kind(m)) for m in glob.glob(str(path), recursive=True))
     images = [name for name, kind in matches if kind in IMAGE_SUFFIXES]
     others: dict[str, list[str]] = {}
@@ -79,7 +79,7 @@ def find_pictures(source: str) -> Pictures:
         reason = "no image in it" if path.is_dir() else "no such image or folder, and no image matches it as a glob"
         seen = f", but {in_words({kind: len(names) for kind, names in others.items()})}" if others else ""
         raise UserError(f"source={source}: {reason}{seen} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
-    return Pictures(StringTable.build(images), others)
+    return UnlabelledImages(StringTable.build(images), others)
 
 
 def _below(folder: Path) -> list[tuple[str, str]]:

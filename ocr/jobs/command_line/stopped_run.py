@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from ocr.errors import UserError, first_line
 from ocr.jobs.command_line.overrides import CONFIGS, key_of, text_of, value_of
 from ocr.migrations import migrate_config, migrate_overrides
-from ocr.tracking.telling import HIDDEN
+from ocr.tracking.secret_patterns import HIDDEN
 from ocr.training.trust import TARGET, check_targets, network_classes, targets_in
 from ocr.utils.config import plain_config
 

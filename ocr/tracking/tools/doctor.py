@@ -19,8 +19,8 @@ from ocr.errors import UserError, first_line
 from ocr.tracking.credentials import ENV_FILES, MODES, EnvReport, key_fault, server_url, stored_key
 from ocr.tracking.record import relative
 from ocr.tracking.schema import check_logger
+from ocr.tracking.secret_patterns import HIDDEN
 from ocr.tracking.secrets import redactor_for
-from ocr.tracking.telling import HIDDEN
 
 Level = Literal["ok", "warning", "fault"]
 IGNORED = ("WANDB_DISABLED", "WANDB_USER", "WANDB_ENABLED")  # by wandb; the runners read them

@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.benchmark.clock import in_turns
-from ocr.benchmark.process import Elsewhere
+from ocr.benchmark.process import WorkerProcess
 from ocr.benchmark.rows import Row
 from ocr.utils.machine import cores
 
@@ -29,7 +29,7 @@ def inference(config: DictConfig) -> list[Row]:
     with ExitStack() as stack:
         try:
             works = {
-                who: stack.enter_context(closing(Elsewhere(prepare, plain)))
+                who: stack.enter_context(closing(WorkerProcess(prepare, plain)))
                 for who, prepare in (("ours", read_with_ours), ("rapidocr", read_with_rapidocr))
             }
         except RuntimeError as error:
@@ -61,9 +61,9 @@ def read_with_ours(plain: dict[str, Any]) -> Callable[[], tuple[int, int]]:
     import torch
 
     from ocr.data.transforms.decode import resize_and_pad
-    from ocr.utils.memory import keep_freed_memory
+    from ocr.utils.memory import disable_malloc_trimming
 
-    keep_freed_memory()
+    disable_malloc_trimming()
     module, images = _ours_with_stock_weights(), _images(plain)
     resize, fill = module.pipeline.resize, module.pipeline.fill_colour
 

@@ -84,13 +84,13 @@ import sys
 from pathlib import Path
 from ocr.data.index.report import Report
 from ocr.data.sources.build import LabelledFiles, build_index, build_source
-from ocr.utils.memory import keep_freed_memory
+from ocr.utils.memory import disable_malloc_trimming
 
 def pages():
     return int(Path("/proc/self/statm").read_text().split()[1])
 
 folder = Path(sys.argv[1])
-if keep_freed_memory():
+if disable_malloc_trimming():
     before = pages()
     build_index(LabelledFiles("icdar", folder / "images", folder / "labels"), Report())
     built = pages()

@@ -52,7 +52,7 @@ def is_secret_name(name: str) -> bool:
     return _NAME.search(_CAMEL.sub("_", name)) is not None
 
 
-def shapes_of(value: str) -> Iterator[str]:
+def encodings_of(value: str) -> Iterator[str]:
     """A secret as it is, and as what it becomes in a URL, a name, a path, JSON, a shell's line and an override."""
     scheme = _SCHEME.match(value)
     for text in {value, value.strip(), value.strip().strip("'\""), value[scheme.end() :] if scheme else value}:
