@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
-from ocr.data.index.notes import notes_on
+from ocr.data.index.check import notes_on
 from ocr.data.sources.build import ImageSource, Source
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.decode import UndecodableImage, resize_and_pad, shrink_for

@@ -1,1 +1,1 @@
-"""Colours and outlines, for overlays, worst batches and plots."""
+"""Colours, outlines and plots, for overlays, worst batches, tables of a test and of a tuning."""

@@ -14,6 +14,7 @@ import torch
 import wandb
 
 from ocr.data.datamodule import DetectionData
+from ocr.drawing.plots import plot_breakdown
 from ocr.jobs.results import Headline, print_results, scalars, write_metrics
 from ocr.tracking.job import Job
 from ocr.tracking.record import git_commit
@@ -23,7 +24,6 @@ from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.data_record import TrainingOverlap
 from ocr.training.module import DetectionModule
 from ocr.training.trainer import device_name
-from ocr.tuning.plots import plot_breakdown
 from ocr.utils.files import write_atomic
 
 log = logging.getLogger(__name__)

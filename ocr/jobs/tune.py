@@ -16,6 +16,7 @@ import torch
 import wandb
 
 from ocr.data.datamodule import DetectionData
+from ocr.drawing.plots import plot_surface
 from ocr.jobs.build import build_loggers, open_detector
 from ocr.jobs.finish import evaluate, finish, record
 from ocr.jobs.results import Headline
@@ -29,7 +30,6 @@ from ocr.training.module import DetectionModule
 from ocr.training.trainer import build_trainer
 from ocr.tuning.choice import FIGURES, Tuned
 from ocr.tuning.grid import Grid
-from ocr.tuning.plots import plot_surface
 from ocr.tuning.search import tune as tune_module
 from ocr.utils.config import instantiate
 from ocr.utils.files import save_tensors, write_atomic
@@ -82,7 +82,12 @@ def choose_pipeline(
     writer.writerows(tuned.table)
     write_atomic(folder / "tuning.csv", rows.getvalue())
     write_atomic(folder / "tuning.json", json.dumps(tuned.to_dict(), indent=2) + "\n")
-    picture = plot_surface(tuned, folder / "tuning.png")
+    before, best = (
+        f"{figures['objective']:.4f} (hmean {figures['hmean']:.4f}, DetEval {figures['deteval_hmean']:.3f})"
+        for figures in (tuned.before, tuned.best)
+    )
+    title = f"objective {before} before, {best} tuned; {tuned.gain():+.4f} on images it was not chosen on"
+    picture = plot_surface(tuned.table, folder / "tuning.png", title)
     if wandb.run is not None:
         columns = list(tuned.table[0])
         table = wandb.Table(columns=[*columns], data=[[row.get(c) for c in columns] for row in tuned.table[:ROWS]])

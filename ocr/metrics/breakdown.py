@@ -12,8 +12,7 @@ import shapely
 
 from ocr.geometry.offsets import short_side
 from ocr.geometry.polygons import aspect_ratios
-from ocr.metrics.matching import ComparedImage
-from ocr.metrics.scores import scores
+from ocr.metrics.matching import ComparedImage, scores
 
 HEIGHTS = (0, 8, 12, 16, 24, 32, 48, 64)  # pixels of the original image, lower bounds
 ASPECTS = (0, 0.5, 1, 2, 4, 8, 16)  # width / height, lower bounds

@@ -19,8 +19,7 @@ import numpy as np
 import shapely
 
 from ocr.geometry.polygons import aspect_ratios
-from ocr.metrics.matching import ComparedImage, Pairs
-from ocr.metrics.scores import scores
+from ocr.metrics.matching import ComparedImage, Pairs, scores
 from ocr.types import Detections, Truth
 
 AREA_PRECISION = 0.3

@@ -12,9 +12,8 @@ from torchmetrics import Metric
 
 from ocr.errors import UserError
 from ocr.metrics.hmean import count
-from ocr.metrics.matching import ComparedImage, Match, compare
+from ocr.metrics.matching import ComparedImage, Match, compare, sample_scores
 from ocr.metrics.protocol import EvaluationProtocol
-from ocr.metrics.scores import sample_scores
 from ocr.types import Detections, Truth
 from ocr.utils.distributed import gather_objects
 
@@ -53,7 +52,7 @@ class BatchResult:
 
     Attributes:
         matches: of each image.
-        scores: precision, recall and hmean of all of them, see :func:`ocr.metrics.scores.sample_scores`.
+        scores: precision, recall and hmean of all of them, see :func:`ocr.metrics.matching.sample_scores`.
         image_scores: the same of each, with the counts ``matched``, ``detected`` and ``texts``.
     """
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ocr.metrics.matching import ComparedImage, Pairs
-from ocr.metrics.scores import scores
+from ocr.metrics.matching import ComparedImage, Pairs, scores
 
 AREA_RECALL, AREA_PRECISION = 0.8, 0.4
 SPLIT, MERGE = 0.8, 1.0  # what one-to-many and many-to-one matches count

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ocr.metrics.matching import ComparedImage, Match
-from ocr.metrics.scores import scores
+from ocr.metrics.matching import ComparedImage, Match, scores
 
 
 def count(match: Match, ignore: np.ndarray) -> tuple[int, int, int]:

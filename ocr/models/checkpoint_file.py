@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ocr.errors import UserError, first_line, load_error
-from ocr.utils.archive import archive_fault
+from ocr.utils.files import archive_fault
 
 MAX_NAMES_SHOWN = 3  # names of weights in a message
 PROBE_SIDE = 64  # pixels, a side of the image that a network is tried with

@@ -1,13 +1,19 @@
-"""A detector: backbone, neck and head as one module."""
+"""A detector: backbone, neck and head as one module; and the output of every network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from ocr.models.outputs import Maps
+
+class Maps(NamedTuple):
+    """Output of a network for a batch: logits float (B, 1, H, W); ``threshold`` only in training."""
+
+    probability: torch.Tensor
+    threshold: torch.Tensor | None
 
 
 class DBDetector(nn.Module):

@@ -14,8 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from ocr.errors import UserError
 from ocr.tracking.run import Tracking
 from ocr.tracking.secrets import Redactor
-from ocr.utils.archive import archive_fault
-from ocr.utils.files import save_tensors
+from ocr.utils.files import archive_fault, save_tensors
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ocr.errors import UserError
 from ocr.training.run_lock import hold
-from ocr.utils.archive import archive_fault
+from ocr.utils.files import archive_fault
 
 LAST = Path("checkpoints", "last.ckpt")
 TO_RESUME = ("optimizer_states", "lr_schedulers", "loops")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ocr.metrics.scores import scores
+from ocr.metrics.matching import scores
 from ocr.pipeline import Pipeline
 
 FIGURES = ("objective", "precision", "recall", "hmean", "deteval_hmean", "mean_iou")  # what is said of a combination
@@ -109,13 +109,3 @@ def _best(total: np.ndarray, deteval_weight: float, prefer: int | None = None) -
     objective = [_figures(row, deteval_weight)["objective"] for row in total.tolist()]
     best = max(range(len(objective)), key=objective.__getitem__)
     return prefer if prefer is not None and objective[prefer] == objective[best] else best
-
-
-def surface(table: Sequence[dict[str, Any]], x: str, y: str) -> Iterator[tuple[Any, Any, float]]:
-    """The highest objective for every pair of values of two parameters: (x, y, objective)."""
-    best: dict[tuple[Any, Any], float] = {}
-    for row in table:
-        key = row[x], row[y]
-        best[key] = max(best.get(key, 0.0), row["objective"])
-    for (a, b), value in sorted(best.items()):
-        yield a, b, value

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from ocr.metrics import hmean
 from ocr.metrics.collection import PooledMetric
 from ocr.metrics.hmean import Hmean
-from ocr.metrics.matching import compare, match
+from ocr.metrics.matching import compare, match, scores
 from ocr.metrics.protocol import evaluate
-from ocr.metrics.scores import scores
 from ocr.types import Detections, Truth
 from tests.conftest import all_metrics
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocr.data.formats.quad_lines import read_quad_file
+from ocr.data.formats.per_image.icdar import read_quad_file
 from ocr.data.index.report import Report
 from ocr.metrics.cleval import CLEval
 from ocr.metrics.deteval import DetEval

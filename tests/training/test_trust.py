@@ -13,7 +13,7 @@ from torch import nn
 
 from ocr.errors import UserError
 from ocr.jobs.command_line.stopped_run import config_targets
-from ocr.models.outputs import Maps
+from ocr.models.detector import Maps
 from ocr.training.loading import DetectorOverrides, load_module
 from ocr.training.module import DetectionModule
 from ocr.training.trust import network_classes

@@ -13,6 +13,7 @@ import torch
 
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.data.targets.maps import SHRINK_MAP, TargetMaker
+from ocr.drawing.plots import plot_surface
 from ocr.errors import UserError
 from ocr.jobs.tune import tuning_metrics
 from ocr.metrics.deteval import DetEval
@@ -24,7 +25,6 @@ from ocr.pipeline import Pipeline
 from ocr.training.loading import load_module
 from ocr.tuning.choice import FIGURES, choose
 from ocr.tuning.grid import Grid
-from ocr.tuning.plots import plot_surface
 from ocr.tuning.search import CachedImage, collect, count_images, pack
 from ocr.types import Truth
 
@@ -189,7 +189,7 @@ def test_the_pipeline_gets_the_best_and_keeps_the_rest(images: list[CachedImage]
     for name in ("thresh", "box_thresh", "unclip", "unclip_ratio", "min_size"):
         assert getattr(new.postprocess, name) == tuned.best[name]
     assert (new.mean, new.postprocess.shape, new.resize.multiple) == (pipeline.mean, "quad", 32)
-    picture = cv2.imread(str(plot_surface(tuned, tmp_path / "surface.png")))
+    picture = cv2.imread(str(plot_surface(tuned.table, tmp_path / "surface.png", "title")))
     assert picture.shape[1] > 800 and picture.std() > 10
 
 

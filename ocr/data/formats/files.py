@@ -1,4 +1,4 @@
-"""Finding images and label files, for all readers."""
+"""Images, label files and points, for the readers of all formats."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ocr.data.index.report import Report
 from ocr.errors import UserError
+from ocr.types import Instance
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 IGNORED_TEXTS = frozenset({"###", "*"})
@@ -153,3 +156,17 @@ class Manifest:
         for path in self._by_path.values():
             if path not in self._seen and (self._ids is None or {path.name, path.stem} & self._ids):
                 self._report.add("image_without_label", path, f"not in {self._labels}")
+
+
+def instance_or_report(points: Any, text: str, ignore: bool, where: Path, line: int, report: Report) -> Instance | None:
+    """An Instance from ``[[x, y], ...]`` or ``[x1, y1, x2, y2, ...]``; None (counted) when they are no numbers."""
+    try:
+        polygon = np.asarray(points, np.float32)
+        if polygon.ndim == 1 and polygon.size and polygon.size % 2 == 0:
+            polygon = polygon.reshape(-1, 2)
+        if polygon.ndim != 2 or polygon.shape[1] != 2:
+            raise ValueError(f"shape {polygon.shape}")
+    except (TypeError, ValueError) as error:
+        report.add("unparsable_line", where, f"points of {text!r} are no list of [x, y] ({error})", line)
+        return None
+    return Instance(polygon, text, ignore, line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ocr.models.outputs import Maps
+from ocr.models.detector import Maps
 from ocr.utils.typed import Count, Probability
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ocr.models.outputs import Maps
+from ocr.models.detector import Maps
 
 EPS = 1e-6
 

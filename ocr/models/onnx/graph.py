@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ocr.models.outputs import Maps
+from ocr.models.detector import Maps
 
 Node = Mapping[str, Any]
 IMAGE = "image"

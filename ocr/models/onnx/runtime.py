@@ -13,7 +13,7 @@ from torch import nn
 
 from ocr.errors import UserError, first_line
 from ocr.models.checkpoint_file import PROBE_SIDE
-from ocr.models.outputs import Maps
+from ocr.models.detector import Maps
 
 PIPELINE_KEY = "pipeline"  # of the file's metadata: JSON of Pipeline.to_dict
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr.data.formats.files import pair_by_stem
-from ocr.data.formats.quad_lines import is_quad_line, read_quad_file
+from ocr.data.formats.per_image.icdar import is_quad_line, read_quad_file
 from ocr.data.index.report import Report
 from ocr.types import Sample
 

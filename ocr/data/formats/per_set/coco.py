@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import IGNORED_TEXTS, Manifest, read_json
-from ocr.data.formats.points import instance_or_report
+from ocr.data.formats.files import IGNORED_TEXTS, Manifest, instance_or_report, read_json
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.geometry.polygons import flatten, signed_area

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import IGNORED_TEXTS, Manifest, read_json
-from ocr.data.formats.points import instance_or_report
+from ocr.data.formats.files import IGNORED_TEXTS, Manifest, instance_or_report, read_json
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Sample

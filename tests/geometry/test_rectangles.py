@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from ocr.geometry.outlines import areas, areas_and_perimeters, offset_polygons
-from ocr.geometry.rectangles import Rectangles
+from ocr.geometry.rectangles import Rectangles, areas, areas_and_perimeters, offset_polygons
 
 DUMBBELL = np.array([[0, 0], [20, 0], [20, 8], [40, 8], [40, 0], [60, 0], [60, 20], [40, 20], [40, 12], [20, 12],
                      [20, 20], [0, 20]], np.float32)  # fmt: skip

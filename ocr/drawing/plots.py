@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocr.drawing.polygons import FALSE, FOUND, MISSED, hex_code
-from ocr.tuning.choice import Tuned, surface
 from ocr.utils.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Table = Sequence[Mapping[str, Any]]
 P, R, H = map(hex_code, (FOUND, MISSED, FALSE))  # precision, recall, hmean
 
 
@@ -69,23 +69,25 @@ def _bars(axis: Axes, rows: Sequence[Mapping[str, float]], label: str) -> None:
     axis.grid(axis="y", alpha=0.3)
 
 
-def plot_surface(tuned: Tuned, path: Path) -> Path:
-    """Highest objective over the thresholds, over the kinds of unclipping, and over input sizes."""
+def plot_surface(table: Table, path: Path, title: str) -> Path:
+    """Highest objective over the thresholds, over the kinds of unclipping, and over input sizes.
+
+    Args:
+        table: combinations of parameters, each with its ``objective``.
+        path: of the picture.
+        title: above it.
+    """
     figure, axes = _figure(3)
-    before, best = (
-        f"{f['objective']:.4f} (hmean {f['hmean']:.4f}, DetEval {f['deteval_hmean']:.3f})"
-        for f in (tuned.before, tuned.best)
-    )
-    figure.suptitle(f"objective {before} before, {best} tuned; {tuned.gain():+.4f} on images it was not chosen on")
-    _heat(axes[0, 0], tuned)
+    figure.suptitle(title)
+    _heat(axes[0, 0], table)
     for kind, colour, marker in (("ratio", P, "o"), ("exact", R, "s")):
-        rows = [r for r in tuned.table if r["unclip"] == kind]
-        points = {amount: best for amount, _, best in surface(rows, "unclip_ratio", "unclip")}
+        rows = [r for r in table if r["unclip"] == kind]
+        points = {amount: best for amount, _, best in _surface(rows, "unclip_ratio", "unclip")}
         if points:
             axes[0, 1].plot(list(points), list(points.values()), marker + "-", color=colour, label=f"unclip={kind}")
     axes[0, 1].set(xlabel="unclip_ratio", title="highest objective over all else")
     axes[0, 1].legend(fontsize=8)
-    sides = [(side, best) for side, _, best in surface([{**r, "_": 0} for r in tuned.table], "long_side", "_")]
+    sides = [(side, best) for side, _, best in _surface([{**r, "_": 0} for r in table], "long_side", "_")]
     axes[0, 2].plot([s for s, _ in sides], [b for _, b in sides], "o-", color=P)
     axes[0, 2].set(xlabel="long_side", title="highest objective over all else")
     for axis in axes[0, 1:]:
@@ -93,8 +95,8 @@ def plot_surface(tuned: Tuned, path: Path) -> Path:
     return _save(figure, path)
 
 
-def _heat(axis: Axes, tuned: Tuned) -> None:
-    cells = {(x, y): value for x, y, value in surface(tuned.table, "thresh", "box_thresh")}
+def _heat(axis: Axes, table: Table) -> None:
+    cells = {(x, y): value for x, y, value in _surface(table, "thresh", "box_thresh")}
     xs, ys = sorted({x for x, _ in cells}), sorted({y for _, y in cells})
     grid = [[cells[x, y] for x in xs] for y in ys]
     top = max(map(max, grid))
@@ -109,3 +111,13 @@ def _heat(axis: Axes, tuned: Tuned) -> None:
                 column, row, f"{cells[x, y]:.3f}"[1:], ha="center", va="center", fontsize=7, color="w" if dark else "k"
             )
     axis.set(xlabel="thresh", ylabel="box_thresh", title="highest objective over all else")
+
+
+def _surface(table: Table, x: str, y: str) -> Iterator[tuple[Any, Any, float]]:
+    """The highest objective for every pair of values of two parameters: (x, y, objective)."""
+    best: dict[tuple[Any, Any], float] = {}
+    for row in table:
+        key = row[x], row[y]
+        best[key] = max(best.get(key, 0.0), row["objective"])
+    for (a, b), value in sorted(best.items()):
+        yield a, b, value
