@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(EXTRAS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train finetune need-data test test-fast sweep evaluate predict data doctor sync clean-runs dashboard bench \
+.PHONY: help setup train audit finetune need-data test test-fast sweep evaluate predict data doctor sync clean-runs dashboard bench \
 	soak lint docs schemas format clean
 
 help:  ## list the targets
@@ -38,6 +38,10 @@ finetune: need-data $(READY)  ## PP-OCR's detector on your receipts: make finetu
 
 need-data:
 	@test -n "$$DATA" || { echo "error: say where your receipts are: make finetune DATA=<folder of images and labels>" >&2; exit 2; }
+
+audit: need-data $(READY)  ## what is in a labelled set, and what is wrong with it: make audit DATA=<folder>
+	@folder=$$(printf %s "$$DATA" | sed 's/"/\\"/g'); set -x; \
+		$(PY) runners/audit.py "data.root=\"$$folder\"" $(ARGS)
 
 sweep: $(READY)  ## one run for each combination: make sweep ARGS="optimizer.lr=1e-3,3e-3"
 	$(PY) runners/train.py -m $(ARGS)

@@ -27,6 +27,9 @@ class Instance:
     line: int = 0
 
 
+RELATIVE = (1, 1)  # Sample.size of labels in fractions of the image
+
+
 @dataclass
 class Sample:
     """One image and its labels, as a reader yields it.
@@ -36,12 +39,15 @@ class Sample:
         instances: its labelled text; empty for an image without text.
         labels: the file that the labels came from, for messages.
         entries: how many entries that file has for this image, sound or not.
+        size: (width, height) of the image as that file states it, in the pixels of the labels; None where it does not;
+            :data:`RELATIVE` for labels in fractions of it.
     """
 
     image: Path
     instances: list[Instance] = field(default_factory=list)
     labels: Path | None = None
     entries: int = 0
+    size: tuple[int, int] | None = None
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import html
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from PIL import Image
 
 from ocr.metrics.collection import MetricCollection
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
@@ -119,6 +121,25 @@ def write_format(name: str, samples: list[Sample], folder: Path) -> tuple[Path, 
             target = labels / (f"gt_{image.stem}.txt" if name == "icdar" else f"{image.stem}.csv")
             target.write_bytes((b"\xef\xbb\xbf" if name == "icdar" else b"") + "".join(lines).encode())
         return images, labels
+    if name == "labelme":
+        labels = folder / "labels"
+        labels.mkdir(exist_ok=True)
+        for image, instances in rows.items():
+            shapes = [{"label": "###" if g else t, "points": p, "shape_type": "polygon"} for p, t, g in instances]
+            (labels / f"{image.stem}.json").write_text(json.dumps({"shapes": shapes, "imagePath": image.name}))
+        return images, labels
+    if name == "cvat":
+        shapes_of = {
+            i.name: "".join(
+                f'<polygon label="text" points="{";".join(f"{x},{y}" for x, y in p)}">'
+                f'<attribute name="text">{html.escape("###" if g else t)}</attribute></polygon>'
+                for p, t, g in v
+            )
+            for i, v in rows.items()
+        }
+        cells = "".join(f'<image name="{name}">{shapes}</image>' for name, shapes in shapes_of.items())
+        (folder / "labels.xml").write_text(f"<?xml version='1.0'?><annotations>{cells}</annotations>", encoding="utf-8")
+        return images, folder / "labels.xml"
     target = folder / ("label.txt" if name == "paddle" else "labels.json")
     if name == "paddle":
         lines = []
@@ -145,6 +166,36 @@ def write_format(name: str, samples: list[Sample], folder: Path) -> tuple[Path, 
             for image, v in rows.items()
         }
         target.write_text(json.dumps({"images": content}))
+    elif name == "via":
+        content = {
+            f"{i.name}1": {
+                "filename": i.name,
+                "regions": [
+                    {"shape_attributes": {"name": "polygon", "all_points_x": [q[0] for q in p],
+                                          "all_points_y": [q[1] for q in p]},
+                     "region_attributes": {"text": "###" if g else t}}
+                    for p, t, g in v
+                ],
+            }
+            for i, v in rows.items()
+        }  # fmt: skip
+        target.write_text(json.dumps(content))
+    elif name == "label_studio":
+        tasks = []
+        for image, instances in rows.items():
+            with Image.open(image) as picture:
+                w, h = picture.size
+            result = []
+            for k, (p, t, g) in enumerate(instances):
+                shared = {"id": f"r{k}", "original_width": w, "original_height": h}
+                points = [[100 * x / w, 100 * y / h] for x, y in p]
+                result.append(
+                    {**shared, "type": "polygonlabels", "value": {"points": points, "polygonlabels": ["Text"]}}
+                )
+                result.append({**shared, "type": "textarea", "value": {"text": ["###" if g else t]}})
+            data = {"image": f"/data/upload/1/0a1b2c3d-{image.name}"}
+            tasks.append({"id": 1, "data": data, "annotations": [{"result": result}]})
+        target.write_text(json.dumps(tasks))
     elif name == "competition_csv":
         cells = {i.name: "|".join(" ".join(str(v) for q in p for v in q) for p, _, _ in v) for i, v in rows.items()}
         target.write_text("filename,polygons\n" + "".join(f"{image},{cell}\n" for image, cell in cells.items()))

@@ -14,9 +14,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from ocr.data.datasets import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval, draws_per_epoch
-from ocr.data.formats.detect import fill_in
 from ocr.data.index.report import Report
 from ocr.data.sources.build import FileSource, Source, build_sources, check_sources, source_root
+from ocr.data.sources.splits import resolve_sources
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.random import RandomGeometry, RandomLight
 from ocr.errors import UserError
@@ -26,7 +26,7 @@ from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
 PATHS = ("images", "annotations", "ids")
-INTERPOLATED_KEYS = {"name", "format", *PATHS, "val_from", "test_from", "mix_root", "difficulty"}
+INTERPOLATED_KEYS = {"name", "format", *PATHS, "categories", "val_from", "test_from", "mix_root", "difficulty"}
 
 
 class DetectionData(L.LightningDataModule):
@@ -70,7 +70,7 @@ class DetectionData(L.LightningDataModule):
         mix_ratio: float = 0.0,
         epoch_samples: int | None = None,
         seed: int = 0,
-        **words: str,
+        **words: Any,
     ) -> None:
         super().__init__()
         if unknown := set(words) - INTERPOLATED_KEYS:
@@ -112,7 +112,7 @@ class DetectionData(L.LightningDataModule):
             if split in self.sources:
                 continue
             specs = self.splits.get(split)
-            resolved = self._resolve(specs or (), whole)
+            resolved = resolve_sources(specs or (), self.root, whole)
             self.whole_folder_used |= whole and resolved != self.resolved(split)
             if not resolved:
                 others = ", split=val for that of validation" if split == "test" else ""
@@ -129,20 +129,7 @@ class DetectionData(L.LightningDataModule):
 
     def resolved(self, split: str) -> list[dict[str, Any]]:
         """The sources of a split as they lie in the folder; none where there is no such split. No label is read."""
-        return self._resolve(self.splits.get(split) or ())
-
-    def _resolve(self, specs: Sequence[Mapping[str, Any]], whole: bool = False) -> list[dict[str, Any]]:
-        """Sources with what was found in folders; those whose part does not exist are left out."""
-        resolved = []
-        for spec in specs:
-            if not spec.get("of"):
-                part = fill_in(spec, source_root(spec, self.root), whole)
-            else:
-                inner = self._resolve(spec["of"], whole)
-                part = {**spec, "of": inner} if inner else None
-            if part is not None:
-                resolved.append(part)
-        return resolved
+        return resolve_sources(self.splits.get(split) or (), self.root)
 
     def identities(self, split: str) -> np.ndarray:
         """int64 (S,), see :meth:`ocr.data.sources.build.Source.identities`, of a split that was read."""

@@ -28,7 +28,20 @@ log = logging.getLogger(__name__)
 KEY = "data"  # in a checkpoint, and in the metadata of an exported file
 SPLITS = ("train", "val", "test")
 SOURCE_KEYS = frozenset(
-    {"format", "images", "annotations", "ids", "hash_range", "weight", "root", "count", "seed", "difficulty", "of"}
+    {
+        "format",
+        "images",
+        "annotations",
+        "ids",
+        "categories",
+        "hash_range",
+        "weight",
+        "root",
+        "count",
+        "seed",
+        "difficulty",
+        "of",
+    }
 )
 PATHS = ("root", "images", "annotations", "ids")
 
@@ -127,6 +140,9 @@ def _sound(spec: Any) -> bool:
     for key, value in spec.items():
         if key == "of":
             if not isinstance(value, list) or not all(map(_sound, value)):
+                return False
+        elif key == "categories" and isinstance(value, list):
+            if not all(isinstance(v, str) and "${" not in v for v in value):
                 return False
         elif key == "hash_range" and isinstance(value, list):
             if not all(isinstance(v, (int, float)) for v in value):

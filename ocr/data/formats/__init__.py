@@ -11,26 +11,29 @@ A file registers itself by lying there, under its own name. It has
   normal form;
 - ``naming(annotations) -> (suffix, optional prefix)`` of the label files, in ``per_image/``;
 - where it can be written, ``FILE``, a file name, and ``write(lines, names) -> str``: from the lines of
-  ``predictions.jsonl`` and the images' names to the text of that file, which ``read`` reads back without loss.
+  ``predictions.jsonl`` and the images' names to the text of that file, which ``read`` reads back without loss. In
+  ``per_image/`` the name has ``{stem}`` in it, and there is one line and one name. Lines of labels have ``texts`` and
+  ``ignore``, too.
 
-Optional: ``ALIKE``, names of formats whose label files look the same.
+Optional: ``ALIKE``, names of formats whose label files look the same. Where objects have categories, ``read`` takes
+``categories``, names of those to keep (None for all).
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Sample
 
-Reader = Callable[[Path, Path, "Sequence[str] | None", Report], Iterator[Sample]]
+Reader = Callable[..., Iterator[Sample]]  # (images, annotations, ids, report), perhaps categories
 FOLDERS = ("ocr.data.formats.per_image", "ocr.data.formats.per_set")
 
 
@@ -46,6 +49,11 @@ class LabelFormat:
     file: str | None = None
     write: Callable[[Sequence[dict[str, Any]], Sequence[str]], str] | None = None
     alike: tuple[str, ...] = ()
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether objects have categories, of which some may be chosen."""
+        return "categories" in inspect.signature(self.read).parameters
 
 
 @functools.cache

@@ -1,9 +1,10 @@
 """Detection of a folder's content: label format, place of the images, parts for training, validation and test.
 
 Three ways to part a set are known, looked for in this order: folders ``train``, ``val`` and ``test``, each a set; label
-files with those words in their names; id lists ``train.txt``, ``val.txt`` and ``test.txt``. A part named test is for
-testing and nothing else; where there is none, there is no test split. Where only the validation part is missing, it is
-split off the training part. A set without parts is split by a hash of the image names, see :func:`fill_in`.
+files or folders with those words in their names; id lists ``train.txt``, ``val.txt`` and ``test.txt``. A part named
+test is for testing and nothing else, also a lone one; where there is none, there is no test split. Where only the
+validation part is missing, it is split off the training part. A set without parts is split by a hash of the image
+names, see :func:`fill_in`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from ocr.data.formats import label_format, label_formats
-from ocr.data.formats.files import IMAGE_SUFFIXES, list_images, read_ids
+from ocr.data.formats.files import IMAGE_SUFFIXES, decode_text, label_files, list_images, read_ids, walk
+from ocr.data.formats.manifest import ImageFinder
 from ocr.errors import UserError
 
 log = logging.getLogger(__name__)
 AUTO = "auto"
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+MAX_FILES_SHOWN = 5  # in a message
 MAX_FILES_OPENED = 20  # label files of a folder that are opened to see what they are
 TEST_SPLIT_MIN_IMAGES = 100  # images of a set without parts; a tenth of fewer says nothing about a detector
 
@@ -57,7 +60,7 @@ def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[st
         spec, parts = _locate(spec, root, split or "train")
     if not parts:
         return spec if split is None else _hashed(spec, split, root, whole)
-    if split == "test" and "test" not in parts:
+    if (split == "test" and "test" not in parts) or (split != "test" and parts == {"test"}):
         return None
     if split == "val" and "val" not in parts:
         spec["hash_range"] = [spec["hash_range"][0], 1.0]
@@ -68,7 +71,7 @@ def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[st
 
 def _locate(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any], set[str]]:
     """Where the labels and images of a split are (those of train where it has none), and the parts that there are."""
-    folders = _parts({name: _part_folder(root, name) for name in SPLITS})
+    folders = _parts({name: _part_folder(root, name) for name in SPLITS}, lone_test=not _labels_outside_parts(root))
     base, parts = folders.get(split) or folders.get("train") or root, set(folders)
     if AUTO in (spec.get("format"), spec.get("annotations")):
         labels, parts_of_files = _labels(base, spec, split)
@@ -85,10 +88,10 @@ def _locate(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any
     return spec, parts
 
 
-def _parts(candidates: Mapping[str, Any]) -> dict[str, Any]:
+def _parts(candidates: Mapping[str, Any], lone_test: bool = False) -> dict[str, Any]:
     """Those parts that were found; none where there is no training part, or nothing beside it."""
     parts = {name: part for name, part in candidates.items() if part}
-    return parts if "train" in parts and len(parts) > 1 else {}
+    return parts if ("train" in parts and len(parts) > 1) or (lone_test and set(parts) == {"test"}) else {}
 
 
 def _hashed(spec: dict[str, Any], split: str, root: Path, whole: bool) -> dict[str, Any] | None:
@@ -115,9 +118,22 @@ def _part_folder(root: Path, split: str) -> Path | None:
     """The folder of a split, if there is one with images and labels in it."""
     for name in SPLITS[split]:
         folder = root / name
-        if folder.is_dir() and any(_label_files(folder)) and _image_folders(folder):
+        if folder.is_dir() and any(_label_files(folder)) and _has_images(folder):
             return folder
     return None
+
+
+def _labels_outside_parts(root: Path) -> bool:
+    words = {word for names in SPLITS.values() for word in names}
+    return any(path == root or path.relative_to(root).parts[0] not in words for _, path in _label_files(root))
+
+
+def _has_images(folder: Path) -> bool:
+    return any(_is_image(name) for _, names in walk(folder) for name in names)
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _folders(base: Path) -> list[Path]:
@@ -135,25 +151,66 @@ def _image_stems(folder: Path) -> set[str]:
 
 
 def _label_files(base: Path) -> Iterator[tuple[str, Path]]:
-    """(format, path): the label file of a whole set, or the folder of a set with one label file per image."""
+    """(format, path): the label file of a whole set, or the folder of a set with one label file per image.
+
+    Label files per image may lie deeper, as their images do: theirs is the folder right below ``base``.
+    """
     for folder in _folders(base):
         files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in _label_suffixes())
         kinds = [(format_of(path), path) for path in files[:MAX_FILES_OPENED]]
+        if folder != base and not files:
+            deeper = sorted(d / n for d, names in walk(folder) for n in names if _suffix(n) in _label_suffixes())
+            kinds = [(format_of(path), path) for path in deeper[:MAX_FILES_OPENED]]
         per_image = [kind for kind, _ in kinds if kind in _per_image()]
         if per_image:
             yield max(set(per_image), key=per_image.count), folder
         yield from ((kind, path) for kind, path in kinds if kind and kind not in _per_image())
 
 
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _account_of(base: Path) -> str:
+    """What was looked at, and what it looks like: for the message that nothing is there."""
+    paths = (d / name for d, names in walk(base) for name in sorted(names) if _suffix(name) in _label_suffixes())
+    shown = [f"{_relative(path, base)} {_look_of(path)}" for path, _ in zip(paths, range(MAX_FILES_SHOWN))]
+    images = sum(_is_image(name) for _, names in walk(base) for name in names)
+    return f"; looked at: {'; '.join([f'{images} image(s)', *shown])}"
+
+
+def _look_of(path: Path) -> str:
+    try:
+        text, fault = decode_text(path)
+    except UserError:
+        return "(cannot be read)"
+    if fault:
+        return f"(not UTF-8: {fault.partition('; ')[2]})"
+    if path.suffix.lower() == ".json":
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError):
+            return "(not valid JSON)"
+        keys = ", ".join(list(content)[:4]) if isinstance(content, dict) else ""
+        return f"(JSON, {f'an object with {keys}' if keys else f'a {type(content).__name__}'})"
+    first = next((line.strip() for line in text.split("\n") if line.strip()), "")
+    if not first:
+        return "(empty)"
+    head = first.partition("[")[0]
+    if "[{" in first and head.strip() and "\t" not in head:
+        return f"(like PaddleOCR's, but line 1 has blanks where a tab belongs: sed -i 's/ \\+\\[{{/\\t[{{/' '{path}')"
+    return f"(begins with {first[:40]!r})"
+
+
 def format_of(path: Path) -> str | None:
     """The name of a label file's format, by what is in it; None when it is none."""
     try:
+        text, _ = decode_text(path)
         if path.suffix.lower() == ".json":
-            content: Any = json.loads(path.read_text("utf-8-sig"))
+            content: Any = json.loads(text)
         else:
-            with open(path, encoding="utf-8-sig", errors="replace") as file:
-                content = next((line.strip() for line in file if line.strip()), "")
-    except (OSError, ValueError):
+            content = next((line.strip() for line in text.split("\n") if line.strip()), "")
+    except (UserError, ValueError, RecursionError):
         return None
     suffix = path.suffix.lower()
     fitting = (f for f in label_formats().values() if suffix in f.suffixes and f.matches(path, content))
@@ -189,10 +246,18 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
         raise UserError(
             f"{base}: no labels{'' if wanted_format == AUTO else f' of format {wanted_format}'} found, in it or in the "
             "folders in it; for others say data.format, data.images and data.annotations, see docs/data.md"
+            + _account_of(base)
         )
     if len(candidates) > 1:
         listed = ", ".join(f"{_relative(path, base)} ({kind})" for kind, path in candidates)
-        raise UserError(f"{base}: several sets of labels: {listed}; choose one with data.annotations=<path>")
+        sources = ",".join(
+            f"{{format:{kind},images:{_relative(_images(base, path), base)},annotations:{_relative(path, base)}}}"
+            for kind, path in candidates
+        )
+        raise UserError(
+            f"{base}: several sets of labels: {listed}; choose one with data.annotations=<path>, or join them: "
+            f"'data.train=[{sources}]', and data.val likewise"
+        )
     kind, path = candidates[0]
     return {"format": kind, "annotations": _relative(path, base)}, set(parts)
 
@@ -211,20 +276,37 @@ def _words(path: Path) -> set[str]:
 
 
 def _images(base: Path, annotations: Path) -> Path:
-    """The folder of the images: the only one that has some, or the one whose names the label files share."""
+    """The folder of the images: the only one that has some, or the one whose names the label files share.
+
+    Of label files for a whole set the folder beside them, where only that has images.
+    """
     folders = _image_folders(base)
     if len(folders) > 1 and annotations.is_dir():
-        labelled = {p.stem.removeprefix("gt_") for p in annotations.iterdir() if p.suffix.lower() in _label_suffixes()}
+        kinds = [f.naming(annotations) for f in label_formats().values() if f.naming]
+        labelled = {Path(stem).name for suffix, prefix in kinds for stem in label_files(annotations, suffix, prefix)}
         return max(folders, key=lambda folder: len(labelled & _image_stems(folder)))
+    if annotations.is_file() and annotations.parent != base and not folders and _has_images(annotations.parent):
+        return annotations.parent
     return folders[0] if len(folders) == 1 else base
 
 
 def _id_list(root: Path, split: str, images: Path) -> str | None:
-    """``<split>.txt`` in the folder, when it names images."""
-    path = root / f"{split}.txt"
-    if not path.is_file():
+    """``<split>.txt`` or ``<split>_list.txt`` in the folder, when it names images.
+
+    Raises:
+        UserError: it names images, most of which are not there.
+    """
+    path = next((p for p in (root / f"{split}.txt", root / f"{split}_list.txt") if p.is_file()), None)
+    if path is None or format_of(path) is not None:
         return None
-    ids = read_ids(path)
-    names = {Path(name).stem for name in list_images(images)}
-    known = sum(Path(name).stem in names for name in ids)
-    return path.name if known > len(ids) / 2 else None
+    try:
+        ids = read_ids(path)
+    except UserError:  # an empty one
+        return None
+    finder = ImageFinder(list_images(images))
+    known = sum(len(finder.find(name)) == 1 for name in ids)
+    if known > len(ids) / 2:
+        return path.name
+    if any(_is_image(name) for name in ids):
+        raise UserError(f"{path} names {len(ids)} images, {len(ids) - known} of which are not in {images}")
+    return None

@@ -1,4 +1,4 @@
-"""Images, label files and points, for the readers of all formats."""
+"""Images, label files, id lists and points, for the readers of all formats."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from ocr.types import Instance
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 IGNORED_TEXTS = frozenset({"###", "*"})
+RELATIVE_LIMIT = 1.5  # coordinates up to that are fractions of the image: a text is longer than that many pixels
+TOOL_FOLDERS = frozenset({"crop_img"})  # PPOCRLabel's crops of words: no images of the set
+BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+CODE_PAGES = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "latin-1")  # by how little each accepts
 
 
 def list_images(folder: Path) -> dict[str, Path]:
-    """Image files below a folder, sub-folders included, as {path relative to the folder: path}, sorted.
+    """Image files below a folder, sub-folders and linked folders included, as {relative path: path}, sorted.
 
     Raises:
         UserError: the folder does not exist or holds no image.
@@ -27,39 +31,99 @@ def list_images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"image folder not found: {folder} (set data.root=<folder>)")
     images = {}
-    for directory, _, names in os.walk(folder):
-        below = Path(directory).relative_to(folder).as_posix()
+    for directory, names in walk(folder):
+        below = directory.relative_to(folder).as_posix()
         for name in names:
             if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                images[name if below == "." else f"{below}/{name}"] = Path(directory, name)
+                images[name if below == "." else f"{below}/{name}"] = directory / name
     if not images:
         raise UserError(f"no images in {folder} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
     return dict(sorted(images.items()))
 
 
+def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """(folder, names of its files) of a folder and those below it; hidden ones and those of tools are left out.
+
+    Linked folders are entered, each folder once.
+    """
+    visited: set[str] = set()
+    for directory, folders, names in os.walk(folder, followlinks=True):
+        here = os.path.realpath(directory)
+        if here in visited:
+            folders.clear()
+            continue
+        visited.add(here)
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in TOOL_FOLDERS]
+        yield Path(directory), names
+
+
 def read_ids(path: Path) -> list[str]:
-    """An id list: one stem or file name a line; blank lines and repeats are dropped.
+    """An id list: a stem, a file name or a path per line; blank lines and repeats are dropped.
+
+    Of a line with a tab the part before it counts: other trainers name the label file behind it.
 
     Raises:
         UserError: the file is missing or empty.
     """
-    ids = [line.strip() for line in read_text(path).splitlines()]
-    ids = list(dict.fromkeys(line for line in ids if line))
+    lines = (line.partition("\t")[0].strip() for line in read_text(path).splitlines())
+    ids = list(dict.fromkeys(line.replace("\\", "/").removeprefix("./") for line in lines if line))
     if not ids:
         raise UserError(f"id list is empty: {path}")
     return ids
 
 
+def without_suffix(name: str) -> str:
+    """A name without the suffix of an image, if it has one.
+
+    >>> without_suffix("shop.1/r0.jpg"), without_suffix("r0.v2")
+    ('shop.1/r0', 'r0.v2')
+    """
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
 def read_text(path: Path) -> str:
-    """A UTF-8 text file, with or without a byte order mark; other bytes become U+FFFD.
+    """A text file in UTF-8, with or without a byte order mark, or in UTF-16 or UTF-32.
+
+    Raises:
+        UserError: the file is missing, unreadable, or in another encoding; the message has a command that converts it.
+    """
+    text, fault = decode_text(path)
+    if fault:
+        raise UserError(fault)
+    return text
+
+
+def decode_text(path: Path) -> tuple[str, str | None]:
+    """The content of a text file, and a line on its encoding where that is not Unicode: odd bytes become U+FFFD.
 
     Raises:
         UserError: the file is missing or unreadable.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig", errors="replace")
+        data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8-sig")
+    if encoding == "utf-8-sig" and b"\0" in data[:2]:  # UTF-16 without its mark
+        encoding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
+    try:
+        return data.decode(encoding), None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        command = f"iconv -f {_code_page(data).upper()} -t UTF-8 '{path}' > '{path}.utf8'"
+        fault = f"{path}:{line}: not UTF-8 (byte {error.start}); convert it, e.g. {command}"
+        return data.decode(encoding, errors="replace"), fault
+
+
+def _code_page(data: bytes) -> str:
+    for name in CODE_PAGES:
+        try:
+            data.decode(name)
+        except UnicodeDecodeError:
+            continue
+        return name
+    return CODE_PAGES[-1]
 
 
 def read_json(path: Path) -> Any:
@@ -72,10 +136,14 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: not valid JSON: nested too deep") from error
 
 
 def label_files(annotations: Path, suffix: str, prefix: str) -> dict[str, Path]:
-    """Label files ``<prefix><stem><suffix>`` of a folder as {stem: path}; the prefix is optional.
+    """Label files ``<prefix><stem><suffix>`` below a folder as {path of the stem below the folder: path}.
+
+    The prefix is optional, the suffix in either case; the stem may be an image's whole name (``r0.jpg.txt``).
 
     Raises:
         UserError: the folder does not exist.
@@ -83,16 +151,38 @@ def label_files(annotations: Path, suffix: str, prefix: str) -> dict[str, Path]:
     if not annotations.is_dir():
         raise UserError(f"label folder not found: {annotations} (set data.root=<folder>)")
     labels = {}
-    for entry in os.scandir(annotations):
-        if entry.name.endswith(suffix) and not entry.name.startswith("."):
-            labels[entry.name[: -len(suffix)].removeprefix(prefix)] = Path(entry.path)
+    for directory, names in walk(annotations):
+        below = directory.relative_to(annotations).as_posix()
+        for name in sorted(names):
+            if name.lower().endswith(suffix) and not name.startswith("."):
+                stem = without_suffix(name[: -len(suffix)].removeprefix(prefix))
+                labels[stem if below == "." else f"{below}/{stem}"] = directory / name
     return labels
 
 
 def stems(images: Path, annotations: Path, suffix: str, prefix: str) -> list[str]:
     """All stems that have an image or a label file, sorted."""
-    named = {os.path.splitext(name)[0] for name in list_images(images)}
-    return sorted(named | label_files(annotations, suffix, prefix).keys())
+    return sorted(_pairs(images, annotations, suffix, prefix))
+
+
+def _pairs(images: Path, annotations: Path, suffix: str, prefix: str) -> dict[str, tuple[list[Path], Path | None]]:
+    """Images and label file by stem, a path below the folder of images.
+
+    A label file belongs to the image of the same path below its folder, else to the one whose path ends most alike.
+    """
+    pairs: dict[str, tuple[list[Path], Path | None]] = {}
+    for name, path in list_images(images).items():
+        pairs.setdefault(os.path.splitext(name)[0], ([], None))[0].append(path)
+    tails = CommonTails(list(pairs))
+    for stem, label in label_files(annotations, suffix, prefix).items():
+        namesakes = [] if stem in pairs else tails.find(stem)
+        if stem in pairs or not namesakes:
+            pairs[stem] = (pairs.get(stem, ([], None))[0], label)
+        elif len(namesakes) == 1 and pairs[namesakes[0]][1] is None:
+            pairs[namesakes[0]] = (pairs[namesakes[0]][0], label)
+        else:
+            pairs[stem] = ([path for other in namesakes for path in pairs[other][0]], label)
+    return pairs
 
 
 def pair_by_stem(
@@ -100,62 +190,52 @@ def pair_by_stem(
 ) -> Iterator[tuple[Path, Path]]:
     """(image, label file) pairs for formats with one label file per image.
 
-    What has no partner is counted in the report.
+    What has no partner is counted in the report, and so is a label file that two images could have.
     """
-    labels = label_files(annotations, suffix, prefix)
-    by_stem = {os.path.splitext(name)[0]: path for name, path in reversed(list_images(images).items())}
-    stems: Iterable[str]
-    if ids is None:
-        stems = sorted(by_stem.keys() | labels.keys())
-    else:
-        stems = (os.path.splitext(i)[0] if os.path.splitext(i)[1].lower() in IMAGE_SUFFIXES else i for i in ids)
-    for stem in stems:
-        image, label = by_stem.get(stem), labels.get(stem)
-        if image is None:
-            where = label or annotations
-            report.add("label_without_image", where, f"no image {stem}.* in {images}")
+    pairs = _pairs(images, annotations, suffix, prefix)
+    for stem in sorted(pairs) if ids is None else _chosen(ids, pairs):
+        paths, label = pairs.get(stem, ([], None))
+        if len(paths) > 1 and label is not None:
+            report.add("ambiguous", label, f"several images have this name: {', '.join(p.name for p in paths)}")
+        elif not paths:
+            report.add("label_without_image", label or annotations, f"no image {stem}.* in {images}")
         elif label is None:
-            report.add("image_without_label", image, f"no label {prefix}{stem}{suffix} in {annotations}")
+            for path in paths:
+                report.add("image_without_label", path, f"no label {prefix}{Path(stem).name}{suffix} in {annotations}")
         else:
-            yield image, label
+            yield paths[0], label
 
 
-class Manifest:
-    """Images of a format with one label file for all images, looked up by the name that the file gives.
+def _chosen(ids: Sequence[str], pairs: Iterable[str]) -> Iterator[str]:
+    """The stems that a list means: by their longest common end, so that lists of other machines fit."""
+    known = CommonTails(pairs)
+    for name in ids:
+        found = known.find(without_suffix(name))
+        yield found[0] if len(found) == 1 else without_suffix(name)
+
+
+class CommonTails:
+    """Paths that are looked up by their last parts.
 
     Args:
-        images: folder that the names are relative to.
-        labels: the label file, for messages.
-        ids: names or stems to keep; None for all.
+        paths: with ``/`` between the parts.
     """
 
-    def __init__(self, images: Path, labels: Path, ids: Sequence[str] | None, report: Report) -> None:
-        self._by_path = list_images(images)
-        self._by_name: dict[str, Path] = {}
-        for path in self._by_path.values():
-            self._by_name.setdefault(path.name, path)
-        self._images, self._labels, self._report = images, labels, report
-        self._ids = None if ids is None else set(ids)
-        self._seen: set[Path] = set()
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._by_name: dict[str, list[str]] = {}
+        for path in paths:
+            self._by_name.setdefault(path.rpartition("/")[2].casefold(), []).append(path)
 
-    def find(self, name: str, line: int = 0) -> Path | None:
-        """The image called ``name``, None when it is not wanted or (counted in the report) not there."""
-        stem = os.path.splitext(os.path.basename(name))[0]
-        if self._ids is not None and not {name, os.path.basename(name), stem} & self._ids:
-            return None
-        path = self._by_path.get(name.replace("\\", "/").removeprefix("./"))
-        path = path or self._by_name.get(os.path.basename(name))
-        if path is None:
-            self._report.add("label_without_image", self._labels, f"no image {name} in {self._images}", line)
-        else:
-            self._seen.add(path)
-        return path
-
-    def report_unlabelled(self) -> None:
-        """Count the images that no label named."""
-        for path in self._by_path.values():
-            if path not in self._seen and (self._ids is None or {path.name, path.stem} & self._ids):
-                self._report.add("image_without_label", path, f"not in {self._labels}")
+    def find(self, path: str) -> list[str]:
+        """Those with the most last parts in common with a path, at least the name; several where that is no one."""
+        parts = path.casefold().split("/")[::-1]
+        lengths = {
+            other: next((k for k, (a, b) in enumerate(zip(parts, other.casefold().split("/")[::-1])) if a != b), None)
+            for other in self._by_name.get(parts[0], ())
+        }
+        common = {other: min(len(parts), other.count("/") + 1) if k is None else k for other, k in lengths.items()}
+        most = max(common.values(), default=0)
+        return [other for other, k in common.items() if k == most]
 
 
 def instance_or_report(points: Any, text: str, ignore: bool, where: Path, line: int, report: Report) -> Instance | None:
@@ -166,7 +246,36 @@ def instance_or_report(points: Any, text: str, ignore: bool, where: Path, line: 
             polygon = polygon.reshape(-1, 2)
         if polygon.ndim != 2 or polygon.shape[1] != 2:
             raise ValueError(f"shape {polygon.shape}")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         report.add("unparsable_line", where, f"points of {text!r} are no list of [x, y] ({error})", line)
         return None
     return Instance(polygon, text, ignore, line)
+
+
+def with_corners(points: Any) -> Any:
+    """Points as they are; two of them, or four numbers, as opposite corners of an upright box."""
+    try:
+        values = np.asarray(points, np.float64)
+    except (TypeError, ValueError):
+        return points
+    return box(*values.ravel()) if values.shape in ((2, 2), (4,)) else points
+
+
+def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+    """Corners of an upright box, float32 (4, 2)."""
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
+
+
+def rotated_box(
+    x: float, y: float, width: float, height: float, degrees: float, about: tuple[float, float]
+) -> np.ndarray:
+    """Corners of a box turned clockwise as seen on screen, float32 (4, 2).
+
+    Args:
+        x, y, width, height: of the box before it is turned.
+        degrees: of the turn.
+        about: the point that stays.
+    """
+    corners = box(x, y, x + width, y + height).astype(np.float64) - about
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return (corners @ np.array([[cos, sin], [-sin, cos]]) + about).astype(np.float32)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ocr.data.formats import LabelFormat, label_formats
 from ocr.errors import UserError
@@ -44,7 +45,25 @@ def write_formats(predictions: Path, formats: Sequence[str], folder: Path) -> di
     names = [Path(os.path.relpath(path, common) if common else path).as_posix() for path in paths]
     files = {}
     for name in formats:
-        chosen = writable()[name]
-        text = chosen.write(lines, names)  # type: ignore[misc]
-        files[name] = write_atomic(folder / chosen.file, text.encode("utf-8", "backslashreplace"))  # type: ignore[operator]
+        files[name] = write_labels(writable()[name], lines, names, folder)
     return files
+
+
+def write_labels(chosen: LabelFormat, lines: Sequence[dict[str, Any]], names: Sequence[str], folder: Path) -> Path:
+    """Write labels of images in a format: one file, or a folder with a file per image.
+
+    Args:
+        chosen: the format, see :func:`writable`.
+        lines: as in ``predictions.jsonl``; with ``texts`` and ``ignore`` where these are known.
+        names: of the images, relative to the folder of images.
+        folder: where the file or the folder, called like the format, goes.
+    """
+    assert chosen.write is not None
+    assert chosen.file is not None
+    if chosen.naming is None:
+        return write_atomic(folder / chosen.file, chosen.write(lines, names).encode("utf-8", "backslashreplace"))
+    target = folder / chosen.name
+    for line, name in zip(lines, names):
+        file = target / Path(name).parent / chosen.file.format(stem=Path(name).stem)
+        write_atomic(file, chosen.write([line], [name]).encode("utf-8", "backslashreplace"))
+    return target

@@ -1,16 +1,20 @@
 """Indexes of large sets on disk, so that the second start reads no label file.
 
 An index is found again by a stamp over the names, sizes and times of all files of the set: a changed, added or
-removed file gives another stamp.
+removed file gives another stamp, and so does other code of the readers.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,8 @@ from ocr.utils.files import flush_files
 from ocr.utils.memory import trim_malloc
 
 log = logging.getLogger(__name__)
-VERSION = 2  # of the readers and checks: raise it when they come to other results
+READERS = ("formats", "index")  # folders of ocr/data whose code decides what an index holds
+UNUSED_LIMIT_SECONDS = 30 * 24 * 3600  # after which a folder of the cache is removed
 MIN_SAMPLES = 2000  # samples; smaller sets are read each time
 REPORT = "report.json"
 
@@ -34,11 +39,29 @@ def cache_folder(kind: str) -> Path:
 
 def stamp(settings: Any, paths: Iterable[Path]) -> str:
     """Hex digest of the settings and of the name, size and time of every file at or below the paths."""
-    digest = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps([_code(), settings], sort_keys=True, default=str).encode())
     for path in paths:
-        for name, size, time in sorted(_files(path)):
-            digest.update(f"{name}\0{size}\0{time}\n".encode("utf-8", "surrogateescape"))
+        for name, size, changed in sorted(_files(path)):
+            digest.update(f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]
+
+
+@functools.cache
+def _code() -> str:
+    """Hex digest of the code that reads and checks labels: an index that older code made is not taken for today's."""
+    digest = hashlib.sha256()
+    for folder in READERS:
+        for path in sorted((Path(__file__).parents[1] / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove the folders of a cache that nothing has used for :data:`UNUSED_LIMIT_SECONDS`."""
+    oldest = time.time() - UNUSED_LIMIT_SECONDS
+    for other in folder.iterdir():
+        if other.stat().st_mtime < oldest:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _files(path: Path) -> Iterable[tuple[str, int, int]]:
@@ -65,6 +88,8 @@ def cached(key: str, report: Report, build: Callable[[Report], SampleIndex]) -> 
     if folder.is_dir() and not report.strict:
         try:
             index = SampleIndex.open(folder)
+            with contextlib.suppress(OSError):  # a cache that cannot be written is not cleaned either
+                os.utime(folder)
             report.merge(json.loads((folder / REPORT).read_text(encoding="utf-8")))
             return index
         except (OSError, ValueError, EOFError) as error:
@@ -91,6 +116,7 @@ def _stored(folder: Path, index: SampleIndex, report: Report) -> SampleIndex:
             if folder.exists():
                 folder.rename(old)  # a damaged one; who has it mapped keeps it
             part.rename(folder)
+        remove_unused(folder.parent)
         return SampleIndex.open(folder)
     except OSError as error:
         log.warning("the index cannot be stored in %s (%s): the next start reads the labels again", folder, error)

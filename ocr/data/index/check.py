@@ -11,10 +11,10 @@ import shapely
 from PIL import Image
 
 from ocr.data.index.report import Report
-from ocr.data.transforms.decode import UndecodableImage, open_file, open_image, shown_size
+from ocr.data.transforms.decode import UndecodableImage, open_file, open_image, orientation, shown_size
 from ocr.geometry import polygons as geometry
 from ocr.pipeline import ResizePolicy
-from ocr.types import Instance, Sample
+from ocr.types import RELATIVE, Instance, Sample
 
 TAIL = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 TAIL_BYTES = 64
@@ -27,10 +27,12 @@ class Header:
     Attributes:
         size: (width, height) as a viewer shows it.
         pages: pages or frames in the file, of which only the first is read.
+        orientation: EXIF's, 1 to 8, by which a viewer turns the stored pixels.
     """
 
     size: tuple[int, int]
     pages: int
+    orientation: int = 1
 
 
 def read_header(path: Path) -> Header:
@@ -40,11 +42,11 @@ def read_header(path: Path) -> Header:
         UndecodableImage: the file is missing, is no image, is too large, or ends early.
     """
     with open_file(path) as file, open_image(file) as image:
-        size = shown_size(image)
+        size, turned = shown_size(image), orientation(image)
         pages = count_pages(image)
         if not _tail_is_whole(file, image.format or ""):
             image.load()  # the exact answer, for files that look cut off
-    return Header(size, pages)
+    return Header(size, pages, turned)
 
 
 def count_pages(image: Image.Image) -> int:
@@ -64,8 +66,8 @@ def _tail_is_whole(file: BinaryIO, kind: str) -> bool:
     return whole
 
 
-def check_image(sample: Sample, report: Report) -> tuple[int, int] | None:
-    """(width, height), or None after a line in the report."""
+def check_image(sample: Sample, report: Report) -> Header | None:
+    """The header of a sample's image, or None after a line in the report."""
     try:
         header = read_header(sample.image)
     except UndecodableImage as error:
@@ -74,15 +76,70 @@ def check_image(sample: Sample, report: Report) -> tuple[int, int] | None:
         return None
     if header.pages > 1:
         report.add("further_pages", sample.image, f"{header.pages} pages or frames")
-    return header.size
+    return header
+
+
+def in_shown_pixels(sample: Sample, header: Header, report: Report) -> Sample | None:
+    """The sample with its labels in pixels of the image as a viewer shows it, by the size that the label file states.
+
+    That may be the viewer's size, the one that the pixels are stored in (turned by EXIF), or either of them scaled.
+
+    Returns:
+        The sample, or None after a line in the report: the stated size is none of these.
+    """
+    if sample.size is None or sample.size == header.size:
+        return sample
+    if sample.size == RELATIVE:
+        return replace(sample, instances=[replace(i, polygon=i.polygon * header.size) for i in sample.instances])
+    where = sample.labels or sample.image
+    width, height = header.size
+    stored = (height, width) if header.orientation >= 5 else (width, height)
+    stated = "{} x {}".format(*sample.size)
+    for frame, turn in ((header.size, 1), (stored, header.orientation)):
+        if min(sample.size) > 0 and _same_shape(sample.size, frame):
+            factor = max(frame) / max(sample.size)  # the longer side is rounded less
+            instances = [replace(i, polygon=_turned(i.polygon * factor, turn, *frame)) for i in sample.instances]
+            how = f"labels of {stated} pixels, {sample.image.name} has {width} x {height}"
+            report.add("turned_labels" if frame != header.size else "scaled_labels", where, how)
+            return replace(sample, instances=instances, size=header.size)
+    report.add("size_mismatch", where, f"{stated} stated for {sample.image.name}, which has {width} x {height}")
+    return None
+
+
+def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one size is the other scaled, to whole pixels."""
+    (w, h), (width, height) = one, other
+    return abs(width * h / height - w) <= 1 or abs(height * w / width - h) <= 1
+
+
+def _turned(points: np.ndarray, orientation: int, width: int, height: int) -> np.ndarray:
+    """Points (N, 2) of the stored pixels, width x height, where a viewer shows them; see EXIF 2.3, tag 0x0112."""
+    x, y = points.T
+    turns = {2: (width - x, y), 3: (width - x, height - y), 4: (x, height - y), 5: (y, x), 6: (height - y, x),
+             7: (height - y, width - x), 8: (y, width - x)}  # fmt: skip
+    return np.stack(turns.get(orientation, (x, y)), axis=1).astype(np.float32)
 
 
 def check_instances(sample: Sample, width: int, height: int, report: Report) -> list[Instance]:
     """The sound instances of a sample, in normal form; the others are counted in the report.
 
     Quads whose corners cross are untangled. Other self-crossing polygons become ignored regions, so that the text
-    below them is not taught as background. Parts outside the image are cut off.
+    below them is not taught as background. Parts outside the image are cut off. Of equal outlines one stays.
     """
+    instances = _checked(sample, width, height, report)
+    seen: set[bytes] = set()
+    unique = []
+    for instance in instances:
+        key = np.round(instance.polygon, 1).tobytes()
+        if key in seen:
+            report.add("repeated", sample.labels or sample.image, f"the box of {instance.text!r}", instance.line)
+        else:
+            seen.add(key)
+            unique.append(instance)
+    return unique
+
+
+def _checked(sample: Sample, width: int, height: int, report: Report) -> list[Instance]:
     if sample.instances and all(np.shape(i.polygon) == (4, 2) for i in sample.instances):
         with np.errstate(invalid="ignore", over="ignore"):
             quads = np.stack([i.polygon for i in sample.instances]).astype(np.float32)

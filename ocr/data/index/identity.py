@@ -25,3 +25,8 @@ def _length(path: Path) -> int:
         return path.stat().st_size
     except OSError:  # gone since it was indexed: the loader says so
         return -1
+
+
+def name_hash(name: str) -> float:
+    """A number in 0..1 that depends on the name alone, so that a set may grow without images changing splits."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:6], "big") / 2**48

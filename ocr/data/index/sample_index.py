@@ -15,13 +15,24 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.index.check import check_image, check_instances
+from ocr.data.index.check import check_image, check_instances, in_shown_pixels
 from ocr.data.index.report import Report
 from ocr.geometry.polygons import flatten, unflatten
 from ocr.types import Sample, Truth
 
 ARRAYS = ("path_data", "path_offsets", "text_data", "text_offsets", "sizes", "instance_offsets", "points",
           "point_offsets", "ignore")  # fmt: skip
+FEW_UNLOCATED, MAX_SHARE, MAX_SHARE_OF_FEW = 2, 0.25, 0.5  # see _is_mostly_unread
+
+
+def _is_mostly_unread(unlocated: int, entries: int) -> bool:
+    """Whether so many of an image's entries cannot be read that their text would be taught as background."""
+    return unlocated > (MAX_SHARE if unlocated > FEW_UNLOCATED else MAX_SHARE_OF_FEW) * entries
+
+
+def _unlocated(report: Report) -> int:
+    """Entries so far that are text somewhere, nobody knows where."""
+    return report.counts["too_few_points"] + report.counts["not_finite"]
 
 
 @dataclass(frozen=True)
@@ -98,16 +109,23 @@ class SampleIndex:
         """Check every sample and keep what is sound."""
         paths, sizes, counts, polygons, ignore, texts = [], [], [], [], [], []
         for sample in samples:
-            size = check_image(sample, report)
-            if size is None:
+            header = check_image(sample, report)
+            shown = in_shown_pixels(sample, header, report) if header is not None else None
+            if header is None or shown is None:
                 continue
-            instances = check_instances(sample, *size, report)
+            before = _unlocated(report)
+            instances = check_instances(shown, *header.size, report)
+            unlocated = sample.entries - len(sample.instances) + _unlocated(report) - before
+            where = sample.labels or sample.image
             if sample.entries and not instances:
-                where = sample.labels or sample.image
                 report.add("no_sound_label", where, f"{sample.image.name}: none of {sample.entries} entries is sound")
                 continue
+            if _is_mostly_unread(unlocated, sample.entries):
+                words = f"{sample.image.name}: {unlocated} of {sample.entries} entries cannot be read"
+                report.add("many_unsound_labels", where, words)
+                continue
             paths.append(str(sample.image))
-            sizes.append(size)
+            sizes.append(header.size)
             counts.append(len(instances))
             polygons += [i.polygon for i in instances]
             ignore += [i.ignore for i in instances]

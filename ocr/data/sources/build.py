@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import numpy as np
 from ocr.data.formats import label_format
 from ocr.data.formats.files import list_images, read_ids, stems
 from ocr.data.index.cache import cached, stamp
-from ocr.data.index.identity import file_hashes
+from ocr.data.index.identity import file_hashes, name_hash
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex
 from ocr.data.sources.camera import CameraSimulation
@@ -105,7 +104,8 @@ class FileSource:
 
 SOURCE_KINDS: dict[str, Any] = {
     "format": str, "split": str, "images": str | None, "annotations": str | None, "ids": str | None,
-    "root": str | None, "optional": bool, "weight": float, "hash_range": tuple[Fraction, Fraction] | None,
+    "categories": list[str] | None, "root": str | None, "optional": bool, "weight": float,
+    "hash_range": tuple[Fraction, Fraction] | None,
     "count": int, "seed": Seed, "difficulty": float, "of": list[dict[str, Any]],
 }  # fmt: skip
 
@@ -136,7 +136,8 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
 
     Args:
         spec: ``format``, ``weight`` and, for files, ``images``, ``annotations``, ``ids`` (a file, see
-            :func:`read_ids`), ``hash_range`` ([low, high]: only images whose name's hash, 0..1, lies in it), ``root``.
+            :func:`read_ids`), ``hash_range`` ([low, high]: only images whose name's hash, 0..1, lies in it), ``root``,
+            and of formats with categories ``categories``, names of those to take.
         root: relative paths start here, unless the source has a root of its own.
 
     Raises:
@@ -163,11 +164,13 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
             return SyntheticReceipts(weight=weight, **spec)
         except TypeError as error:
             raise UserError(f"synthetic source: {error}") from error
-    label_format(str(name))  # an unknown format is the first thing to say
-    unknown = set(spec) - {"images", "annotations", "ids", "hash_range"}
+    form = label_format(str(name))  # an unknown format is the first thing to say
+    if spec.get("categories") and not form.has_categories:
+        raise UserError(f"labels of format {name} have no categories: leave out data.categories")
+    unknown = set(spec) - {"images", "annotations", "ids", "hash_range", "categories"}
     if unknown or not spec.get("images") or not spec.get("annotations"):
         raise UserError(
-            f"a source of format {name} takes root, images, annotations, ids, hash_range and weight"
+            f"a source of format {name} takes root, images, annotations, ids, categories, hash_range and weight"
             + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; images or annotations is missing")
         )
     images, annotations = root / spec["images"], root / spec["annotations"]
@@ -176,7 +179,7 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
     ids = read_ids(root / spec["ids"]) if spec.get("ids") else None
 
     low, high = spec.get("hash_range") or (0.0, 1.0)
-    files = LabelledFiles(str(name), images, annotations, ids, (float(low), float(high)))
+    files = LabelledFiles(str(name), images, annotations, ids, (float(low), float(high)), spec.get("categories"))
     key = stamp([name, spec, str(root.resolve()), ids], [images, annotations])
     return FileSource(cached(key, report, partial(build_index, files)), weight)
 
@@ -191,6 +194,7 @@ class LabelledFiles:
         annotations: the folder or file of labels.
         ids: names of the images to take; None: all.
         hash_range: see :func:`build_source`.
+        categories: of the objects to take; None: all.
     """
 
     name: str
@@ -198,6 +202,7 @@ class LabelledFiles:
     annotations: Path
     ids: Sequence[str] | None = None
     hash_range: HashRange = (0.0, 1.0)
+    categories: Sequence[str] | None = None
 
 
 def build_index(files: LabelledFiles, report: Report) -> SampleIndex:
@@ -224,16 +229,12 @@ def _part(files: LabelledFiles, strict: bool) -> tuple[SampleIndex, dict[str, An
 
 
 def _build_part(files: LabelledFiles, report: Report) -> SampleIndex:
-    samples = label_format(files.name).read(files.images, files.annotations, files.ids, report)
+    chosen = {"categories": files.categories} if files.categories else {}
+    samples = label_format(files.name).read(files.images, files.annotations, files.ids, report, **chosen)
     low, high = files.hash_range
     if (low, high) != (0.0, 1.0):
         samples = (s for s in samples if low <= name_hash(s.image.stem) < high)
     return SampleIndex.build(samples, report)
-
-
-def name_hash(name: str) -> float:
-    """A number in 0..1 that depends on the name alone, so that a set may grow without images changing splits."""
-    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:6], "big") / 2**48
 
 
 def build_sources(

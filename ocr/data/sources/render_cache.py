@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +21,13 @@ import cv2
 import numpy as np
 import PIL
 
-from ocr.data.index.cache import cache_folder
+from ocr.data.index.cache import cache_folder, remove_unused
 from ocr.data.transforms.decode import DECODE_FLAGS
 from ocr.types import LazySample, Truth
 
 log = logging.getLogger(__name__)
 CACHE_LIMIT_BYTES = 512 * 2**20  # written per source and process
 FREE_LIMIT_BYTES = 2**30  # of the disk, left to others
-UNUSED_LIMIT_SECONDS = 30 * 24 * 3600  # after which a source's folder is removed
 
 
 @dataclass
@@ -106,7 +104,7 @@ class RenderCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             os.utime(self.folder)
-            _remove_unused(self.folder.parent)
+            remove_unused(self.folder.parent)
         except OSError as error:
             self._give_up(error)
 
@@ -141,10 +139,3 @@ class RenderCache:
             log.warning("rendered images cannot be stored in %s (%s): they are rendered again every epoch; "
                         "XDG_CACHE_HOME names another place", self.folder, error)  # fmt: skip
         self._left = 0
-
-
-def _remove_unused(folder: Path) -> None:
-    oldest = time.time() - UNUSED_LIMIT_SECONDS
-    for other in folder.iterdir():
-        if other.stat().st_mtime < oldest:
-            shutil.rmtree(other, ignore_errors=True)

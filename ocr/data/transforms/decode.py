@@ -78,7 +78,7 @@ def _opaque(data: bytes, shrink: int) -> np.ndarray:
 def _on_white(image: Image.Image) -> np.ndarray:
     image.load()  # a TIFF may be turned by it
     ink = image.convert("LA" if image.mode == "La" else "RGBA")  # there is no way from La to RGBA
-    if (turn := TRANSPOSES.get(_orientation(image))) is not None:
+    if (turn := TRANSPOSES.get(orientation(image))) is not None:
         ink = ink.transpose(turn)
     ink = ink.convert("RGBA")
     sheet = Image.new("RGB", ink.size, "white")
@@ -140,11 +140,11 @@ def shown_size(image: Image.Image) -> tuple[int, int]:
     if image.format == "TIFF":  # newer versions of Pillow have turned it already
         tags = image.tag_v2  # type: ignore[attr-defined]
         width, height = tags[WIDTH], tags[HEIGHT]
-    return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
+    return (height, width) if orientation(image) in (5, 6, 7, 8) else (width, height)
 
 
-def _orientation(image: Image.Image) -> int:
-    """As OpenCV heeds it, which reads no XMP."""
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, as OpenCV heeds it, which reads no XMP."""
     if image.format == "TIFF":
         return image.tag_v2.get(ORIENTATION, 1)  # type: ignore[attr-defined]
     exif = Image.Exif()

@@ -55,7 +55,7 @@ def test_every_format_carries_the_same_labels(name: str, tmp_path: Path):
     for got, wanted in zip(samples, original, strict=True):
         assert len(got.instances) == len(wanted.instances)
         for a, b in zip(got.instances, wanted.instances, strict=True):
-            np.testing.assert_array_equal(a.polygon, b.polygon)
+            np.testing.assert_allclose(a.polygon, b.polygon, atol=1e-3 if name == "label_studio" else 0)
             assert a.ignore == b.ignore
             if name not in ("doctr", "competition_csv") and not b.ignore:
                 assert a.text == b.text

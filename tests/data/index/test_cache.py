@@ -36,8 +36,8 @@ def write_set(folder: Path, count: int, *texts: str) -> None:
         image, label = folder / f"images/{k}.jpg", folder / f"labels/gt_{k}.txt"
         if k < 3:
             write_image(image)
-            values = ",".join(str(v) for p in quad(5 + k, 5) for v in p)
-            label.write_text("".join(f"{values},{text}\n" for text in texts))
+            rows = [",".join(str(v) for p in quad(5 + k, 5 + 2 * n) for v in p) for n in range(len(texts))]
+            label.write_text("".join(f"{values},{text}\n" for values, text in zip(rows, texts)))
         else:
             os.link(folder / "images/0.jpg", image)
             os.link(folder / "labels/gt_0.txt", label)

@@ -1,4 +1,4 @@
-"""ICDAR 2015: ``gt_<stem>.txt`` per image, UTF-8 with or without a byte order mark, word quads, ``###`` = ignore."""
+"""ICDAR 2013 to 2019: ``gt_<stem>.txt`` per image, boxes, quads or polygons with their text, ``###`` = ignore."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ocr.data.formats.files import IGNORED_TEXTS, pair_by_stem, read_text
+from ocr.data.formats.files import pair_by_stem
+from ocr.data.formats.quad_lines import is_quad_line, read_quad_file, write_quad_lines
 from ocr.data.index.report import Report
-from ocr.types import Instance, Sample
+from ocr.types import Sample
 
 SUFFIXES = (".txt",)
+FILE = "gt_{stem}.txt"
 ALIKE = ("sroie",)  # the same lines; which of the two a .txt file is, its content does not say
-COORDINATES = 8
 
 
 def matches(path: Path, content: Any) -> bool:
-    """Whether a first line begins with the corners of a quadrangle."""
+    """Whether a first line begins with the corners of a text."""
     return is_quad_line(content)
 
 
@@ -33,36 +32,6 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
         yield read_quad_file(image, labels, report)
 
 
-def is_quad_line(line: Any) -> bool:
-    """Whether a text begins with eight numbers."""
-    try:
-        return len([float(value) for value in str(line).split(",")[:COORDINATES]]) == COORDINATES
-    except ValueError:
-        return False
-
-
-def read_quad_file(image: Path, labels: Path, report: Report) -> Sample:
-    """A Sample from one label file.
-
-    The text may hold commas and may be missing; ``###`` and ``*`` mark text to ignore.
-    """
-    values: list[float] = []
-    texts: list[tuple[int, str]] = []
-    lines = 0
-    for number, line in enumerate(read_text(labels).splitlines(), start=1):
-        if not line or line.isspace():
-            continue
-        lines += 1
-        fields = line.split(",", COORDINATES)
-        try:
-            coordinates = [float(v) for v in fields[:COORDINATES]]
-            if len(coordinates) < COORDINATES:
-                raise ValueError(f"{len(coordinates)} of {COORDINATES} coordinates")
-        except ValueError as error:
-            report.add("unparsable_line", labels, f"expected x1,y1,...,x4,y4,text ({error})", number)
-            continue
-        values += coordinates
-        texts.append((number, fields[COORDINATES].strip() if len(fields) > COORDINATES else ""))
-    quads = np.array(values, np.float32).reshape(-1, 4, 2)
-    instances = [Instance(q, text, text in IGNORED_TEXTS, number) for q, (number, text) in zip(quads, texts)]
-    return Sample(image, instances, labels, lines)
+def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """One image's lines, ``x1,y1,...,text``."""
+    return write_quad_lines(lines[0], "###")

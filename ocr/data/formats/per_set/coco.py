@@ -1,4 +1,4 @@
-"""COCO instances: segmentation polygons, ``iscrowd`` = ignore; run-length masks are not read."""
+"""COCO instances: polygons, run-length masks or boxes with ``attributes.rotation``; ``iscrowd`` = ignore."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import IGNORED_TEXTS, Manifest, instance_or_report, read_json
+from ocr.data.formats.files import IGNORED_TEXTS, read_json, rotated_box
+from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
+from ocr.data.formats.run_lengths import run_length_outlines
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.geometry.polygons import flatten, signed_area
-from ocr.types import Instance, Sample
+from ocr.types import Sample
 
 SUFFIXES = (".json",)
 FILE = "coco.json"
@@ -25,56 +27,84 @@ def matches(path: Path, content: Any) -> bool:
     return isinstance(content, dict) and all(isinstance(content.get(k), list) for k in ("images", "annotations"))
 
 
-def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
+def read(
+    images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
+) -> Iterator[Sample]:
     """Samples of a COCO instances file, see :mod:`ocr.data.formats`.
 
-    Without a segmentation the ``bbox`` (x, y, width, height) is taken. Several polygons of one annotation become
-    one instance each. The text, where there is one, stands in ``attributes.text``, ``text`` or ``utf8_string``.
+    Several polygons of one annotation become one instance each, and run lengths the outlines of their areas. Without a
+    segmentation the ``bbox`` (x, y, width, height) is taken, turned by ``attributes.rotation`` (degrees clockwise about
+    its centre, as CVAT has it). The text stands in ``attributes.text``, ``text`` or ``utf8_string``.
+
+    Raises:
+        UserError: it is none, all of it is ``iscrowd``, or it has outlines of other things than text.
     """
     data = read_json(annotations)
     if not isinstance(data, dict) or not all(isinstance(data.get(k), list) for k in ("images", "annotations")):
         raise UserError(f'{annotations}: expected {{"images": [...], "annotations": [...]}}')
-    by_image: dict[Any, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
-    for number, entry in enumerate(data["annotations"], start=1):
-        if isinstance(entry, dict) and "image_id" in entry:
-            by_image[entry["image_id"]].append((number, entry))
+    items = [item for item in data["annotations"] if isinstance(item, dict)]
+    if items and all(_is_crowd(item) for item in items):
+        raise UserError(
+            f"{annotations}: all {len(items)} annotations have iscrowd: 1, which is ignored text, so nothing can be "
+            "learned: export polygons instead of masks, or set iscrowd to 0"
+        )
+    return samples_of(_rows(data, annotations, report), images, annotations, ids, report, categories)
+
+
+def _rows(data: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
+    names = {str(c.get("id")): str(c.get("name")) for c in data.get("categories") or () if isinstance(c, dict)}
+    by_image: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+    for number, item in enumerate(data["annotations"], start=1):
+        if isinstance(item, dict) and "image_id" in item:
+            by_image[str(item["image_id"])].append((number, item))  # text in some files, a number in others
         else:
             report.add("unparsable_line", annotations, "annotation without image_id", number)
-    manifest = Manifest(images, annotations, ids, report)
-    for number, entry in enumerate(data["images"], start=1):
-        if not isinstance(entry, dict) or "file_name" not in entry or "id" not in entry:
+    for number, image in enumerate(data["images"], start=1):
+        if not isinstance(image, dict) or "file_name" not in image or "id" not in image:
             report.add("unparsable_line", annotations, "image without id or file_name", number)
             continue
-        entries = by_image.pop(entry["id"], [])
-        image = manifest.find(str(entry["file_name"]), number)
-        if image is None:
-            continue
-        instances = [i for line, item in entries for i in _instances(item, annotations, line, report)]
-        yield Sample(image, instances, annotations, len(entries))
+        size = stated_size(image, "width", "height")
+        items = by_image.pop(str(image["id"]), [])
+        entries = [entry for line, item in items for entry in _entries(item, names, annotations, line, report)]
+        unread = sum(1 for _, item in items if not _outlines(item))
+        yield Row(str(image["file_name"]), entries, number, size, len(entries) + unread)
     for orphans in by_image.values():
         for line, item in orphans:
             report.add("label_without_image", annotations, f"image_id {item['image_id']} is not in images", line)
-    manifest.report_unlabelled()
 
 
-def _instances(item: dict[str, Any], where: Path, line: int, report: Report) -> list[Instance]:
+def _is_crowd(item: dict[str, Any]) -> bool:
+    return item.get("iscrowd", 0) in (1, True, "1")
+
+
+def _entries(item: dict[str, Any], names: dict[str, str], where: Path, line: int, report: Report) -> list[Entry]:
     given = item.get("attributes")
     attributes = given if isinstance(given, dict) else {}
     text = str(attributes.get("text", item.get("text", item.get("utf8_string", ""))) or "")
-    ignore = bool(item.get("iscrowd", 0)) or text in IGNORED_TEXTS
-    outlines = item.get("segmentation")
-    if isinstance(outlines, dict) or not outlines:
-        try:
-            x, y, w, h = (float(v) for v in item["bbox"])
-        except (KeyError, TypeError, ValueError):
-            report.add("unparsable_line", where, "neither a segmentation polygon nor a bbox", line)
-            return []
-        outlines = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-    if not isinstance(outlines, list):
-        report.add("unparsable_line", where, "segmentation is no list of polygons", line)
+    outlines = _outlines(item)
+    if not outlines:
+        report.add("unparsable_line", where, "neither a segmentation of polygons or run lengths nor a bbox", line)
+    category = names.get(str(item.get("category_id")), str(item.get("category_id", "")))
+    return [Entry(outline, text, _is_crowd(item) or text in IGNORED_TEXTS, line, category) for outline in outlines]
+
+
+def _outlines(item: dict[str, Any]) -> list[Any]:
+    """The outlines of an annotation, [x1, y1, ...] or (N, 2) each; none where it has no readable one."""
+    segmentation = item.get("segmentation")
+    if isinstance(segmentation, dict):
+        return run_length_outlines(segmentation)
+    if isinstance(segmentation, list) and segmentation:
+        flat = all(isinstance(v, (int, float)) for v in segmentation)
+        outlines = [segmentation] if flat else [outline for outline in segmentation if outline]
+        if outlines:
+            return outlines
+    attributes = item.get("attributes")
+    try:
+        x, y, w, h = (float(v) for v in item["bbox"])
+        degrees = float(attributes.get("rotation") or 0) if isinstance(attributes, dict) else 0.0
+    except (KeyError, TypeError, ValueError):
         return []
-    parsed = [instance_or_report(outline, text, ignore, where, line, report) for outline in outlines]
-    return [instance for instance in parsed if instance is not None]
+    return [rotated_box(x, y, w, h, degrees, (x + w / 2, y + h / 2))]
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
@@ -85,15 +115,15 @@ def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     ]
     annotations: list[dict[str, Any]] = []
     for k, line in enumerate(lines, start=1):
-        for polygon, score in zip(line["polygons"], line["scores"], strict=True):
+        for (polygon, text, ignore), score in zip(labelled(line), line["scores"], strict=True):
             points = np.asarray(polygon, np.float64)
             low, high = points.min(axis=0), points.max(axis=0)
             area = abs(float(signed_area(*flatten([points]))[0]))
             annotations.append({
-                "id": len(annotations) + 1, "image_id": k, "category_id": 1, "iscrowd": 0, "area": round(area, 2),
-                "bbox": np.round([*low, *(high - low)], 2).tolist(), "score": score,
+                "id": len(annotations) + 1, "image_id": k, "category_id": 1, "iscrowd": int(ignore),
+                "area": round(area, 2), "bbox": np.round([*low, *(high - low)], 2).tolist(), "score": score,
                 "segmentation": [[v for point in polygon for v in point]],
-            })  # fmt: skip
+            } | ({"attributes": {"text": text}} if text else {}))  # fmt: skip
     return json.dumps(
         {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "text"}]}, ensure_ascii=False
     )

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import IGNORED_TEXTS, Manifest, instance_or_report, read_json
+from ocr.data.formats.files import IGNORED_TEXTS, read_json
+from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Sample
@@ -30,27 +31,23 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
     entries = data.get("images") if isinstance(data, dict) else None
     if not isinstance(entries, dict):
         raise UserError(f'{annotations}: expected {{"images": {{name: {{"words": {{...}}}}}}}}')
-    manifest = Manifest(images, annotations, ids, report)
+    return samples_of(_rows(entries, annotations, report), images, annotations, ids, report)
+
+
+def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
     for number, (name, entry) in enumerate(entries.items(), start=1):
         words = entry.get("words") if isinstance(entry, dict) else None
-        if words is None and isinstance(entry, dict):
-            words = {}
+        words = {} if words is None and isinstance(entry, dict) else words
         if not isinstance(words, dict):
             report.add("unparsable_line", annotations, f"{name}: words is no object", number)
             continue
-        image = manifest.find(name, number)
-        if image is None:
-            continue
-        instances = []
-        for word in words.values():
-            word = word if isinstance(word, dict) else {}
-            text = str(word.get("transcription") or "")
-            ignore = text in IGNORED_TEXTS or bool(word.get("illegibility", False))
-            instance = instance_or_report(word.get("points"), text, ignore, annotations, number, report)
-            if instance is not None:
-                instances.append(instance)
-        yield Sample(image, instances, annotations, len(words))
-    manifest.report_unlabelled()
+        found = [word if isinstance(word, dict) else {} for word in words.values()]
+        yield Row(name, [_entry(word) for word in found], number, stated_size(entry, "img_w", "img_h"))
+
+
+def _entry(word: dict[str, Any]) -> Entry:
+    text = str(word.get("transcription") or "")
+    return Entry(word.get("points"), text, text in IGNORED_TEXTS or bool(word.get("illegibility", False)))
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
@@ -59,8 +56,12 @@ def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
         name: {
             "img_w": line["width"],
             "img_h": line["height"],
-            "words": {f"{k:04d}": {"points": polygon} for k, polygon in enumerate(line["polygons"], start=1)},
+            "words": {f"{k:04d}": _word(*word) for k, word in enumerate(labelled(line), start=1)},
         }
         for line, name in zip(lines, names)
     }
     return json.dumps({"images": images}, ensure_ascii=False)
+
+
+def _word(polygon: Any, text: str, ignore: bool) -> dict[str, Any]:
+    return {"points": polygon} | ({"transcription": text} if text else {}) | ({"illegibility": True} if ignore else {})

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import Manifest, instance_or_report, read_text
+from ocr.data.formats.files import read_text
+from ocr.data.formats.manifest import Entry, Row, labelled, samples_of
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Sample
@@ -27,21 +28,16 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
     rows = csv.reader(io.StringIO(read_text(annotations)))
     if [cell.strip() for cell in next(rows, [])] != ["filename", "polygons"]:
         raise UserError(f"{annotations}: expected the header filename,polygons")
-    manifest = Manifest(images, annotations, ids, report)
+    return samples_of(_rows(rows, annotations, report), images, annotations, ids, report)
+
+
+def _rows(rows: Any, annotations: Path, report: Report) -> Iterator[Row]:
     for row in rows:
-        number = rows.line_num
-        if not row:
-            continue
-        if len(row) != 2:
-            report.add("unparsable_line", annotations, f"expected two columns, got {len(row)}", number)
-            continue
-        image = manifest.find(row[0], number)
-        if image is None:
-            continue
-        entries = [entry for entry in row[1].split("|") if entry.strip()]
-        parsed = [instance_or_report(entry.split(), "", False, annotations, number, report) for entry in entries]
-        yield Sample(image, [i for i in parsed if i is not None], annotations, len(entries))
-    manifest.report_unlabelled()
+        if row and len(row) != 2:
+            report.add("unparsable_line", annotations, f"expected two columns, got {len(row)}", rows.line_num)
+        elif row:
+            polygons = [polygon.split() for polygon in row[1].split("|") if polygon.strip()]
+            yield Row(row[0], [Entry(polygon) for polygon in polygons], rows.line_num)
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
@@ -50,7 +46,11 @@ def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["filename", "polygons"])
     for line, name in zip(lines, names):
-        polygons = [" ".join(_number(v) for point in polygon for v in point) for polygon in line["polygons"]]
+        polygons = [
+            " ".join(_number(v) for point in polygon for v in point)
+            for polygon, _, ignore in labelled(line)
+            if not ignore
+        ]
         writer.writerow([name, "|".join(polygons)])
     return text.getvalue()
 

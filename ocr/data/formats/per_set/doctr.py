@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import Manifest, instance_or_report, read_json
+import numpy as np
+
+from ocr.data.formats.files import RELATIVE_LIMIT, read_json, with_corners
+from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.index.report import Report
 from ocr.errors import UserError
-from ocr.types import Sample
+from ocr.types import RELATIVE, Sample
 
 SUFFIXES = (".json",)
+FILE = "labels.json"
+ORDERS = ((("img_dimensions", 0), ("img_dimensions", 1)), (("img_dimensions", 1), ("img_dimensions", 0)))
 
 
 def matches(path: Path, content: Any) -> bool:
@@ -28,18 +34,61 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
     entries = read_json(annotations)
     if not isinstance(entries, dict):
         raise UserError(f"{annotations}: expected {{image name: {{...}}}}, got a {type(entries).__name__}")
-    manifest = Manifest(images, annotations, ids, report)
+    return samples_of(_rows(entries, annotations, report), images, annotations, ids, report)
+
+
+def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
+    order = _dimension_order(entries)
     for number, (name, entry) in enumerate(entries.items(), start=1):
-        polygons = entry.get("polygons") if isinstance(entry, dict) else None
-        if isinstance(polygons, dict):
-            polygons = [p for group in polygons.values() for p in group]
-        if not isinstance(polygons, list):
+        polygons = _polygons(entry)
+        if polygons is None:
             report.add("unparsable_line", annotations, f"{name}: no list of polygons", number)
             continue
-        image = manifest.find(name, number)
-        if image is None:
-            continue
-        parsed = [instance_or_report(p, "", False, annotations, number, report) for p in polygons]
-        instances = [instance for instance in parsed if instance is not None]
-        yield Sample(image, instances, annotations, len(polygons))
-    manifest.report_unlabelled()
+        relative = bool(polygons) and _is_relative(polygons)
+        size = RELATIVE if relative else stated_size(entry, *order) if order else None
+        yield Row(name, [Entry(polygon) for polygon in polygons], number, size)
+
+
+def _polygons(entry: Any) -> list[Any] | None:
+    polygons = entry.get("polygons") if isinstance(entry, dict) else None
+    if isinstance(polygons, dict):
+        polygons = [p for group in polygons.values() for p in (group if isinstance(group, list) else [group])]
+    return [with_corners(polygon) for polygon in polygons] if isinstance(polygons, list) else None
+
+
+def _dimension_order(entries: dict[str, Any]) -> tuple[tuple[str, int], tuple[str, int]] | None:
+    """Which of ``img_dimensions`` are width and height, by the polygons that reach beyond; None where nothing tells.
+
+    docTR does not read them, and its own scripts and others write them in either order.
+    """
+    beyond = [0, 0]
+    for entry in entries.values():
+        sizes = [stated_size(entry, *order) for order in ORDERS]
+        polygons = _polygons(entry) or []
+        if sizes[0] and polygons and not _is_relative(polygons):
+            points = [np.asarray(p, np.float64) for p in polygons if np.shape(p)[-1:] == (2,)]
+            reach = np.max([p.reshape(-1, 2).max(axis=0) for p in points], axis=0) if points else np.zeros(2)
+            for k, size in enumerate(sizes):
+                beyond[k] += bool((reach > np.array(size) + 1).any())
+    return None if beyond[0] == beyond[1] else ORDERS[beyond[0] > beyond[1]]
+
+
+def _is_relative(polygons: list[Any]) -> bool:
+    """Whether all coordinates lie in 0..1 or hardly beyond, as those of a polygon in pixels never do."""
+    try:
+        values = np.concatenate([np.asarray(polygon, np.float64).ravel() for polygon in polygons])
+    except (TypeError, ValueError):
+        return False
+    return bool(len(values) and (np.abs(values) <= RELATIVE_LIMIT).all())
+
+
+def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """DocTR's ``labels.json``; ``img_dimensions`` are width and height, ``img_hash`` is left out."""
+    content = {
+        name: {
+            "img_dimensions": [line["width"], line["height"]],
+            "polygons": [p for p, _, ignore in labelled(line) if not ignore],
+        }
+        for line, name in zip(lines, names)
+    }
+    return json.dumps(content, ensure_ascii=False)

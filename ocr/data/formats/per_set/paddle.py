@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import IGNORED_TEXTS, Manifest, instance_or_report, read_text
+from ocr.data.formats.files import IGNORED_TEXTS, read_text
+from ocr.data.formats.manifest import Entry, Row, labelled, samples_of
 from ocr.data.index.report import Report
 from ocr.types import Sample
 
@@ -22,7 +23,10 @@ def matches(path: Path, content: Any) -> bool:
 
 def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
     """Samples of a PaddleOCR detection list, see :mod:`ocr.data.formats`."""
-    manifest = Manifest(images, annotations, ids, report)
+    return samples_of(_rows(annotations, report), images, annotations, ids, report)
+
+
+def _rows(annotations: Path, report: Report) -> Iterator[Row]:
     for number, line in enumerate(read_text(annotations).split("\n"), start=1):
         line = line.rstrip("\r")
         if not line.strip():
@@ -32,28 +36,28 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
             entries = json.loads(labels)
             if not isinstance(entries, list):
                 raise ValueError("the part after the tab is no list")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             report.add("unparsable_line", annotations, f"expected path<TAB>[{{...}}, ...] ({error})", number)
             continue
-        image = manifest.find(name, number)
-        if image is None:
-            continue
-        instances = []
-        for entry in entries:
-            entry = entry if isinstance(entry, dict) else {}
-            text = str(entry.get("transcription", ""))
-            ignore = text in IGNORED_TEXTS
-            instance = instance_or_report(entry.get("points"), text, ignore, annotations, number, report)
-            if instance is not None:
-                instances.append(instance)
-        yield Sample(image, instances, annotations, len(entries))
-    manifest.report_unlabelled()
+        found = [entry if isinstance(entry, dict) else {} for entry in entries]
+        for entry in found:
+            if entry.get("difficult") is True:
+                report.add("difficult", annotations, f"{name}: {entry.get('transcription')!r}", number)
+        yield Row(name, [_entry(entry) for entry in found], number)
+
+
+def _entry(entry: dict[str, Any]) -> Entry:
+    text = str(entry.get("transcription", ""))
+    return Entry(entry.get("points"), text, text in IGNORED_TEXTS or entry.get("difficult") is True)
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """PaddleOCR's list, which PPOCRLabel opens; transcriptions are empty."""
+    """PaddleOCR's list, which PPOCRLabel opens."""
     rows = []
     for line, name in zip(lines, names):
-        entries = [{"transcription": "", "points": polygon, "difficult": False} for polygon in line["polygons"]]
+        entries = [
+            {"transcription": "###" if ignore else text, "points": polygon, "difficult": False}
+            for polygon, text, ignore in labelled(line)
+        ]
         rows.append(f"{name}\t{json.dumps(entries, ensure_ascii=False)}\n")
     return "".join(rows)

@@ -1,0 +1,231 @@
+"""Formats with one label file for all images: its rows become samples, their images are found by name."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import numpy as np
+
+from ocr.data.formats.files import CommonTails, instance_or_report, list_images, without_suffix
+from ocr.data.index.report import Report
+from ocr.errors import UserError
+from ocr.types import Instance, Sample
+
+PAGE_COVERAGE = 0.4  # of an image, by the bounding box: no text line has that
+UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?[-_](?=.)")  # of Label Studio
+
+
+class Entry(NamedTuple):
+    """One labelled text of a row.
+
+    Attributes:
+        points: ``[[x, y], ...]``, ``[x1, y1, x2, y2, ...]`` or an array (N, 2), pixels.
+        text: transcription.
+        ignore: whether it neither counts as found nor as missed.
+        line: in the file, for messages; 0 for that of the row.
+        category: of the object, in formats that have categories.
+    """
+
+    points: Any
+    text: str = ""
+    ignore: bool = False
+    line: int = 0
+    category: str = ""
+
+
+@dataclass
+class Row:
+    """What a label file has on one image.
+
+    Attributes:
+        name: of the image as the file gives it: a name, a path of any machine, or a URL.
+        entries: its texts.
+        line: line or entry number in the file, for messages.
+        size: (width, height) that the file states, None where it does not.
+        count: entries that it has for the image, sound or not; None for the length of ``entries``.
+    """
+
+    name: str
+    entries: list[Entry] = field(default_factory=list)
+    line: int = 0
+    size: tuple[int, int] | None = None
+    count: int | None = None
+
+
+def samples_of(
+    rows: Iterable[Row], images: Path, annotations: Path, ids: Sequence[str] | None, report: Report,
+    categories: Sequence[str] | None = None,
+) -> Iterator[Sample]:  # fmt: skip
+    """Samples of the rows of a label file, in the order of the images' first mention.
+
+    An image that is named several times gets the entries of all its rows. Names that fit several images, and different
+    names that fit the same one, are counted as ``ambiguous`` and left out; images that no row names as
+    ``image_without_label``.
+
+    Args:
+        rows: of the file.
+        images: folder of the images.
+        annotations: the file.
+        ids: names, stems or paths of the images to keep; None for all.
+        report: gets what is left out.
+        categories: those that are text; None for all, see :func:`choose_categories`.
+    """
+    paths = list_images(images)
+    rows = choose_categories(list(rows), categories, annotations, report)
+    finder = ImageFinder(paths)
+    chosen = None if ids is None else {found[0] for name in ids if len(found := finder.find(name)) == 1}
+    by_image: dict[str, list[Row]] = {}
+    for row in rows:
+        found = finder.find(row.name)
+        if chosen is not None and not chosen.intersection(found):
+            continue
+        if len(found) == 1:
+            by_image.setdefault(found[0], []).append(row)
+        elif found:
+            report.add("ambiguous", annotations, f"{row.name} may be {' or '.join(sorted(found)[:3])}", row.line)
+        else:
+            report.add("label_without_image", annotations, f"no image {row.name} in {images}", row.line)
+    for image, rows_of_it in by_image.items():
+        shortest = min((normal_name(row.name) for row in rows_of_it), key=len)
+        if not all(f"/{normal_name(row.name)}".endswith(f"/{shortest}") for row in rows_of_it):
+            names = " and ".join(dict.fromkeys(row.name for row in rows_of_it))
+            report.add("ambiguous", annotations, f"{names} may both be {image}", rows_of_it[-1].line)
+            continue
+        yield _sample(rows_of_it, paths[image], annotations, report)
+    for image in sorted((set(paths) if chosen is None else chosen) - set(by_image)):
+        report.add("image_without_label", paths[image], f"not in {annotations}")
+
+
+def choose_categories(
+    rows: list[Row], categories: Sequence[str] | None, annotations: Path, report: Report
+) -> list[Row]:
+    """Rows with the entries of text alone.
+
+    Args:
+        rows: of the file.
+        categories: those to keep; None for all, unless one of them outlines whole pages.
+        annotations: the file.
+        report: gets a note where several categories are taken.
+
+    Raises:
+        UserError: a category is not in the file, or one outlines whole pages and none was chosen.
+    """
+    used = Counter(entry.category for row in rows for entry in row.entries if not entry.ignore)
+    listed = ", ".join(f"{name or 'none'} ({count})" for name, count in used.most_common())
+    if categories is not None:
+        if unknown := set(categories) - set(used):
+            raise UserError(f"{annotations}: no category {', '.join(sorted(unknown))}; in use are {listed}")
+        return [replace(row, entries=[e for e in row.entries if e.category in categories], count=None) for row in rows]
+    pages = sorted(name for name in used if name and _outlines_pages(name, rows))
+    if pages:
+        text = ",".join(name for name in used if name not in pages) or pages[0]
+        raise UserError(
+            f"{annotations}: category {', '.join(pages)} outlines whole pages, which is no text; in use are {listed}: "
+            f"choose with 'data.categories=[{text}]'"
+        )
+    if len(used) > 1:
+        report.add("several_categories", annotations, f"{listed}: all are taken as text; data.categories=[...] chooses")
+    return rows
+
+
+def _outlines_pages(category: str, rows: Iterable[Row]) -> bool:
+    """Whether half of a category's objects cover more than :data:`PAGE_COVERAGE` of their images."""
+    coverages = []
+    for row in rows:
+        width, height = row.size or (0, 0)
+        for entry in row.entries:
+            if entry.category == category and width * height > 0:
+                with contextlib.suppress(TypeError, ValueError):
+                    points = np.asarray(entry.points, np.float64).reshape(-1, 2)
+                    coverages.append(float(np.ptp(points, axis=0).prod()) / (width * height))
+    return bool(coverages) and float(np.median(coverages)) > PAGE_COVERAGE
+
+
+def _sample(rows: list[Row], image: Path, annotations: Path, report: Report) -> Sample:
+    for row in rows[1:]:
+        report.add("repeated", annotations, f"{row.name} is listed a second time", row.line)
+    instances: list[Instance] = []
+    for row in rows:
+        for points, text, ignore, line, _ in row.entries:
+            instance = instance_or_report(points, text, ignore, annotations, line or row.line, report)
+            if instance is not None:
+                instances.append(instance)
+    count = sum(len(row.entries) if row.count is None else row.count for row in rows)
+    return Sample(image, instances, annotations, count, rows[0].size)
+
+
+class ImageFinder:
+    """Images of a folder by the names that label files of any machine give them.
+
+    Args:
+        paths: of the images below the folder, with ``/`` between the parts.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = set(paths)
+        self._tails = CommonTails(self._paths)
+        self._stems = CommonTails(map(without_suffix, self._paths))
+        self._by_stem: dict[str, list[str]] = {}
+        for path in sorted(self._paths):
+            self._by_stem.setdefault(without_suffix(path), []).append(path)
+
+    def find(self, name: str) -> list[str]:
+        """The images that a name may mean; more than one where it does not tell them apart.
+
+        The path itself, else those with the longest end in common; a name without an image's suffix is a stem.
+        """
+        for variant in _variants(name):
+            if variant in self._paths:
+                return [variant]
+        for variant in _variants(name):
+            if tails := self._tails.find(variant):
+                return tails
+            if without_suffix(variant) == variant and (stems := self._stems.find(variant)):
+                return [path for stem in stems for path in self._by_stem[stem]]
+        return []
+
+
+def normal_name(name: str) -> str:
+    """A name without what machines write differently: separators, ``./`` and URL quoting."""
+    return _variants(name)[-1]
+
+
+def _variants(name: str) -> list[str]:
+    """A name as it is, with ``/`` between its parts, unquoted, without the parts of a URL, without an upload prefix."""
+    plain = name.strip().replace("\\", "/").removeprefix("./")
+    local = plain.rpartition("?d=")[2]  # Label Studio's local files: /data/local-files/?d=<path>
+    bare = unquote(re.sub(r"^[a-z][a-z0-9+.-]*://[^/]*/", "", local.partition("?")[0], flags=re.IGNORECASE))
+    folder, slash, last = bare.rpartition("/")
+    return list(dict.fromkeys([plain, unquote(plain), bare, folder + slash + UPLOAD_PREFIX.sub("", last)]))
+
+
+def stated_size(entry: Any, *keys: str | tuple[str, int]) -> tuple[int, int] | None:
+    """(width, height) that an entry states, None where it does not.
+
+    Args:
+        entry: of the file.
+        keys: of width and height; a pair for a place in a list.
+    """
+    values = []
+    for key in keys:
+        try:
+            value = entry[key] if isinstance(key, str) else entry[key[0]][key[1]]
+            values.append(int(float(value)))
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+            return None
+    width, height = values
+    return (width, height) if min(values) > 0 and max(values) > 1 else None  # 1 x 1 is a blank of some writers
+
+
+def labelled(line: Mapping[str, Any]) -> list[tuple[Any, str, bool]]:
+    """(polygon, text, ignore) of each text of a line of labels, or of ``predictions.jsonl``, which has no texts."""
+    polygons = line["polygons"]
+    texts = line.get("texts") or [""] * len(polygons)
+    return list(zip(polygons, texts, line.get("ignore") or [False] * len(polygons)))

@@ -1,0 +1,110 @@
+"""CVAT for images, XML: ``<image name width height>`` with ``<polygon>``, ``<box rotation>``, ``<mask>``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+
+from ocr.data.formats.files import IGNORED_TEXTS, read_text, rotated_box
+from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
+from ocr.data.formats.run_lengths import run_length_outlines
+from ocr.data.index.report import Report
+from ocr.errors import UserError
+from ocr.types import Sample
+
+SUFFIXES = (".xml",)
+FILE = "cvat.xml"
+HEAD_BYTES = 4096  # of a file that are looked at
+SHAPES = ("polygon", "box", "mask", "polyline", "points", "ellipse", "cuboid", "skeleton")
+
+
+def matches(path: Path, content: Any) -> bool:
+    """Whether the file begins with CVAT's root element."""
+    try:
+        with path.open("rb") as file:
+            return b"<annotations" in file.read(HEAD_BYTES)
+    except OSError:
+        return False
+
+
+def read(
+    images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
+) -> Iterator[Sample]:
+    """Samples of an export, see :mod:`ocr.data.formats`.
+
+    The text stands in an attribute called ``text`` or ``transcription``; the label ``ignore`` and an attribute
+    ``ignore`` or ``difficult`` of ``true`` mark text to ignore.
+    """
+    text = read_text(annotations)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities may expand without end
+        raise UserError(f"{annotations}: a document type or entities in it: CVAT writes none, and it is not read")
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314  (no entities, see above)
+    except ElementTree.ParseError as error:
+        raise UserError(f"{annotations}:{error.position[0]}: not valid XML: {error}") from error
+    if root.find("track") is not None and root.find("image") is None:
+        raise UserError(f"{annotations} is CVAT for video: export the task as 'CVAT for images 1.1'")
+    return samples_of(_rows(root, annotations, report), images, annotations, ids, report, categories)
+
+
+def _rows(root: Any, annotations: Path, report: Report) -> Iterator[Row]:
+    for number, image in enumerate(root.iter("image"), start=1):
+        name, size = image.get("name"), stated_size(image.attrib, "width", "height")
+        if not name:
+            report.add("unparsable_line", annotations, "an image without a name", number)
+            continue
+        shapes = [shape for shape in image if shape.tag in SHAPES]
+        entries = []
+        for shape in shapes:
+            text, ignore = _text_of(shape)
+            outlines = _outlines(shape, size)
+            if not outlines:
+                report.add("unparsable_line", annotations, f"{name}: a {shape.tag} that encloses no text", number)
+            category = str(shape.get("label") or "")
+            entries += [Entry(outline, text, ignore, category=category) for outline in outlines]
+        yield Row(name, entries, number, size, max(len(shapes), len(entries)))
+
+
+def _text_of(shape: Any) -> tuple[str, bool]:
+    attributes = {str(a.get("name")).lower(): a.text or "" for a in shape.iter("attribute")}
+    text = attributes.get("text") or attributes.get("transcription") or ""
+    marked = any(attributes.get(key, "").lower() == "true" for key in ("ignore", "difficult"))
+    return text, marked or text in IGNORED_TEXTS or str(shape.get("label")).lower() == "ignore"
+
+
+def _outlines(shape: Any, size: tuple[int, int] | None) -> list[Any]:
+    """Outlines, (N, 2) each; none of a shape that encloses nothing or cannot be read."""
+    try:
+        if shape.tag == "polygon":
+            return [[[float(v) for v in point.split(",")] for point in shape.get("points").split(";")]]
+        if shape.tag == "box":
+            x0, y0, x1, y1 = (float(shape.get(key)) for key in ("xtl", "ytl", "xbr", "ybr"))
+            degrees = float(shape.get("rotation") or 0)
+            return [rotated_box(x0, y0, x1 - x0, y1 - y0, degrees, ((x0 + x1) / 2, (y0 + y1) / 2))]
+        if shape.tag == "mask":
+            left, top, width, height = (int(float(shape.get(key))) for key in ("left", "top", "width", "height"))
+            runs = [int(run) for run in shape.get("rle").split(",")]  # along the rows: as if turned for COCO's columns
+            outlines = run_length_outlines({"size": [width, height], "counts": runs})
+            return [outline[:, ::-1] + (left, top) for outline in outlines]
+    except (AttributeError, TypeError, ValueError):
+        pass
+    return []
+
+
+def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """CVAT for images 1.1, to be uploaded to a task with the same images."""
+    rows = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "<version>1.1</version>"]
+    for k, (line, name) in enumerate(zip(lines, names)):
+        rows.append(f'<image id="{k}" name={quoteattr(name)} width="{line["width"]}" height="{line["height"]}">')
+        for polygon, text, skip in labelled(line):
+            points = ";".join(f"{x!r},{y!r}" for x, y in np.asarray(polygon, np.float64).tolist())
+            shown = "".join(c for c in ("###" if skip else text) if c.isprintable())
+            attribute = f'<attribute name="text">{escape(shown)}</attribute>' if shown else ""
+            rows.append(f'<polygon label="text" source="manual" occluded="0" points="{points}">{attribute}</polygon>')
+        rows.append("</image>")
+    return "\n".join([*rows, "</annotations>", ""])

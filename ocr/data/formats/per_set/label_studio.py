@@ -1,0 +1,134 @@
+"""Label Studio's JSON and JSON-MIN: regions in per cent of the image, rotated about their top left corner."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocr.data.formats.files import IGNORED_TEXTS, IMAGE_SUFFIXES, read_json, rotated_box
+from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
+from ocr.data.index.report import Report
+from ocr.errors import UserError
+from ocr.types import RELATIVE, Sample
+
+SUFFIXES = (".json",)
+FILE = "label_studio.json"
+PER_CENT = 100
+
+
+def matches(path: Path, content: Any) -> bool:
+    """Whether a JSON file is a list of tasks, or of objects with an image and regions."""
+    first = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else None
+    if first is None:
+        return False
+    tasks = isinstance(first.get("data"), dict) and ("annotations" in first or "completions" in first)
+    return tasks or (_image_of(first) is not None and any(_is_region_list(value) for value in first.values()))
+
+
+def read(
+    images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
+) -> Iterator[Sample]:
+    """Samples of an export, see :mod:`ocr.data.formats`. Of several annotations of a task the last one counts."""
+    tasks = read_json(annotations)
+    if not isinstance(tasks, list):
+        raise UserError(f"{annotations}: expected a list of tasks, got a {type(tasks).__name__}")
+    return samples_of(_rows(tasks, annotations, report), images, annotations, ids, report, categories)
+
+
+def _rows(tasks: list[Any], annotations: Path, report: Report) -> Iterator[Row]:
+    for number, task in enumerate(tasks, start=1):
+        full = isinstance(task, dict) and isinstance(task.get("data"), dict)
+        name = _image_of(task["data"] if full else task) if isinstance(task, dict) else None
+        if name is None:
+            report.add("unparsable_line", annotations, "a task without an image", number)
+            continue
+        if full and not _finished(task):
+            continue  # nobody has labelled it: no image without text
+        regions = _regions(task) if full else _regions_of_min(task)
+        sizes = [size for region in regions if (size := stated_size(region, "original_width", "original_height"))]
+        size = sizes[0] if sizes else RELATIVE
+        entries = [_entry(region, size) for region in regions]
+        yield Row(name, entries, number, size)
+
+
+def _image_of(data: dict[str, Any]) -> str | None:
+    """The value that names an image: ``image`` or ``ocr`` where there is one, else the first with an image's suffix."""
+    values = [data.get("image"), data.get("ocr"), *data.values()]
+    texts = [value for value in values if isinstance(value, str)]
+    return next((t for t in texts if Path(t.partition("?X-")[0].lower()).suffix in IMAGE_SUFFIXES), None)
+
+
+def _finished(task: dict[str, Any]) -> list[dict[str, Any]]:
+    done = task.get("annotations") or task.get("completions") or []
+    return [a for a in done if isinstance(a, dict) and not a.get("was_cancelled")]
+
+
+def _regions(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """The regions of a task, each with its text; parts of one region share its id."""
+    results = _finished(task)[-1].get("result")
+    by_id: dict[str, dict[str, Any]] = {}
+    for number, result in enumerate(results if isinstance(results, list) else []):
+        value = result.get("value") if isinstance(result, dict) else None
+        if isinstance(value, dict):
+            region = by_id.setdefault(str(result.get("id", number)), {})
+            region |= {key: result[key] for key in ("original_width", "original_height") if key in result} | value
+    return [region for region in by_id.values() if _is_region(region)]
+
+
+def _regions_of_min(task: dict[str, Any]) -> list[dict[str, Any]]:
+    regions = [dict(region) for value in task.values() if _is_region_list(value) for region in value]
+    texts = task.get("transcription", task.get("text"))
+    texts = [texts] if isinstance(texts, str) else texts
+    if isinstance(texts, list) and len(texts) == len(regions):
+        regions = [region | {"text": text} for region, text in zip(regions, texts)]
+    return regions
+
+
+def _is_region(value: Any) -> bool:
+    return isinstance(value, dict) and ({"x", "y", "width", "height"} <= set(value) or "points" in value)
+
+
+def _is_region_list(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_region, value))
+
+
+def _entry(region: dict[str, Any], size: tuple[int, int]) -> Entry:
+    given = region.get("text", "")
+    text = str(" ".join(map(str, given)) if isinstance(given, list) else given or "")
+    try:
+        if "points" in region:
+            points: Any = np.asarray(region["points"], np.float64) * size / PER_CENT
+        else:
+            x, y, width, height = (float(region[key]) for key in ("x", "y", "width", "height"))
+            (w, h), degrees = size, float(region.get("rotation") or 0)
+            x, y = x * w / PER_CENT, y * h / PER_CENT
+            points = rotated_box(x, y, width * w / PER_CENT, height * h / PER_CENT, degrees, (x, y))
+    except (TypeError, ValueError):
+        points = None
+    labels = next((v for k, v in region.items() if k.endswith("labels") and isinstance(v, list) and v), [""])
+    return Entry(points, text, text in IGNORED_TEXTS, category=str(labels[0]))
+
+
+def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """Tasks with pre-annotations, to be imported and corrected; images are ``/data/local-files/?d=<name>``."""
+    tasks = []
+    for line, name in zip(lines, names):
+        size = np.array([line["width"], line["height"]])
+        shared = {"original_width": line["width"], "original_height": line["height"], "image_rotation": 0,
+                  "from_name": "poly", "to_name": "image"}  # fmt: skip
+        result: list[dict[str, Any]] = []
+        for k, (polygon, text, skip) in enumerate(labelled(line)):
+            points = (np.asarray(polygon, np.float64) * PER_CENT / size).tolist()
+            result.append({"id": str(k), "type": "polygon", "value": {"points": points, "closed": True}, **shared})
+            if text or skip:
+                value = {"points": points, "closed": True, "text": ["###" if skip else text]}
+                result.append(
+                    {"id": str(k), "type": "textarea", "value": value, **shared, "from_name": "transcription"}
+                )
+        key = "annotations" if "texts" in line else "predictions"
+        tasks.append({"data": {"image": f"/data/local-files/?d={name}"}, "annotations": [], key: [{"result": result}]})
+    return json.dumps(tasks, ensure_ascii=False)

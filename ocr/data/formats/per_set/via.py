@@ -1,0 +1,99 @@
+"""VGG Image Annotator (VIA 1 and 2), JSON: ``{key: {"filename", "regions": [{"shape_attributes", ...}]}}``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocr.data.formats.files import IGNORED_TEXTS, box, read_json
+from ocr.data.formats.manifest import Entry, Row, labelled, samples_of
+from ocr.data.index.report import Report
+from ocr.errors import UserError
+from ocr.types import Sample
+
+SUFFIXES = (".json",)
+FILE = "via.json"
+PROJECT = "_via_img_metadata"  # of a project file, which has the rest around it
+ELLIPSE_POINTS = 16
+TEXT_KEYS = ("text", "transcription", "label", "name", "word")
+
+
+def matches(path: Path, content: Any) -> bool:
+    """Whether a JSON file has regions by image."""
+    images = content.get(PROJECT, content) if isinstance(content, dict) else None
+    values = list(images.values()) if isinstance(images, dict) else []
+    return bool(values) and all(isinstance(v, dict) and "filename" in v and "regions" in v for v in values)
+
+
+def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
+    """Samples of annotations or of a project, see :mod:`ocr.data.formats`."""
+    content = read_json(annotations)
+    if not matches(annotations, content):
+        raise UserError(f'{annotations}: expected {{key: {{"filename": ..., "regions": [...]}}}}')
+    entries = content.get(PROJECT, content)
+    return samples_of(_rows(entries, annotations, report), images, annotations, ids, report)
+
+
+def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
+    for number, entry in enumerate(entries.values(), start=1):
+        regions = entry["regions"]
+        regions = list(regions.values()) if isinstance(regions, Mapping) else regions  # VIA 1 counts them
+        regions = regions if isinstance(regions, list) else []
+        found = [region if isinstance(region, dict) else {} for region in regions]
+        rows = []
+        for region in found:
+            shape = region.get("shape_attributes")
+            outline = _outline(shape if isinstance(shape, dict) else {})
+            if outline is None:
+                name = shape.get("name") if isinstance(shape, dict) else None
+                report.add("unparsable_line", annotations, f"{entry['filename']}: a {name} encloses no text", number)
+                continue
+            text = _text_of(region.get("region_attributes"))
+            rows.append(Entry(outline, text, text in IGNORED_TEXTS))
+        yield Row(str(entry["filename"]), rows, number, count=len(found))
+
+
+def _text_of(attributes: Any) -> str:
+    """Of a region's attributes the one that is called so, else the only one."""
+    attributes = attributes if isinstance(attributes, dict) else {}
+    named = [attributes[key] for key in TEXT_KEYS if isinstance(attributes.get(key), str)]
+    only = [value for value in attributes.values() if isinstance(value, str)]
+    return named[0] if named else only[0] if len(only) == 1 else ""
+
+
+def _outline(shape: dict[str, Any]) -> Any:
+    """(N, 2) of a polygon, rectangle, circle or ellipse; None of what encloses nothing or cannot be read."""
+    try:
+        if shape["name"] == "polygon":
+            return np.stack([shape["all_points_x"], shape["all_points_y"]], axis=1).astype(np.float32)
+        if shape["name"] == "rect":
+            x, y, width, height = (float(shape[key]) for key in ("x", "y", "width", "height"))
+            return box(x, y, x + width, y + height)
+        if shape["name"] in ("circle", "ellipse"):
+            rx, ry = float(shape.get("r", shape.get("rx", 0))), float(shape.get("r", shape.get("ry", 0)))
+            angles, turn = np.arange(ELLIPSE_POINTS) * 2 * math.pi / ELLIPSE_POINTS, float(shape.get("theta") or 0)
+            along, across = rx * np.cos(angles), ry * np.sin(angles)
+            xs = float(shape["cx"]) + along * math.cos(turn) - across * math.sin(turn)
+            ys = float(shape["cy"]) + along * math.sin(turn) + across * math.cos(turn)
+            return np.stack([xs, ys], axis=1)
+    except (KeyError, TypeError, ValueError):
+        pass
+    return None
+
+
+def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """VIA 2's annotations, to be imported with the images loaded."""
+    content = {}
+    for line, name in zip(lines, names):
+        regions = []
+        for polygon, text, skip in labelled(line):
+            xs, ys = zip(*polygon)
+            shape = {"name": "polygon", "all_points_x": list(xs), "all_points_y": list(ys)}
+            regions.append({"shape_attributes": shape, "region_attributes": {"text": "###" if skip else text}})
+        content[f"{name}-1"] = {"filename": name, "size": -1, "regions": regions, "file_attributes": {}}
+    return json.dumps(content, ensure_ascii=False)

@@ -1,0 +1,95 @@
+"""Conversion of a labelled set from any format that can be read into any that can be written."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ocr.data.formats.writers import check_formats, writable, write_labels
+from ocr.data.sources.build import FileSource
+from ocr.errors import UserError
+from ocr.jobs.audit import read_splits
+
+log = logging.getLogger(__name__)
+UNMARKED = ("sroie", "doctr", "competition_csv")  # formats in which no text can be ignored
+DIGITS = 3  # of coordinates: a thousandth of a pixel
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """``configs/convert.yaml``."""
+
+    data: dict[str, Any]
+    format: str
+    output: str
+
+
+def convert(settings: ConvertSettings) -> dict[str, Path]:
+    """Write images and labels; ``data=folder data.root=<output>`` reads them.
+
+    A set with parts gets a folder per part. Images are linked, or copied to another file system; names stay unless two
+    are equal.
+
+    Returns:
+        The label file or folder of each split.
+
+    Raises:
+        UserError: the format cannot be written, the output is not empty, or the set has images that are no files.
+    """
+    check_formats([settings.format])
+    output = Path(settings.output).expanduser()
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"output={output} is not an empty folder: name another")
+    splits = read_splits(settings.data, whole=True)
+    written = {}
+    for name, split in splits.items():
+        split.report.log(name)
+        folder = output / name if len(splits) > 1 or name == "test" else output
+        sources = [source for source in split.sources if isinstance(source, FileSource)]
+        if len(sources) < len(split.sources):
+            raise UserError(f"data.{name} has sources that are no files (synthetic, camera): nothing to convert")
+        lines, paths = _lines(sources)
+        names = _place_images(paths, folder / "images")
+        written[name] = write_labels(writable()[settings.format], lines, names, folder)
+        if settings.format in UNMARKED and (lost := sum(sum(line["ignore"]) for line in lines)):
+            log.warning("%s: %s has no mark for text to ignore: %d text(s) are left out", name, settings.format, lost)
+    return written
+
+
+def _lines(sources: Sequence[FileSource]) -> tuple[list[dict[str, Any]], list[Path]]:
+    lines, paths = [], []
+    for source in sources:
+        for i in range(len(source)):
+            truth, (width, height) = source.index.truth(i), source.index.sizes[i].tolist()
+            lines.append({
+                "image": source.name(i), "width": width, "height": height,
+                "polygons": [[[round(float(v), DIGITS) for v in point] for point in p] for p in truth.polygons],
+                "scores": [1.0] * len(truth.polygons), "texts": truth.texts, "ignore": truth.ignore.tolist(),
+            })  # fmt: skip
+            paths.append(source.index.path(i))
+    return lines, paths
+
+
+def _place_images(paths: Sequence[Path], folder: Path) -> list[str]:
+    """Links or copies of images in a folder; their names there, none of which share a stem."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stems: set[str] = set()
+    names = []
+    for path in paths:
+        stem, number = path.stem, 1
+        while stem.casefold() in stems:
+            number += 1
+            stem = f"{path.parent.name}_{path.stem}" if number == 2 else f"{path.parent.name}_{path.stem}_{number}"
+        stems.add(stem.casefold())
+        target = folder / f"{stem}{path.suffix}"
+        try:
+            os.link(path.resolve(), target)
+        except OSError:  # another file system
+            shutil.copyfile(path, target)
+        names.append(target.name)
+    return names

@@ -1,0 +1,118 @@
+"""Every format into every other and back: the same polygons, texts and ignore flags, within what a format can hold."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ocr.data.formats.writers import writable
+from ocr.errors import UserError
+from ocr.jobs.audit import AuditSettings, audit, read_splits
+from ocr.jobs.convert import ConvertSettings, convert
+from tests.conftest import write_image
+
+SIZE = (400, 300)
+NO_TEXTS = {"competition_csv", "doctr"}
+NO_MARKS = {"sroie", *NO_TEXTS}  # text to ignore is left out
+TEXTS = ["TOTAL", "12,50", "1,234,567.00", 'a "b", c', "Café 小票", "x & <y>", "9 90 900 9000", "0"]
+
+
+def folder(root: Path) -> dict:
+    auto = {"format": "auto", "images": "auto", "annotations": "auto", "ids": "auto"}
+    ranges = {"train": [0.0, 0.8], "val": [0.8, 0.9], "test": [0.9, 1.0]}
+    return {"root": str(root), **{name: [{"split": name, **auto, "hash_range": r}] for name, r in ranges.items()}}
+
+
+def labels_of(root: Path) -> dict[str, list[tuple[list, str, bool]]]:
+    """Labels by image, sorted by place."""
+    labels = {}
+    for split in read_splits(folder(root), whole=True).values():
+        assert not split.report.problems, split.report.lines()
+        for source in split.sources:
+            for i in range(len(source)):
+                truth = source.index.truth(i)
+                rows = zip((p.tolist() for p in truth.polygons), truth.texts, truth.ignore.tolist())
+                labels[Path(source.name(i)).stem] = sorted(rows)
+    return labels
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two images of random quads and outlines, ignored text and every kind of text, in COCO form."""
+    from ocr.data.formats.per_set.coco import write
+
+    root = tmp_path_factory.mktemp("original")
+    rng = np.random.default_rng(0)
+    lines = []
+    for name in ("a", "b"):
+        write_image(root / f"images/{name}.png", *SIZE)
+        polygons = []
+        for k in range(len(TEXTS)):
+            x, y = rng.uniform(10, 200, 2).round(3)
+            y = round(8 + 32.5 * k, 3)
+            outline = [[x, y], [x + 90.5, y + 1.25], [x + 90, y + 21.375], [x + 1, y + 20]]
+            if k % 3 == 2:
+                outline = [[x, y], [x + 40, y - 3], [x + 90, y], [x + 90, y + 20], [x + 40, y + 17.75], [x, y + 20]]
+            polygons.append(np.round(outline, 3).tolist())
+        ignore = [k == 4 for k in range(len(TEXTS))]
+        lines.append({"width": SIZE[0], "height": SIZE[1], "polygons": polygons, "scores": [1.0] * len(TEXTS),
+                      "texts": TEXTS, "ignore": ignore})  # fmt: skip
+    (root / "coco.json").write_text(write(lines, ["a.png", "b.png"]), encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("first, second", itertools.product(sorted(writable()), repeat=2))
+def test_any_format_into_any_other_keeps_the_labels(first: str, second: str, original: Path, tmp_path: Path):
+    convert(ConvertSettings(folder(original), first, str(tmp_path / "first")))
+    convert(ConvertSettings(folder(tmp_path / "first"), second, str(tmp_path / "second")))
+    wanted, got = labels_of(original), labels_of(tmp_path / "second")
+    assert got.keys() == wanted.keys() == {"a", "b"}
+    for name, rows in wanted.items():
+        rows = [row for row in rows if not row[2] or not {first, second} & NO_MARKS]
+        assert len(got[name]) == len(rows)
+        for (a, text, ignore), (b, other_text, other_ignore) in zip(rows, got[name]):
+            np.testing.assert_allclose(a, b, atol=2.1e-3)
+            assert other_ignore == ignore
+            if not {first, second} & NO_TEXTS and not ignore:
+                assert other_text == text
+
+
+def test_parts_and_names_are_kept_and_nothing_is_overwritten(tmp_path: Path):
+    for part, shop in (("train", "shop1"), ("train", "shop2"), ("test", "shop1")):
+        write_image(tmp_path / f"in/{part}/img/{shop}/r0.png")
+        (tmp_path / f"in/{part}/gt/{shop}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"in/{part}/gt/{shop}/r0.txt").write_text("10,10,60,10,60,30,10,30,x\n")
+    convert(ConvertSettings(folder(tmp_path / "in"), "paddle", str(tmp_path / "out")))
+    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")) == [
+        "test/Label.txt", "test/images/r0.png", "train/Label.txt", "train/images/r0.png", "train/images/shop2_r0.png"
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="is not an empty folder"):
+        convert(ConvertSettings(folder(tmp_path / "in"), "paddle", str(tmp_path / "out")))
+    with pytest.raises(UserError, match="no predictions can be written as 'xml'; known: "):
+        convert(ConvertSettings(folder(tmp_path / "in"), "xml", str(tmp_path / "other")))
+    drawn = {"root": None, "train": [{"format": "synthetic", "count": 1, "seed": 1}]}
+    with pytest.raises(UserError, match="no files"):
+        convert(ConvertSettings(drawn, "paddle", str(tmp_path / "drawn")))
+
+
+def test_an_audit_counts_what_is_wrong_with_a_set_without_parts_once(tmp_path: Path, capsys: pytest.CaptureFixture):
+    for k in range(30):
+        write_image(tmp_path / f"img/{k}.png")
+        (tmp_path / "gt").mkdir(exist_ok=True)
+        (tmp_path / f"gt/{k}.txt").write_text("10,10,60,10,60,30,10,30,x\n" * 2)
+    assert not audit(AuditSettings(folder(tmp_path), str(tmp_path / "out"), json=False))
+    assert "repeated x 30" in capsys.readouterr().out
+    assert (tmp_path / "out/audit.json").is_file()
+
+
+def test_an_audit_refuses_what_nothing_can_be_learned_from(tmp_path: Path):
+    write_image(tmp_path / "img/a.png")
+    (tmp_path / "gt").mkdir()
+    (tmp_path / "gt/a.txt").write_text("10,10,60,10,60,30,10,30,###\n")
+    with pytest.raises(UserError, match=r"nothing can be learned: all 1 instances are ignored in 1 image"):
+        audit(AuditSettings(folder(tmp_path), None, json=True))
+    with pytest.raises(UserError, match="the data has no split"):
+        audit(AuditSettings({"root": None, "train": [], "val": [], "test": []}, None, json=True))
