@@ -128,6 +128,30 @@ def write_format(name: str, samples: list[Sample], folder: Path) -> tuple[Path, 
             shapes = [{"label": "###" if g else t, "points": p, "shape_type": "polygon"} for p, t, g in instances]
             (labels / f"{image.stem}.json").write_text(json.dumps({"shapes": shapes, "imagePath": image.name}))
         return images, labels
+    if name in ("yolo", "cord"):
+        labels = folder / "labels"
+        labels.mkdir(exist_ok=True)
+        for image, instances in rows.items():
+            with Image.open(image) as picture:
+                w, h = picture.size
+            lines = [f"0 {' '.join(f'{x / w:.9f} {y / h:.9f}' for x, y in p)}\n" for p, _, _ in instances]
+            keys = [f"{axis}{k}" for k in range(1, 5) for axis in "xy"]
+            words = [
+                {"quad": dict(zip(keys, np.ravel(p).tolist())), "text": "###" if g else t} for p, t, g in instances
+            ]
+            content = {"valid_line": [{"words": words}], "meta": {"image_size": {"width": w, "height": h}}}
+            text = "".join(lines) if name == "yolo" else json.dumps(content)
+            (labels / f"{image.stem}.{'txt' if name == 'yolo' else 'json'}").write_text(text)
+        return images, labels
+    if name == "wildreceipt":
+        lines = [
+            json.dumps({"file_name": f"image_files/{image.name}",
+                        "annotations": [{"box": np.ravel(p).tolist(), "text": "###" if g else t, "label": 1}
+                                        for p, t, g in v]})
+            for image, v in rows.items()
+        ]  # fmt: skip
+        (folder / "train.txt").write_text("\n".join(lines))
+        return images, folder / "train.txt"
     if name == "cvat":
         shapes_of = {
             i.name: "".join(

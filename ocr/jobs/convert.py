@@ -16,7 +16,7 @@ from ocr.errors import UserError
 from ocr.jobs.audit import read_splits
 
 log = logging.getLogger(__name__)
-UNMARKED = ("sroie", "doctr", "competition_csv")  # formats in which no text can be ignored
+UNMARKED = ("sroie", "doctr", "competition_csv", "yolo")  # formats in which no text can be ignored
 DIGITS = 3  # of coordinates: a thousandth of a pixel
 
 
@@ -55,7 +55,7 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
             raise UserError(f"data.{name} has sources that are no files (synthetic, camera): nothing to convert")
         lines, paths = _lines(sources)
         names = _place_images(paths, folder / "images")
-        written[name] = write_labels(writable()[settings.format], lines, names, folder)
+        written[name] = write_labels(writable()[settings.format], lines, names, folder, "labels")
         if settings.format in UNMARKED and (lost := sum(sum(line["ignore"]) for line in lines)):
             log.warning("%s: %s has no mark for text to ignore: %d text(s) are left out", name, settings.format, lost)
     return written

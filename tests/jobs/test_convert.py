@@ -15,7 +15,7 @@ from ocr.jobs.convert import ConvertSettings, convert
 from tests.conftest import write_image
 
 SIZE = (400, 300)
-NO_TEXTS = {"competition_csv", "doctr"}
+NO_TEXTS = {"competition_csv", "doctr", "yolo"}
 NO_MARKS = {"sroie", *NO_TEXTS}  # text to ignore is left out
 TEXTS = ["TOTAL", "12,50", "1,234,567.00", 'a "b", c', "Café 小票", "x & <y>", "9 90 900 9000", "0"]
 

@@ -9,6 +9,7 @@ names, see :func:`fill_in`.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -24,7 +25,9 @@ from ocr.errors import UserError
 log = logging.getLogger(__name__)
 AUTO = "auto"
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+SPLIT_WORDS = frozenset(word for words in SPLITS.values() for word in words)
 MAX_FILES_SHOWN = 5  # in a message
+COVERED = 0.9  # of the labelled names that a folder deep down has to have to be that of the images
 MAX_FILES_OPENED = 20  # label files of a folder that are opened to see what they are
 TEST_SPLIT_MIN_IMAGES = 100  # images of a set without parts; a tenth of fewer says nothing about a detector
 
@@ -124,8 +127,7 @@ def _part_folder(root: Path, split: str) -> Path | None:
 
 
 def _labels_outside_parts(root: Path) -> bool:
-    words = {word for names in SPLITS.values() for word in names}
-    return any(path == root or path.relative_to(root).parts[0] not in words for _, path in _label_files(root))
+    return any(path == root or path.relative_to(root).parts[0] not in SPLIT_WORDS for _, path in _label_files(root))
 
 
 def _has_images(folder: Path) -> bool:
@@ -159,12 +161,21 @@ def _label_files(base: Path) -> Iterator[tuple[str, Path]]:
         files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in _label_suffixes())
         kinds = [(format_of(path), path) for path in files[:MAX_FILES_OPENED]]
         if folder != base and not files:
-            deeper = sorted(d / n for d, names in walk(folder) for n in names if _suffix(n) in _label_suffixes())
-            kinds = [(format_of(path), path) for path in deeper[:MAX_FILES_OPENED]]
+            parts = [f for f in _folders(folder)[1:] if f.name.lower() in SPLIT_WORDS]
+            kinds = _kinds_below(folder) if not parts else []
+            for part in parts:  # labels/train, labels/val
+                below = [kind for kind, _ in _kinds_below(part) if kind in _per_image()]
+                if below:
+                    yield max(set(below), key=below.count), part
         per_image = [kind for kind, _ in kinds if kind in _per_image()]
         if per_image:
             yield max(set(per_image), key=per_image.count), folder
         yield from ((kind, path) for kind, path in kinds if kind and kind not in _per_image())
+
+
+def _kinds_below(folder: Path) -> list[tuple[str | None, Path]]:
+    paths = sorted(d / name for d, names in walk(folder) for name in names if _suffix(name) in _label_suffixes())
+    return [(format_of(path), path) for path in paths[:MAX_FILES_OPENED]]
 
 
 def _suffix(name: str) -> str:
@@ -204,6 +215,15 @@ def _look_of(path: Path) -> str:
 
 def format_of(path: Path) -> str | None:
     """The name of a label file's format, by what is in it; None when it is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return _format_of(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=1000)
+def _format_of(path: Path, *stamp: int) -> str | None:
     try:
         text, _ = decode_text(path)
         if path.suffix.lower() == ".json":
@@ -281,10 +301,15 @@ def _images(base: Path, annotations: Path) -> Path:
     Of label files for a whole set the folder beside them, where only that has images.
     """
     folders = _image_folders(base)
-    if len(folders) > 1 and annotations.is_dir():
+    if annotations.is_dir() and len(folders) != 1:
         kinds = [f.naming(annotations) for f in label_formats().values() if f.naming]
-        labelled = {Path(stem).name for suffix, prefix in kinds for stem in label_files(annotations, suffix, prefix)}
-        return max(folders, key=lambda folder: len(labelled & _image_stems(folder)))
+        paths = {stem for suffix, prefix in kinds for stem in label_files(annotations, suffix, prefix)}
+        labelled = {Path(stem).name for stem in paths}
+        if folders:
+            return max(folders, key=lambda folder: len(labelled & _image_stems(folder)))
+        deeper = {f: len(labelled & _image_stems(f)) for folder in _folders(base)[1:] for f in _folders(folder)[1:]}
+        best = max(deeper, key=lambda folder: deeper[folder], default=base)
+        return best if deeper.get(best, 0) > COVERED * len(paths) else base
     if annotations.is_file() and annotations.parent != base and not folders and _has_images(annotations.parent):
         return annotations.parent
     return folders[0] if len(folders) == 1 else base

@@ -98,7 +98,7 @@ def samples_of(
             names = " and ".join(dict.fromkeys(row.name for row in rows_of_it))
             report.add("ambiguous", annotations, f"{names} may both be {image}", rows_of_it[-1].line)
             continue
-        yield _sample(rows_of_it, paths[image], annotations, report)
+        yield sample_of(rows_of_it, paths[image], annotations, report)
     for image in sorted((set(paths) if chosen is None else chosen) - set(by_image)):
         report.add("image_without_label", paths[image], f"not in {annotations}")
 
@@ -148,7 +148,8 @@ def _outlines_pages(category: str, rows: Iterable[Row]) -> bool:
     return bool(coverages) and float(np.median(coverages)) > PAGE_COVERAGE
 
 
-def _sample(rows: list[Row], image: Path, annotations: Path, report: Report) -> Sample:
+def sample_of(rows: list[Row], image: Path, annotations: Path, report: Report) -> Sample:
+    """A sample of all rows on one image; what does not parse is counted in the report."""
     for row in rows[1:]:
         report.add("repeated", annotations, f"{row.name} is listed a second time", row.line)
     instances: list[Instance] = []

@@ -45,24 +45,27 @@ def write_formats(predictions: Path, formats: Sequence[str], folder: Path) -> di
     names = [Path(os.path.relpath(path, common) if common else path).as_posix() for path in paths]
     files = {}
     for name in formats:
-        files[name] = write_labels(writable()[name], lines, names, folder)
+        files[name] = write_labels(writable()[name], lines, names, folder, name)
     return files
 
 
-def write_labels(chosen: LabelFormat, lines: Sequence[dict[str, Any]], names: Sequence[str], folder: Path) -> Path:
+def write_labels(
+    chosen: LabelFormat, lines: Sequence[dict[str, Any]], names: Sequence[str], folder: Path, called: str
+) -> Path:
     """Write labels of images in a format: one file, or a folder with a file per image.
 
     Args:
         chosen: the format, see :func:`writable`.
         lines: as in ``predictions.jsonl``; with ``texts`` and ``ignore`` where these are known.
         names: of the images, relative to the folder of images.
-        folder: where the file or the folder, called like the format, goes.
+        folder: where the file or the folder goes.
+        called: name of the folder.
     """
     assert chosen.write is not None
     assert chosen.file is not None
     if chosen.naming is None:
         return write_atomic(folder / chosen.file, chosen.write(lines, names).encode("utf-8", "backslashreplace"))
-    target = folder / chosen.name
+    target = folder / called
     for line, name in zip(lines, names):
         file = target / Path(name).parent / chosen.file.format(stem=Path(name).stem)
         write_atomic(file, chosen.write([line], [name]).encode("utf-8", "backslashreplace"))

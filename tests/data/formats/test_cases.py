@@ -404,3 +404,48 @@ def test_cvat_has_boxes_masks_and_refuses_video_and_entities(tmp_path: Path):
         file.write_text(content)
         with pytest.raises(UserError, match=message):
             list(label_format("cvat").read(tmp_path / "img", file, None, Report()))
+
+
+@pytest.mark.parametrize("layout", ["{kind}/{part}", "{part}/{kind}"])
+@pytest.mark.parametrize("line", ["0 0.1 0.1 0.5 0.1 0.5 0.3 0.1 0.3", "0 0.3 0.2 0.4 0.2"])
+def test_yolo_is_found_in_either_layout(layout: str, line: str, tmp_path: Path):
+    for part, names in (("train", "ab"), ("val", "c")):
+        for name in names:
+            write_image(tmp_path / layout.format(kind="images", part=part) / f"{name}.jpg", 200, 100)
+            labels = tmp_path / layout.format(kind="labels", part=part) / f"{name}.txt"
+            labels.parent.mkdir(parents=True, exist_ok=True)
+            labels.write_text(f"{line}\n1 0.1 0.6 0.5 0.6 0.5 0.8 0.1 0.8\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nnames: {0: text, 1: logo}\n")
+    auto = dict.fromkeys(("format", "images", "annotations", "ids"), "auto") | {"hash_range": [0.0, 1.0]}
+    data = {"root": str(tmp_path), **{name: [{"split": name, **auto}] for name in ("train", "val")}}
+    splits = read_splits(data)
+    assert {name: split.counts()["images"] for name, split in splits.items()} == {"train": 2, "val": 1}
+    assert all(split.report.counts == {"several_categories": 1} for split in splits.values())
+    np.testing.assert_allclose(splits["val"].sources[0].index.truth(0).polygons[0], quad(20, 10, 80, 20), atol=1e-3)
+    data["train"][0]["categories"] = ["text"]
+    assert read_splits(data)["train"].counts()["instances"] == 2
+
+
+def test_a_lone_test_folder_is_for_testing_only(tmp_path: Path):
+    write_image(tmp_path / "test/img/a.jpg")
+    (tmp_path / "test/gt").mkdir()
+    (tmp_path / "test/gt/a.txt").write_text(f"{Q},x\n")
+    auto = dict.fromkeys(("format", "images", "annotations", "ids"), "auto") | {"hash_range": [0.0, 1.0]}
+    data = {"root": str(tmp_path), **{name: [{"split": name, **auto}] for name in ("train", "val", "test")}}
+    assert {name: split.counts()["images"] for name, split in read_splits(data).items()} == {"test": 1}
+
+
+@pytest.mark.parametrize("lines", ["img/{}.jpg", r"D:\\old\\{}.jpg", "./img/{}.jpg\t./gt/gt_{}.txt", "{}"])
+def test_id_lists_of_other_trainers_and_machines(lines: str, tmp_path: Path):
+    for name in "abc":
+        write_image(tmp_path / f"img/{name}.jpg")
+        (tmp_path / "gt").mkdir(exist_ok=True)
+        (tmp_path / f"gt/gt_{name}.txt").write_text(f"{Q},x\n")
+    (tmp_path / "train_list.txt").write_text("\r\n".join(lines.format(n, n) for n in "ab"))
+    (tmp_path / "val_list.txt").write_text(lines.format("c", "c"))
+    auto = dict.fromkeys(("format", "images", "annotations", "ids"), "auto") | {"hash_range": [0.0, 1.0]}
+    data = {"root": str(tmp_path), **{name: [{"split": name, **auto}] for name in ("train", "val")}}
+    assert {name: split.counts()["images"] for name, split in read_splits(data).items()} == {"train": 2, "val": 1}
+    (tmp_path / "val_list.txt").write_text("img/other.jpg\n")
+    with pytest.raises(UserError, match=r"val_list.txt names 1 images, 1 of which are not in"):
+        read_splits(data)

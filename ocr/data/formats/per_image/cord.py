@@ -1,0 +1,52 @@
+"""CORD: ``<stem>.json`` per image, ``{"valid_line": [{"words": [{"quad": {"x1", "y1", ...}, "text"}]}]}``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ocr.data.formats.files import IGNORED_TEXTS, pair_by_stem, read_json
+from ocr.data.formats.manifest import Entry, Row, sample_of, stated_size
+from ocr.data.index.report import Report
+from ocr.errors import UserError
+from ocr.types import Sample
+
+SUFFIXES = (".json",)
+CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
+
+
+def matches(path: Path, content: Any) -> bool:
+    """Whether a JSON file has CORD's lines."""
+    return isinstance(content, dict) and isinstance(content.get("valid_line"), list)
+
+
+def naming(annotations: Path) -> tuple[str, str]:
+    """(suffix, optional prefix) of the label files."""
+    return ".json", ""
+
+
+def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
+    """Samples of a set, words as instances, see :mod:`ocr.data.formats`; areas of ``dontcare`` are ignored."""
+    for image, labels in pair_by_stem(images, annotations, *naming(annotations), ids, report):
+        try:
+            data = read_json(labels)
+        except UserError as error:
+            report.add("unparsable_line", labels, str(error).removeprefix(f"{labels}: "))
+            continue
+        if not matches(labels, data):
+            report.add("unparsable_line", labels, "no valid_line")
+            continue
+        lines = [line for line in data["valid_line"] if isinstance(line, dict)]
+        words = [word for line in lines for word in line.get("words") or () if isinstance(word, dict)]
+        quads = [area for area in data.get("dontcare") or () for area in (area if isinstance(area, list) else [area])]
+        entries = [_entry(word.get("quad"), str(word.get("text") or "")) for word in words]
+        entries += [_entry(quad, "", ignore=True) for quad in quads]
+        meta = data.get("meta")
+        size = stated_size(meta.get("image_size"), "width", "height") if isinstance(meta, dict) else None
+        yield sample_of([Row(image.name, entries, 0, size)], image, labels, report)
+
+
+def _entry(quad: Any, text: str, ignore: bool = False) -> Entry:
+    points = [quad.get(key) for key in CORNERS] if isinstance(quad, dict) else quad
+    return Entry(points, text, ignore or text in IGNORED_TEXTS)
