@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
     from ocr.utils.typed import build
 
     plain = plain_config(config)
-    settings = build(AuditSettings, {key: plain[key] for key in ("data", "output", "json")})
+    settings = build(AuditSettings, {key: plain[key] for key in ("data", "pipeline", "output", "json", "quick")})
     if not audit(settings):
         sys.exit(1)
 

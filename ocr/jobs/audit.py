@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -16,11 +17,20 @@ from ocr.data.index.identity import name_hash
 from ocr.data.index.report import KINDS, NOTES, Report
 from ocr.data.sources.build import FileSource, Source, build_source, check_sources
 from ocr.data.sources.splits import resolve_sources
+from ocr.data.statistics import TextFigures
+from ocr.data.targets.maps import SHRINK_MAP, TargetMaker
 from ocr.errors import UserError
+from ocr.metrics.hmean import Hmean
+from ocr.metrics.matching import compare
 from ocr.migrations import migrate_sources
+from ocr.models.postprocess.db import detect
+from ocr.pipeline import Pipeline
+from ocr.types import Truth
+from ocr.utils.config import instantiate
 from ocr.utils.files import write_atomic
 
 SPLITS = ("train", "val", "test")
+EXAMPLES = 20  # lost texts that are listed
 COUNTS = ("images", "instances", "ignored")
 
 
@@ -29,8 +39,10 @@ class AuditSettings:
     """``configs/audit.yaml``."""
 
     data: dict[str, Any]
+    pipeline: dict[str, Any]
     output: str | None
     json: bool
+    quick: bool
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,13 @@ class ReadSplit:
     def counts(self) -> dict[str, int]:
         """Images, instances (ignored ones included) and ignored instances."""
         return {key: sum(source.counts()[key] for source in self.sources) for key in COUNTS}
+
+    def images(self) -> Iterator[tuple[str, int, int, Truth]]:
+        """Name, width, height and labels of the images that are files."""
+        for source in self.sources:
+            if isinstance(source, FileSource):
+                for i in range(len(source)):
+                    yield source.name(i), *source.index.sizes[i].tolist(), source.index.truth(i)
 
 
 def read_splits(data: Mapping[str, Any], whole: bool = False) -> dict[str, ReadSplit]:
@@ -115,6 +134,9 @@ def audit(settings: AuditSettings) -> bool:
         words = f"nothing can be learned: {what} in {total['images']} image(s)"
         raise UserError(words + (f" ({reasons})" if reasons else ""))
     empty = [name for name, values in counts.items() if not values["images"]]
+    pipeline, targets = Pipeline.from_dict(settings.pipeline), instantiate(settings.data["targets"])
+    images = (image for split in splits.values() for image in split.images())
+    figures = TextFigures.of(images, pipeline.resize, targets.min_text_size)
     result = {
         "total": total,
         "splits": counts,
@@ -122,6 +144,8 @@ def audit(settings: AuditSettings) -> bool:
         "notes": {kind: n for kind, n in merged.counts.items() if kind in NOTES},
         "examples": merged.examples,
         "empty_splits": empty,
+        "text": figures.summary(targets.min_text_size),
+        "ceiling": None if settings.quick else ceiling(splits.values(), pipeline, targets),
         "sources": {name: split.specs for name, split in splits.items()},
     }
     text = json.dumps(result, indent=1, ensure_ascii=False)
@@ -131,6 +155,7 @@ def audit(settings: AuditSettings) -> bool:
         print(text)
     else:
         _print_tables(counts | {"total": total}, merged)
+        _print_figures(result, pipeline.resize.long_side)
     for name in empty:
         hint = "lower data.val_from, or write id lists train.txt and val.txt"
         print(f"the {name} split has no image: {hint}", file=sys.stderr)
@@ -147,3 +172,46 @@ def _print_tables(counts: Mapping[str, Mapping[str, int]], report: Report) -> No
     console.print(table)
     for line in report.lines():
         print(line)
+
+
+def ceiling(splits: Iterable[ReadSplit], pipeline: Pipeline, targets: TargetMaker) -> dict[str, Any]:
+    """The score of a network that draws the training targets without a fault: nothing trained can be expected beyond.
+
+    Args:
+        splits: whose labels are sent through targets and post-processing, at network size.
+        pipeline: resize policy and post-processing.
+        targets: of training.
+
+    Returns:
+        ``hmean``, ``precision``, ``recall``; ``lost``, texts that are not found again, and examples of them.
+    """
+    totals, lost = np.zeros(Hmean.size), []
+    for split in splits:
+        for name, width, height, truth in split.images():
+            content, padded = pipeline.resize.content_size(width, height), pipeline.resize.padded_size(width, height)
+            scale = np.array(content) / (width, height)
+            polygons = [(polygon * scale).astype(np.float32) for polygon in truth.polygons]
+            maps = targets(polygons, truth.ignore, padded[1], padded[0])
+            detections = detect(maps[SHRINK_MAP].astype(np.float32), width, height, pipeline)
+            image = compare(detections, truth)
+            totals += Hmean().count(image)
+            missed = np.flatnonzero((image.match.truth < 0) & ~np.asarray(truth.ignore, bool)).tolist()
+            lost += [f"{name}: {truth.texts[k]!r}" for k in missed]
+    return Hmean().scores(totals) | {"lost": len(lost), "examples": lost[:EXAMPLES]}
+
+
+def _print_figures(result: Mapping[str, Any], long_side: int) -> None:
+    text, best = result["text"], result["ceiling"]
+    if not text["text_height"]:
+        return
+    heights = ", ".join(f"{float(q):.0%} {value:g}" for q, value in text["text_height"].items())
+    print(f"text height at network input (long side {long_side}), pixels: {heights}")
+    if text["too_small"]:
+        needed = text["long_side_needed"]
+        more = f"; a long side of {needed} would leave one in a hundred" if needed > long_side else ""
+        print(f"{text['too_small']} text(s) are below {text['min_text_size']:g} pixels and never learned{more}")
+    if text["overlapping"]:
+        print(f"{text['overlapping']} text(s) lie on another text with more than half of their area")
+    if best is not None:
+        example = f", e.g. {best['examples'][0]}" if best["examples"] else ""
+        print(f"a faultless network would have hmean {best['hmean']:.4f} here: {best['lost']} text(s) lost{example}")

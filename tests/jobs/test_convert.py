@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 from pathlib import Path
 
+import hydra
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from ocr.data.formats.writers import writable
 from ocr.errors import UserError
 from ocr.jobs.audit import AuditSettings, audit, read_splits
 from ocr.jobs.convert import ConvertSettings, convert
-from tests.conftest import write_image
+from tests.conftest import ROOT, write_image
 
 SIZE = (400, 300)
 NO_TEXTS = {"competition_csv", "doctr", "yolo"}
@@ -24,6 +28,15 @@ def folder(root: Path) -> dict:
     auto = {"format": "auto", "images": "auto", "annotations": "auto", "ids": "auto"}
     ranges = {"train": [0.0, 0.8], "val": [0.8, 0.9], "test": [0.9, 1.0]}
     return {"root": str(root), **{name: [{"split": name, **auto, "hash_range": r}] for name, r in ranges.items()}}
+
+
+def audited(root: Path, output: Path | None = None, **more: bool) -> bool:
+    """An audit with the pipeline and targets of ``configs/``."""
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = hydra.compose("audit", overrides=[f"data.root={root}"])
+    plain = OmegaConf.to_container(config, resolve=True)
+    settings = AuditSettings(plain["data"], plain["pipeline"], str(output) if output else None, False, False)
+    return audit(dataclasses.replace(settings, **more))
 
 
 def labels_of(root: Path) -> dict[str, list[tuple[list, str, bool]]]:
@@ -103,9 +116,12 @@ def test_an_audit_counts_what_is_wrong_with_a_set_without_parts_once(tmp_path: P
         write_image(tmp_path / f"img/{k}.png")
         (tmp_path / "gt").mkdir(exist_ok=True)
         (tmp_path / f"gt/{k}.txt").write_text("10,10,60,10,60,30,10,30,x\n" * 2)
-    assert not audit(AuditSettings(folder(tmp_path), str(tmp_path / "out"), json=False))
-    assert "repeated x 30" in capsys.readouterr().out
-    assert (tmp_path / "out/audit.json").is_file()
+    assert not audited(tmp_path, tmp_path / "out")
+    out = capsys.readouterr().out
+    assert "repeated x 30" in out and "a faultless network would have hmean 1.0000 here: 0 text(s) lost" in out
+    result = json.loads((tmp_path / "out/audit.json").read_text())
+    assert result["problems"] == {"repeated": 30} and result["ceiling"]["hmean"] == 1
+    assert result["total"] == {"images": 30, "instances": 30, "ignored": 0}
 
 
 def test_an_audit_refuses_what_nothing_can_be_learned_from(tmp_path: Path):
@@ -113,6 +129,17 @@ def test_an_audit_refuses_what_nothing_can_be_learned_from(tmp_path: Path):
     (tmp_path / "gt").mkdir()
     (tmp_path / "gt/a.txt").write_text("10,10,60,10,60,30,10,30,###\n")
     with pytest.raises(UserError, match=r"nothing can be learned: all 1 instances are ignored in 1 image"):
-        audit(AuditSettings(folder(tmp_path), None, json=True))
+        audited(tmp_path, json=True)
     with pytest.raises(UserError, match="the data has no split"):
-        audit(AuditSettings({"root": None, "train": [], "val": [], "test": []}, None, json=True))
+        audit(AuditSettings({"root": None, "train": [], "val": [], "test": []}, {}, None, json=True, quick=True))
+
+
+def test_texts_that_a_pipeline_loses_lower_its_ceiling(tmp_path: Path, capsys: pytest.CaptureFixture):
+    write_image(tmp_path / "img/a.png", 1472, 400)
+    (tmp_path / "gt").mkdir()
+    rows = ["100,100,300,100,300,140,100,140,LARGE", "400,100,420,100,420,104,400,104,tiny"]
+    (tmp_path / "gt/a.txt").write_text("\n".join(rows))
+    audited(tmp_path, tmp_path / "out")
+    ceiling = json.loads((tmp_path / "out/audit.json").read_text())["ceiling"]
+    assert ceiling["lost"] == 1 and "'tiny'" in ceiling["examples"][0] and ceiling["recall"] == 0.5
+    assert "1 text(s) are below 4 pixels and never learned" in capsys.readouterr().out

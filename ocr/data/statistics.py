@@ -1,0 +1,110 @@
+"""Figures of a labelled set: how large its text is at network input, its shape, and labels that look wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ocr.geometry.polygons import to_valid_shapely
+from ocr.geometry.rectangles import Rectangles
+from ocr.pipeline import ResizePolicy
+from ocr.types import Truth
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+HEIGHT_BINS = (0, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # network pixels
+LEARNABLE = 0.99  # of the texts that the suggested long side makes large enough
+OVERLAP = 0.5  # of the smaller one's area: two texts do not share that much
+
+
+@dataclass(frozen=True)
+class TextFigures:
+    """Figures of the texts of a set that count, one entry each, M in all.
+
+    Attributes:
+        heights: float64 (M,), shorter side in network pixels.
+        needed: float64 (M,), long side of the network's input at which the text is ``min_text_size`` high.
+        aspects: float64 (M,), length over height.
+        angles: float64 (M,), degrees from the horizontal, -90..90.
+        per_image: int (S,), texts per image.
+        ignored_images: images whose text is all ignored.
+        overlapping: (image, text) of texts that share more than :data:`OVERLAP` of their area with a larger one.
+    """
+
+    heights: np.ndarray
+    needed: np.ndarray
+    aspects: np.ndarray
+    angles: np.ndarray
+    per_image: np.ndarray
+    ignored_images: list[str]
+    overlapping: list[tuple[str, str]]
+
+    @classmethod
+    def of(
+        cls, images: Iterable[tuple[str, int, int, Truth]], policy: ResizePolicy, min_text_size: float
+    ) -> TextFigures:
+        """Figures of images, each (name, width, height, labels).
+
+        Args:
+            images: name, size in pixels, labels.
+            policy: the way to network size.
+            min_text_size: network pixels below which a text is not learned.
+        """
+        columns: list[list[np.ndarray]] = [[np.zeros(0)] for _ in range(4)]
+        per_image, ignored_images, overlapping = [], [], []
+        for name, width, height, truth in images:
+            counted = np.flatnonzero(~np.asarray(truth.ignore, bool)).tolist()
+            per_image.append(len(counted))
+            if not counted:
+                ignored_images += [name] if len(truth.ignore) else []
+                continue
+            polygons = [truth.polygons[k] for k in counted]
+            rectangles = Rectangles.of(polygons)
+            scale = policy.scale(width, height)
+            height_of = 2 * rectangles.halves[:, 1]
+            along = rectangles.axes[:, 0] * np.where(rectangles.axes[:, :1, 0] < 0, -1, 1)
+            turns = np.degrees(np.arctan2(along[:, 1], along[:, 0]))
+            sides = policy.long_side / scale * min_text_size / np.maximum(height_of, 1e-6)
+            rows = (height_of * scale, sides, 2 * rectangles.halves[:, 0] / np.maximum(height_of, 1e-6), turns)
+            for column, values in zip(columns, rows):
+                column.append(values)
+            overlapping += [(name, truth.texts[counted[k]]) for k in _overlapping(polygons)]
+        heights, needed, aspects, angles = (np.concatenate(column) for column in columns)
+        return cls(heights, needed, aspects, angles, np.array(per_image, int), ignored_images, overlapping)
+
+    def summary(self, min_text_size: float) -> dict[str, Any]:
+        """Plain figures: quantiles, a histogram of heights, what is too small to be learned."""
+        small = int((self.heights < min_text_size).sum())
+        counts, _ = np.histogram(self.heights, [*HEIGHT_BINS, np.inf])
+        return {
+            "text_height": _quantiles(self.heights),
+            "text_height_histogram": dict(zip(map(str, HEIGHT_BINS), counts.tolist())),
+            "too_small": small,
+            "min_text_size": min_text_size,
+            "long_side_needed": int(np.ceil(np.quantile(self.needed, LEARNABLE))) if small else None,
+            "aspect": _quantiles(self.aspects),
+            "angle": _quantiles(self.angles),
+            "texts_per_image": _quantiles(self.per_image),
+            "images_all_ignored": len(self.ignored_images),
+            "overlapping": len(self.overlapping),
+        }
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float]:
+    return {f"{q:g}": round(float(np.quantile(values, q)), 2) for q in QUANTILES} if len(values) else {}
+
+
+def _overlapping(polygons: Sequence[np.ndarray]) -> list[int]:
+    """Indices of polygons that share more than :data:`OVERLAP` of their area with a larger one."""
+    import shapely
+
+    shapes = to_valid_shapely(polygons)
+    tree = shapely.STRtree(shapes)
+    a, b = tree.query(shapes, predicate="intersects")
+    area = shapely.area(shapes)
+    smaller = (area[a] < area[b]) | ((area[a] == area[b]) & (a > b))
+    a, b = a[smaller], b[smaller]
+    shared = shapely.area(shapely.intersection(shapes[a], shapes[b]))
+    return sorted(set(a[shared > OVERLAP * area[a]].tolist()))
