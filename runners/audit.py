@@ -17,7 +17,8 @@ def main(config: DictConfig) -> None:
     from ocr.utils.typed import build
 
     plain = plain_config(config)
-    settings = build(AuditSettings, {key: plain[key] for key in ("data", "pipeline", "output", "json", "quick")})
+    values = {key: plain[key] for key in ("data", "output", "json", "quick")}
+    settings = build(AuditSettings, values | {"pipeline": plain["model"]["pipeline"]})
     if not audit(settings):
         sys.exit(1)
 

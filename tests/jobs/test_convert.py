@@ -35,7 +35,7 @@ def audited(root: Path, output: Path | None = None, **more: bool) -> bool:
     with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         config = hydra.compose("audit", overrides=[f"data.root={root}"])
     plain = OmegaConf.to_container(config, resolve=True)
-    settings = AuditSettings(plain["data"], plain["pipeline"], str(output) if output else None, False, False)
+    settings = AuditSettings(plain["data"], plain["model"]["pipeline"], str(output) if output else None, False, False)
     return audit(dataclasses.replace(settings, **more))
 
 
