@@ -41,6 +41,7 @@ class Sample:
         entries: how many entries that file has for this image, sound or not.
         size: (width, height) of the image as that file states it, in the pixels of the labels; None where it does not;
             :data:`RELATIVE` for labels in fractions of it.
+        either_order: that size may as well be (height, width).
     """
 
     image: Path
@@ -48,6 +49,7 @@ class Sample:
     labels: Path | None = None
     entries: int = 0
     size: tuple[int, int] | None = None
+    either_order: bool = False
 
 
 @dataclass

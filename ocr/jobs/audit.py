@@ -30,6 +30,7 @@ from ocr.utils.config import instantiate
 from ocr.utils.files import write_atomic
 
 SPLITS = ("train", "val", "test")
+MANY_OUTSIDE = 0.2  # of the texts: their coordinates are of another kind or frame
 EXAMPLES = 20  # lost texts that are listed
 COUNTS = ("images", "instances", "ignored")
 
@@ -127,6 +128,7 @@ def audit(settings: AuditSettings) -> bool:
     for split in splits.values():
         merged.merge(split.report.to_dict())
     counts = {name: split.counts() for name, split in splits.items()}
+    _compare_splits(splits, merged)
     total = {key: sum(values[key] for values in counts.values()) for key in COUNTS}
     if total["instances"] == total["ignored"]:
         what = f"all {total['instances']} instances are ignored" if total["instances"] else "no labelled text"
@@ -172,6 +174,20 @@ def _print_tables(counts: Mapping[str, Mapping[str, int]], report: Report) -> No
     console.print(table)
     for line in report.lines():
         print(line)
+
+
+def _compare_splits(splits: Mapping[str, ReadSplit], report: Report) -> None:
+    """Count images that two splits have, and labels of another frame than the image's, of which many reach outside."""
+    seen: dict[int, str] = {}
+    for name, split in splits.items():
+        for source in split.sources:
+            for k, identity in enumerate(source.identities().tolist()):
+                if (other := seen.setdefault(identity, name)) != name:
+                    report.add("in_two_splits", source.name(k), f"in {other} and {name}")
+    instances = sum(split.counts()["instances"] for split in splits.values())
+    outside = report.counts["partly_outside"]
+    if outside > MANY_OUTSIDE * instances:
+        report.add("many_partly_outside", "all splits", f"{outside} of {instances} texts reach outside their images")
 
 
 def ceiling(splits: Iterable[ReadSplit], pipeline: Pipeline, targets: TargetMaker) -> dict[str, Any]:

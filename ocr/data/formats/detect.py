@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr.data.formats import label_format, label_formats
-from ocr.data.formats.files import IMAGE_SUFFIXES, decode_text, label_files, list_images, read_ids, walk
+from ocr.data.formats.files import IMAGE_SUFFIXES, decode_text, label_files, list_images, numbered_lines, read_ids, walk
 from ocr.data.formats.manifest import ImageFinder
 from ocr.errors import UserError
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 AUTO = "auto"
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SPLIT_WORDS = frozenset(word for words in SPLITS.values() for word in words)
+LINES_SUFFIXES, LINES_LOOKED_AT, HEAD_CHARACTERS = (".txt", ".csv", ".jsonl"), 5, 2**20
 MAX_FILES_SHOWN = 5  # in a message
 COVERED = 0.9  # of the labelled names that a folder deep down has to have to be that of the images
 MAX_FILES_OPENED = 20  # label files of a folder that are opened to see what they are
@@ -88,6 +89,10 @@ def _locate(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any
         lists = {} if parts else _parts({name: _id_list(root, name, root / spec["images"]) for name in SPLITS})
         spec["ids"] = lists.get(split) or lists.get("train")
         parts = parts or set(lists)
+        if not parts and split == "train":
+            for name, other in (("train", "val"), ("val", "train")):
+                if _id_list(root, name, root / spec["images"]):
+                    log.warning("%s has an id list for %s and none for %s: it is not used", root, name, other)
     return spec, parts
 
 
@@ -119,15 +124,15 @@ def _relative(path: Path, root: Path) -> str:
 
 def _part_folder(root: Path, split: str) -> Path | None:
     """The folder of a split, if there is one with images and labels in it."""
-    for name in SPLITS[split]:
-        folder = root / name
-        if folder.is_dir() and any(_label_files(folder)) and _has_images(folder):
+    for folder in _folders(root)[1:]:
+        if folder.name.lower() in SPLITS[split] and any(_label_files(folder)) and _has_images(folder):
             return folder
     return None
 
 
 def _labels_outside_parts(root: Path) -> bool:
-    return any(path == root or path.relative_to(root).parts[0] not in SPLIT_WORDS for _, path in _label_files(root))
+    folders = (path.relative_to(root).parts for _, path in _label_files(root))
+    return any(not parts or parts[0].lower() not in SPLIT_WORDS for parts in folders)
 
 
 def _has_images(folder: Path) -> bool:
@@ -229,11 +234,13 @@ def _format_of(path: Path, *stamp: int) -> str | None:
         if path.suffix.lower() == ".json":
             content: Any = json.loads(text)
         else:
-            content = next((line.strip() for line in text.split("\n") if line.strip()), "")
+            content = text[:HEAD_CHARACTERS]
     except (UserError, ValueError, RecursionError):
         return None
     suffix = path.suffix.lower()
-    fitting = (f for f in label_formats().values() if suffix in f.suffixes and f.matches(path, content))
+    lines = [line.strip() for _, line in numbered_lines(content)[:LINES_LOOKED_AT]] if suffix in LINES_SUFFIXES else []
+    heads = lines or [content]  # the first line may be broken, or a header
+    fitting = (f for head in heads for f in label_formats().values() if suffix in f.suffixes and f.matches(path, head))
     return next((f.name for f in fitting), None)
 
 
@@ -259,9 +266,10 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
     if wanted_format != AUTO:
         alike = {wanted_format, *label_format(wanted_format).alike}
         candidates = [(wanted_format, path) for kind, path in candidates if kind in alike]
-    parts = _parts({name: _of_split(candidates, base, name) for name in SPLITS})
+    by_split = {name: _of_split(candidates, base, name) for name in SPLITS}
+    parts = _parts(by_split, lone_test=bool(candidates) and by_split["test"] == candidates)
     if parts:
-        candidates = parts.get(split) or parts["train"]
+        candidates = parts.get(split) or parts.get("train") or candidates
     if not candidates:
         raise UserError(
             f"{base}: no labels{'' if wanted_format == AUTO else f' of format {wanted_format}'} found, in it or in the "
@@ -303,13 +311,18 @@ def _images(base: Path, annotations: Path) -> Path:
     folders = _image_folders(base)
     if annotations.is_dir() and len(folders) != 1:
         kinds = [f.naming(annotations) for f in label_formats().values() if f.naming]
-        paths = {stem for suffix, prefix in kinds for stem in label_files(annotations, suffix, prefix)}
+        paths = {stem.removeprefix(prefix) for suffix, prefix in kinds for stem in label_files(annotations, suffix)}
         labelled = {Path(stem).name for stem in paths}
         if folders:
-            return max(folders, key=lambda folder: len(labelled & _image_stems(folder)))
+            shared = {folder: len(labelled & _image_stems(folder)) for folder in folders}
+            best = [folder for folder in folders if shared[folder] == max(shared.values())]
+            if len(best) > 1 and shared[best[0]]:
+                listed = " and ".join(_relative(folder, base) for folder in best)
+                raise UserError(f"{base}: {listed} have images of the same names: choose with data.images=<folder>")
+            return best[0]
         deeper = {f: len(labelled & _image_stems(f)) for folder in _folders(base)[1:] for f in _folders(folder)[1:]}
-        best = max(deeper, key=lambda folder: deeper[folder], default=base)
-        return best if deeper.get(best, 0) > COVERED * len(paths) else base
+        fullest = max(deeper, key=lambda folder: deeper[folder], default=base)
+        return fullest if deeper.get(fullest, 0) > COVERED * len(paths) else base
     if annotations.is_file() and annotations.parent != base and not folders and _has_images(annotations.parent):
         return annotations.parent
     return folders[0] if len(folders) == 1 else base
@@ -321,7 +334,9 @@ def _id_list(root: Path, split: str, images: Path) -> str | None:
     Raises:
         UserError: it names images, most of which are not there.
     """
-    path = next((p for p in (root / f"{split}.txt", root / f"{split}_list.txt") if p.is_file()), None)
+    wanted = {f"{word}{end}.txt" for word in SPLITS[split] for end in ("", "_list")}
+    folders = [folder for folder in (root, root / "ImageSets" / "Main", root / "ImageSets") if folder.is_dir()]
+    path = next((p for folder in folders for p in sorted(folder.iterdir()) if p.name.lower() in wanted), None)
     if path is None or format_of(path) is not None:
         return None
     try:
@@ -331,7 +346,7 @@ def _id_list(root: Path, split: str, images: Path) -> str | None:
     finder = ImageFinder(list_images(images))
     known = sum(len(finder.find(name)) == 1 for name in ids)
     if known > len(ids) / 2:
-        return path.name
+        return _relative(path, root)
     if any(_is_image(name) for name in ids):
         raise UserError(f"{path} names {len(ids)} images, {len(ids) - known} of which are not in {images}")
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from ocr.errors import UserError
 from ocr.types import Instance
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-IGNORED_TEXTS = frozenset({"###", "*"})
+ELLIPSE_POINTS = 16  # of the polygon that stands for one
 RELATIVE_LIMIT = 1.5  # coordinates up to that are fractions of the image: a text is longer than that many pixels
+LISTS = frozenset({"classes.txt", "obj.names", "train.txt", "val.txt", "test.txt", "train_list.txt", "val_list.txt",
+                   "test_list.txt", "readme.txt"})  # fmt: skip
 TOOL_FOLDERS = frozenset({"crop_img"})  # PPOCRLabel's crops of words: no images of the set
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 CODE_PAGES = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "latin-1")  # by how little each accepts
@@ -60,16 +63,25 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 def read_ids(path: Path) -> list[str]:
     """An id list: a stem, a file name or a path per line; blank lines and repeats are dropped.
 
-    Of a line with a tab the part before it counts: other trainers name the label file behind it.
+    Of a line with two columns the first one counts where it names an image: others name the label file behind it.
 
     Raises:
         UserError: the file is missing or empty.
     """
-    lines = (line.partition("\t")[0].strip() for line in read_text(path).splitlines())
+    lines = (_first_column(line) for _, line in numbered_lines(read_text(path)))
     ids = list(dict.fromkeys(line.replace("\\", "/").removeprefix("./") for line in lines if line))
     if not ids:
         raise UserError(f"id list is empty: {path}")
     return ids
+
+
+def _first_column(line: str) -> str:
+    line = line.strip().strip("\ufeff")
+    for separator in ("\t", ",", " "):
+        head = line.partition(separator)[0].strip().strip("'\"")
+        if separator == "\t" or without_suffix(head) != head:
+            line = head
+    return line.strip().strip("'\"")
 
 
 def without_suffix(name: str) -> str:
@@ -126,6 +138,27 @@ def _code_page(data: bytes) -> str:
     return CODE_PAGES[-1]
 
 
+def numbered_lines(text: str) -> list[tuple[int, str]]:
+    r"""Lines that are not blank, with their numbers; ``\n``, ``\r\n`` and ``\r`` end one, U+2028 does not."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [(k, line) for k, line in enumerate(lines, start=1) if line.strip(" \t\f\ufeff")]
+
+
+def is_ignored(text: str) -> bool:
+    """Whether a transcription marks text to ignore: ``*``, or ``###`` and more, also quoted or before a score.
+
+    >>> [is_ignored(text) for text in ("###", "'####',", "###,0.98", "*", "# 3", "")]
+    [True, True, True, True, False, False]
+    """
+    bare = re.sub(r",\s*[\d.]*$", "", text.strip()).strip("'\"").strip()
+    return bare == "*" or (len(bare) >= 3 and not bare.strip("#"))
+
+
+def is_true(value: Any) -> bool:
+    """Whether a flag is set, as tools write it: true, 1, or such a word."""
+    return value is True or value == 1 or str(value).strip().lower() in ("true", "1", "yes")
+
+
 def read_json(path: Path) -> Any:
     """A JSON file.
 
@@ -133,17 +166,26 @@ def read_json(path: Path) -> Any:
         UserError: the file is missing or is no JSON; the message has the line.
     """
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_pairs_hook=lambda pairs: _without_repeats(pairs, path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
     except RecursionError as error:
         raise UserError(f"{path}: not valid JSON: nested too deep") from error
 
 
-def label_files(annotations: Path, suffix: str, prefix: str) -> dict[str, Path]:
-    """Label files ``<prefix><stem><suffix>`` below a folder as {path of the stem below the folder: path}.
+def _without_repeats(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        repeated = next(key for k, (key, _) in enumerate(pairs) if key in dict(pairs[:k]))
+        raise UserError(f"{path}: the key {repeated!r} is there twice: the labels of one of them would be lost")
+    return content
 
-    The prefix is optional, the suffix in either case; the stem may be an image's whole name (``r0.jpg.txt``).
+
+def label_files(annotations: Path, suffix: str) -> dict[str, Path]:
+    """Label files ``<stem><suffix>`` below a folder as {path of the stem below the folder: path}.
+
+    The suffix may be in either case; the stem may be an image's whole name (``r0.jpg.txt``), or begin with a prefix,
+    which is left to :func:`_pairs`. Lists that tools and trainers lay beside labels are none.
 
     Raises:
         UserError: the folder does not exist.
@@ -154,8 +196,8 @@ def label_files(annotations: Path, suffix: str, prefix: str) -> dict[str, Path]:
     for directory, names in walk(annotations):
         below = directory.relative_to(annotations).as_posix()
         for name in sorted(names):
-            if name.lower().endswith(suffix) and not name.startswith("."):
-                stem = without_suffix(name[: -len(suffix)].removeprefix(prefix))
+            if name.lower().endswith(suffix) and not name.startswith(".") and name.lower() not in LISTS:
+                stem = without_suffix(name[: -len(suffix)])
                 labels[stem if below == "." else f"{below}/{stem}"] = directory / name
     return labels
 
@@ -174,7 +216,12 @@ def _pairs(images: Path, annotations: Path, suffix: str, prefix: str) -> dict[st
     for name, path in list_images(images).items():
         pairs.setdefault(os.path.splitext(name)[0], ([], None))[0].append(path)
     tails = CommonTails(list(pairs))
-    for stem, label in label_files(annotations, suffix, prefix).items():
+    for name, label in label_files(annotations, suffix).items():
+        folder, slash, last = name.rpartition("/")
+        bare = folder + slash + last.removeprefix(prefix)
+        stem = name if name in pairs or bare == name or (tails.find(name) and not tails.find(bare)) else bare
+        if pairs.get(stem, ([], None))[1] is not None:  # r0.txt and gt_r0.txt
+            stem = name if stem != name else f"{name}{suffix}"
         namesakes = [] if stem in pairs else tails.find(stem)
         if stem in pairs or not namesakes:
             pairs[stem] = (pairs.get(stem, ([], None))[0], label)
@@ -279,3 +326,12 @@ def rotated_box(
     corners = box(x, y, x + width, y + height).astype(np.float64) - about
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     return (corners @ np.array([[cos, sin], [-sin, cos]]) + about).astype(np.float32)
+
+
+def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float) -> np.ndarray:
+    """An ellipse turned clockwise as seen on screen, as a polygon, float32 (N, 2)."""
+    angles, turn = np.arange(ELLIPSE_POINTS) * 2 * np.pi / ELLIPSE_POINTS, np.deg2rad(degrees)
+    along, across = rx * np.cos(angles), ry * np.sin(angles)
+    xs = cx + along * np.cos(turn) - across * np.sin(turn)
+    ys = cy + along * np.sin(turn) + across * np.cos(turn)
+    return np.stack([xs, ys], axis=1).astype(np.float32)

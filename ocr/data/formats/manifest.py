@@ -19,7 +19,9 @@ from ocr.errors import UserError
 from ocr.types import Instance, Sample
 
 PAGE_COVERAGE = 0.4  # of an image, by the bounding box: no text line has that
-UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?[-_](?=.)")  # of Label Studio
+UPLOAD_PREFIX = re.compile(
+    r"^(?!\d{8}[-_])[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?[-_](?=.)"
+)  # of Label Studio
 
 
 class Entry(NamedTuple):
@@ -50,6 +52,8 @@ class Row:
         line: line or entry number in the file, for messages.
         size: (width, height) that the file states, None where it does not.
         count: entries that it has for the image, sound or not; None for the length of ``entries``.
+        file: that has it, for messages; None for that of the set.
+        either_order: ``size`` may as well be (height, width).
     """
 
     name: str
@@ -57,6 +61,8 @@ class Row:
     line: int = 0
     size: tuple[int, int] | None = None
     count: int | None = None
+    file: Path | None = None
+    either_order: bool = False
 
 
 def samples_of(
@@ -80,7 +86,12 @@ def samples_of(
     paths = list_images(images)
     rows = choose_categories(list(rows), categories, annotations, report)
     finder = ImageFinder(paths)
-    chosen = None if ids is None else {found[0] for name in ids if len(found := finder.find(name)) == 1}
+    chosen: set[str] | None = None if ids is None else set()
+    for name in ids or ():
+        if len(found := finder.find(name)) == 1 and chosen is not None:
+            chosen.add(found[0])
+        else:
+            report.add("label_without_image", annotations, f"the id list names {name}, which no image is called")
     by_image: dict[str, list[Row]] = {}
     for row in rows:
         found = finder.find(row.name)
@@ -91,7 +102,7 @@ def samples_of(
         elif found:
             report.add("ambiguous", annotations, f"{row.name} may be {' or '.join(sorted(found)[:3])}", row.line)
         else:
-            report.add("label_without_image", annotations, f"no image {row.name} in {images}", row.line)
+            report.add("label_without_image", row.file or annotations, f"no image {row.name} in {images}", row.line)
     for image, rows_of_it in by_image.items():
         shortest = min((normal_name(row.name) for row in rows_of_it), key=len)
         if not all(f"/{normal_name(row.name)}".endswith(f"/{shortest}") for row in rows_of_it):
@@ -139,7 +150,7 @@ def _outlines_pages(category: str, rows: Iterable[Row]) -> bool:
     """Whether half of a category's objects cover more than :data:`PAGE_COVERAGE` of their images."""
     coverages = []
     for row in rows:
-        width, height = row.size or (0, 0)
+        width, height = row.size or _extent(row)
         for entry in row.entries:
             if entry.category == category and width * height > 0:
                 with contextlib.suppress(TypeError, ValueError):
@@ -148,18 +159,28 @@ def _outlines_pages(category: str, rows: Iterable[Row]) -> bool:
     return bool(coverages) and float(np.median(coverages)) > PAGE_COVERAGE
 
 
+def _extent(row: Row) -> tuple[float, float]:
+    """How far the entries of a row reach, which is less than the image's size."""
+    reach = np.zeros(2)
+    for entry in row.entries:
+        with contextlib.suppress(TypeError, ValueError):
+            reach = np.maximum(reach, np.asarray(entry.points, np.float64).reshape(-1, 2).max(axis=0, initial=0))
+    return float(reach[0]), float(reach[1])
+
+
 def sample_of(rows: list[Row], image: Path, annotations: Path, report: Report) -> Sample:
     """A sample of all rows on one image; what does not parse is counted in the report."""
     for row in rows[1:]:
-        report.add("repeated", annotations, f"{row.name} is listed a second time", row.line)
+        report.add("repeated", annotations, f"{row.name} is listed a second time: equal boxes are kept once", row.line)
     instances: list[Instance] = []
     for row in rows:
         for points, text, ignore, line, _ in row.entries:
-            instance = instance_or_report(points, text, ignore, annotations, line or row.line, report)
+            instance = instance_or_report(points, text, ignore, row.file or annotations, line or row.line, report)
             if instance is not None:
                 instances.append(instance)
     count = sum(len(row.entries) if row.count is None else row.count for row in rows)
-    return Sample(image, instances, annotations, count, rows[0].size)
+    first = rows[0]
+    return Sample(image, instances, first.file or annotations, count, first.size, first.either_order)
 
 
 class ImageFinder:

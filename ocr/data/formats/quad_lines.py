@@ -8,51 +8,138 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ocr.data.formats.files import IGNORED_TEXTS, RELATIVE_LIMIT, box, decode_text
+from ocr.data.formats.files import RELATIVE_LIMIT, box, decode_text, is_ignored, numbered_lines
 from ocr.data.formats.manifest import labelled
 from ocr.data.index.report import Report
+from ocr.geometry.polygons import normal_quads
 from ocr.types import Instance, Sample
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|[+-]?inf"
 _COMMAS = re.compile(rf"\s*({_NUMBER})\s*(?:,|$)", re.IGNORECASE)
 _BLANKS = re.compile(rf"\s*({_NUMBER})(?:\s+|$)", re.IGNORECASE)
+USUAL_SHARE = 0.2  # of the lines of the most frequent number of coordinates: fewer are numbers in the text
+MOSTLY = 0.8  # of the lines
+MAX_COLUMNS = 3
 CORNERS, QUAD = 4, 8  # coordinates of two opposite corners, and of four
 # what MLT, ArT, LSVT and tools that know languages write before the text
 SCRIPTS = frozenset(
     {"arabic", "bangla", "chinese", "devanagari", "english", "french", "german", "hindi", "italian", "japanese",
-     "korean", "latin", "mixed", "none", "symbols", "ar", "bn", "zh", "cn", "ch", "en", "fr", "de", "hi",
-     "it", "ja", "jp", "ko", "kr", "la"}
+     "korean", "latin", "malay", "mixed", "none", "symbols", "ar", "bn", "zh", "cn", "ch", "en", "fr", "de", "hi",
+     "it", "ja", "jp", "ko", "kr", "la", "ms"}
 )  # fmt: skip
 
 
 class Line(NamedTuple):
-    """A line before it is known how many of its leading numbers are coordinates."""
+    """A line before it is known how many of its leading numbers are coordinates.
+
+    Attributes:
+        number: in the file.
+        commas: its numbers are apart by commas, else by blanks.
+        values: the leading numbers.
+        rests: what follows the first k of them, for k from 0.
+    """
 
     number: int
+    commas: bool
     values: list[float]
-    rests: list[str]  # what follows the first k numbers, for k from 0
+    rests: list[str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the lines of a file have in common.
+
+    Attributes:
+        lead: numbers before the coordinates, 0 or 1: a class, an index, a count of points.
+        counts: numbers of coordinates that lines with text have, ascending, by whether commas separate them.
+        columns: kinds of the columns between coordinates and text: ``script``, ``difficulty``, ``score``.
+        ordered: two corners are the upper left and the lower right one.
+    """
+
+    lead: int
+    counts: dict[bool, list[int]]
+    columns: tuple[str, ...] = ()
+    ordered: bool = True
+
+    @classmethod
+    def of(cls, lines: list[Line]) -> Layout:
+        """The layout that most lines have."""
+        layout = cls(int(_has_lead(lines)), {})
+        seen: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
+        for line in lines:
+            count = len(line.values) - layout.lead
+            if line.rests[-1] and (count >= QUAD or count in (CORNERS, CORNERS + 1)):
+                seen[line.commas][count - count % 2] += 1
+        for commas, found in seen.items():
+            most = max(found.values(), default=0)
+            layout.counts[commas] = sorted(count for count, times in found.items() if times >= USUAL_SHARE * most)
+        boxes = [line.values[layout.lead :] for line in lines if layout.coordinates(line) == CORNERS]
+        ordered = all(box[0] < box[2] and box[1] < box[3] for box in boxes)
+        return replace(layout, columns=layout.columns_of(lines), ordered=ordered)
+
+    def coordinates(self, line: Line) -> int | None:
+        """How many of a line's numbers, after the lead, are coordinates; None where there are too few."""
+        values = line.values[self.lead :]
+        count, has_text, usual = len(values), bool(line.rests[-1]), self.counts.get(line.commas, [])
+        even = count - count % 2
+        if not usual:
+            if count < QUAD:
+                return CORNERS if count in (CORNERS, CORNERS + 1) else None
+            return even if _is_outline(values[:even], QUAD) else QUAD
+        if has_text and even >= usual[0] + 4 and _is_outline(values[:even], usual[0]):
+            return even
+        fitting = [known for known in usual if known <= count - (not has_text)]  # what stands for the text is no number
+        for known in fitting[:0:-1]:
+            if _is_outline(values[:known], fitting[0]):
+                return known
+        if fitting:
+            return fitting[0]
+        if count in usual:
+            return count
+        return even if count >= QUAD else CORNERS if has_text and even == CORNERS else None
+
+    def columns_of(self, lines: list[Line]) -> tuple[str, ...]:
+        """The kinds of columns between coordinates and text that every line has."""
+        counts = [self.coordinates(line) for line in lines]
+        rests = [line.rests[self.lead + n] for line, n in zip(lines, counts) if n is not None]
+        columns: list[str] = []
+        while len(columns) < MAX_COLUMNS and rests:
+            cells = [rest.partition(",") for rest in rests]
+            heads = [head.strip().casefold() for head, comma, _ in cells if comma]
+            kind = _column_kind(heads) if len(heads) == len(rests) else None
+            if kind is None:
+                break
+            columns.append(kind)
+            rests = [rest for _, _, rest in cells]
+        return tuple(columns)
+
+
+def _column_kind(heads: list[str]) -> str | None:
+    if all(head in SCRIPTS for head in heads):
+        return "script"
+    if len(heads) > 1 and all(head in ("0", "1") for head in heads):
+        return "difficulty"
+    return "score" if len(heads) > 1 and all(re.fullmatch(r"[01]?\.\d+|1\.0", head) for head in heads) else None
 
 
 def split_line(text: str, number: int = 0) -> Line:
     """The leading numbers of a line, and what follows each of them."""
-    pattern = _COMMAS if _is_apart_by_commas(text) else _BLANKS
+    first = re.match(rf"\s*(?:{_NUMBER})\s*(,?)", text, re.IGNORECASE)
+    commas = first is not None and first[1] == ","
+    pattern = _COMMAS if commas else _BLANKS
     values: list[float] = []
     rests, at = [text.strip()], 0
     while match := pattern.match(text, at):
         values.append(float(match[1]))
         at = match.end()
         rests.append(text[at:].strip())
-    return Line(number, values, rests)
-
-
-def _is_apart_by_commas(text: str) -> bool:
-    first = re.match(rf"\s*(?:{_NUMBER})\s*(,?)", text, re.IGNORECASE)
-    return first is not None and first[1] == ","
+    return Line(number, commas, values, rests)
 
 
 def is_quad_line(line: Any) -> bool:
@@ -76,52 +163,31 @@ def read_quad_file(image: Path, labels: Path, report: Report, keep_marks: bool =
     text, fault = decode_text(labels)
     if fault:
         report.add("not_utf8", labels, fault.partition(": ")[2])
-    # only \n ends a line: other marks of line ends, such as U+2028, stand within texts
-    numbered = [(k, line) for k, line in enumerate(text.split("\n"), start=1) if line.strip(" \t\r\f\ufeff")]
-    lines = [split_line(line.rstrip("\r").strip("\ufeff"), k) for k, line in numbered]
-    usual = usual_count(lines)
-    column = _column(lines, usual)
-    if column:
-        report.add("ignored_column", labels, f"{column} before the text")
+    lines = [split_line(line.strip("\ufeff"), k) for k, line in numbered_lines(text)]
+    layout = Layout.of(lines)
+    if layout.columns or layout.lead:
+        kinds = ", ".join([*(["a number"] if layout.lead else []), *layout.columns])
+        report.add("ignored_column", labels, f"{kinds} beside the coordinates")
     instances = []
     for line in lines:
-        count = _coordinates(line, usual)
-        if count is None:
-            got = f"{len(line.values)} numbers"
+        count = layout.coordinates(line)
+        if count is None or (count == CORNERS and not layout.ordered):
+            got = f"{len(line.values)} numbers" if count is None else "no upper left and lower right corner"
             report.add("unparsable_line", labels, f"expected x1,y1,...,x4,y4,text (got {got})", line.number)
             continue
-        rest, difficult = line.rests[count], False
-        if column:
+        rest, difficult = line.rests[layout.lead + count], False
+        for kind in layout.columns:
             head, _, rest = rest.partition(",")
-            difficult = column == "difficulty" and head.strip() == "1"
+            difficult |= kind == "difficulty" and head.strip() == "1"
         content = _unquoted(rest.strip())
-        points = np.array(line.values[:count], np.float64).reshape(-1, 2)
+        points = np.array(line.values[layout.lead : layout.lead + count], np.float64).reshape(-1, 2)
         with np.errstate(over="ignore"):
             polygon = box(*points.ravel()) if count == CORNERS else points.astype(np.float32)
         if difficult:
             report.add("difficult", labels, repr(content), line.number)
-        ignore = difficult or (content in IGNORED_TEXTS and not keep_marks)
+        ignore = difficult or (is_ignored(content) and not keep_marks)
         instances.append(Instance(polygon, content, ignore, line.number))
     return Sample(image, instances, labels, len(lines))
-
-
-def usual_count(lines: list[Line]) -> int | None:
-    """Coordinates per line, by the lines whose text does not begin with a number; None where there are none."""
-    counts = Counter(
-        len(line.values) for line in lines if line.rests[-1] and len(line.values) >= QUAD and len(line.values) % 2 == 0
-    )
-    return counts.most_common(1)[0][0] if counts else None
-
-
-def _coordinates(line: Line, usual: int | None) -> int | None:
-    """How many of the leading numbers are coordinates; None where there are too few."""
-    found = len(line.values)
-    if found < QUAD:
-        return CORNERS if found in (CORNERS, CORNERS + 1) else None
-    sure = usual if usual is not None and found >= usual else QUAD
-    if found <= sure + 1 or (usual is not None and not line.rests[found]):  # the lines have texts: this one is a number
-        return sure
-    return found // 2 * 2 if _is_outline(line.values[: found // 2 * 2], sure) else sure
 
 
 def _is_outline(values: list[float], sure: int) -> bool:
@@ -133,17 +199,15 @@ def _is_outline(values: list[float], sure: int) -> bool:
     return bool(((more >= low - reach) & (more <= high + reach)).all())
 
 
-def _column(lines: list[Line], usual: int | None) -> str | None:
-    """The kind of a column between coordinates and text that every line has; None where there is none."""
-    heads = []
-    for line in lines:
-        count = _coordinates(line, usual)
-        if count is not None:
-            head, comma, _ = line.rests[count].partition(",")
-            heads.append(head.strip().casefold() if comma else None)
-    if heads and all(head in SCRIPTS for head in heads):
-        return "script"
-    return "difficulty" if len(heads) > 1 and all(head in ("0", "1") for head in heads) else None
+def _has_lead(lines: list[Line]) -> bool:
+    """Whether quads are convex from the second number on, and not from the first."""
+    rows = np.array([line.values[: QUAD + 1] for line in lines if len(line.values) > QUAD], np.float32)
+    if len(rows) < max(2, len(lines) // 2):
+        return False
+    far = 2 * float(np.abs(rows).max()) + 1
+    quads = [rows[:, k : k + QUAD].reshape(-1, 4, 2) + far for k in (1, 0)]
+    shifted, plain = (normal_quads(quad, int(4 * far), int(4 * far))[0].mean() for quad in quads)
+    return bool(shifted > MOSTLY and plain < 1 - MOSTLY)
 
 
 def _unquoted(text: str) -> str:

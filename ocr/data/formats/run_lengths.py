@@ -11,15 +11,16 @@ import numpy as np
 MAX_PIXELS = 2**28  # of a mask: a file may claim any size
 
 
-def run_length_outlines(segmentation: Mapping[str, Any]) -> list[np.ndarray]:
+def run_length_outlines(segmentation: Mapping[str, Any], stated: tuple[int, int] | None = None) -> list[np.ndarray]:
     """Outlines of a run-length mask, float32 (N, 2) each in continuous pixels; quads where a rectangle fits.
 
     Args:
         segmentation: ``size`` [height, width] and ``counts``, runs of 0 and 1 in turns, down the columns: numbers, or
             packed into text as pycocotools does (``rleToString`` of its ``maskApi.c``).
+        stated: (width, height) of the image, to which a mask of another scale is brought.
 
     Returns:
-        None of it where the mask is empty or damaged.
+        None of it where the mask is empty or damaged, or of another shape than the image.
     """
     try:
         height, width = (int(side) for side in segmentation["size"])
@@ -32,7 +33,10 @@ def run_length_outlines(segmentation: Mapping[str, Any]) -> list[np.ndarray]:
     values = (np.arange(len(runs)) % 2).astype(np.uint8)
     mask = np.repeat(values, runs).reshape(width, height).T
     contours, _ = cv2.findContours(np.ascontiguousarray(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [_outline(contour) for contour in contours]
+    scale = (stated[0] / width, stated[1] / height) if stated else (1.0, 1.0)
+    if max(scale) > 1.02 * min(scale):
+        return []
+    return [(_outline(contour) * scale).astype(np.float32) for contour in contours]
 
 
 def _outline(contour: np.ndarray) -> np.ndarray:

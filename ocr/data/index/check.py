@@ -87,22 +87,24 @@ def in_shown_pixels(sample: Sample, header: Header, report: Report) -> Sample | 
     Returns:
         The sample, or None after a line in the report: the stated size is none of these.
     """
-    if sample.size is None or sample.size == header.size:
+    size, shown = sample.size, header.size
+    if size is None or size == shown or (sample.either_order and size[::-1] == shown):
         return sample
-    if sample.size == RELATIVE:
-        return replace(sample, instances=[replace(i, polygon=i.polygon * header.size) for i in sample.instances])
+    if size == RELATIVE:
+        return replace(sample, instances=[replace(i, polygon=i.polygon * shown) for i in sample.instances])
+    if sample.either_order and not _same_shape(size, shown):
+        size = size[::-1]
     where = sample.labels or sample.image
-    width, height = header.size
-    stored = (height, width) if header.orientation >= 5 else (width, height)
-    stated = "{} x {}".format(*sample.size)
-    for frame, turn in ((header.size, 1), (stored, header.orientation)):
-        if min(sample.size) > 0 and _same_shape(sample.size, frame):
-            factor = max(frame) / max(sample.size)  # the longer side is rounded less
+    stored = shown[::-1] if header.orientation >= 5 else shown
+    stated, has = "{} x {}".format(*size), "{} x {}".format(*shown)
+    for frame, turn in ((shown, 1), (stored, header.orientation)):
+        if min(size) > 0 and _same_shape(size, frame):
+            factor = max(frame) / max(size)  # the longer side is rounded less
             instances = [replace(i, polygon=_turned(i.polygon * factor, turn, *frame)) for i in sample.instances]
-            how = f"labels of {stated} pixels, {sample.image.name} has {width} x {height}"
-            report.add("turned_labels" if frame != header.size else "scaled_labels", where, how)
-            return replace(sample, instances=instances, size=header.size)
-    report.add("size_mismatch", where, f"{stated} stated for {sample.image.name}, which has {width} x {height}")
+            kind = "turned_labels" if frame != shown else "scaled_labels"
+            report.add(kind, where, f"labels of {stated} pixels, {sample.image.name} has {has}")
+            return replace(sample, instances=instances, size=shown)
+    report.add("size_mismatch", where, f"{stated} stated for {sample.image.name}, which has {has}")
     return None
 
 

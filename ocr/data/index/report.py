@@ -24,7 +24,9 @@ KINDS = {
     "no_sound_label": "image skipped: its label file has entries, none of them sound",
     "many_unsound_labels": "image skipped: its text would be taught as background",
     "ambiguous": "label skipped: it may belong to several images",
-    "repeated": "the second one skipped",
+    "repeated": "equal boxes are kept once",
+    "in_two_splits": "what is trained on is no test",
+    "many_partly_outside": "coordinates of another kind or frame?",
     "size_mismatch": "image skipped: the label file states another size",
 }
 NOTES = {
@@ -32,6 +34,7 @@ NOTES = {
     "scaled_labels": "brought to the image's size",
     "turned_labels": "turned as EXIF says",
     "difficult": "marked as difficult: ignored text",
+    "several_annotations": "one of which counts: the accepted one, else the newest with regions",
     "several_categories": "all taken as text",
     "ignored_column": "a script, language or difficulty before the text is not part of it",
     "not_utf8": "odd characters of its texts are replaced",

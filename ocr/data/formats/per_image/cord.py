@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import IGNORED_TEXTS, pair_by_stem, read_json
+from ocr.data.formats.files import is_ignored, pair_by_stem, read_json
 from ocr.data.formats.manifest import Entry, Row, sample_of, stated_size
 from ocr.data.index.report import Report
 from ocr.errors import UserError
@@ -49,4 +49,4 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
 
 def _entry(quad: Any, text: str, ignore: bool = False) -> Entry:
     points = [quad.get(key) for key in CORNERS] if isinstance(quad, dict) else quad
-    return Entry(points, text, ignore or text in IGNORED_TEXTS)
+    return Entry(points, text, ignore or is_ignored(text))

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import IGNORED_TEXTS, instance_or_report, pair_by_stem, read_json, with_corners
-from ocr.data.formats.manifest import labelled, stated_size
+from ocr.data.formats.files import is_ignored, is_true, label_files, list_images, read_json, with_corners
+from ocr.data.formats.manifest import Entry, ImageFinder, Row, labelled, samples_of, stated_size
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Sample
@@ -33,35 +33,44 @@ def naming(annotations: Path) -> tuple[str, str]:
 def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
     """Samples of a folder of labelme files, see :mod:`ocr.data.formats`.
 
-    The text is the ``description`` where there is one, else the ``label``; ``difficult`` marks text to ignore.
+    The image is the one that ``imagePath`` names where it is there, else that of the same stem. The text is the
+    ``description`` where there is one, else the ``label``; ``difficult`` and the flag ``ignore`` mark text to ignore.
     """
-    for image, labels in pair_by_stem(images, annotations, *naming(annotations), ids, report):
+    finder = ImageFinder(list_images(images))
+    rows = []
+    for stem, labels in label_files(annotations, ".json").items():
         try:
             data = read_json(labels)
         except UserError as error:
             report.add("unparsable_line", labels, str(error).removeprefix(f"{labels}: "))
             continue
         if not matches(labels, data):
-            report.add("unparsable_line", labels, "no list of shapes")
+            if isinstance(data, dict) and "imagePath" in data:
+                report.add("unparsable_line", labels, "no list of shapes")
             continue
-        instances = []
-        for number, shape in enumerate(data["shapes"], start=1):
-            shape = shape if isinstance(shape, dict) else {}
-            text = str(shape.get("description") or shape.get("label") or "")
-            kind = shape.get("shape_type") or "polygon"
-            if kind not in AREAS:
-                report.add("unparsable_line", labels, f"{text!r} is a {kind}, which encloses no text", number)
-                continue
-            difficult = shape.get("difficult") is True
-            if difficult:
-                report.add("difficult", labels, repr(text), number)
-            points = shape.get("points")
-            points = _circle(points) if kind == "circle" else with_corners(points) if kind == "rectangle" else points
-            ignore = difficult or text in IGNORED_TEXTS
-            instance = instance_or_report(points, text, ignore, labels, number, report)
-            if instance is not None:
-                instances.append(instance)
-        yield Sample(image, instances, labels, len(data["shapes"]), stated_size(data, "imageWidth", "imageHeight"))
+        named = data.get("imagePath")
+        name = named if isinstance(named, str) and len(finder.find(named)) == 1 else stem
+        shapes = [shape if isinstance(shape, dict) else {} for shape in data["shapes"]]
+        entries = [_entry(shape, labels, k, report) for k, shape in enumerate(shapes, start=1)]
+        size = stated_size(data, "imageWidth", "imageHeight")
+        rows.append(Row(name, [e for e in entries if e is not None], 0, size, len(shapes), labels))
+    return samples_of(rows, images, annotations, ids, report)
+
+
+def _entry(shape: dict[str, Any], labels: Path, number: int, report: Report) -> Entry | None:
+    text = str(shape.get("description") or shape.get("label") or "")
+    kind = shape.get("shape_type") or "polygon"
+    if kind not in AREAS:
+        report.add("unparsable_line", labels, f"{text!r} is a {kind}, which encloses no text", number)
+        return None
+    flags = shape.get("flags")
+    flagged = isinstance(flags, dict) and any(is_true(flags.get(key)) for key in ("ignore", "difficult"))
+    difficult = is_true(shape.get("difficult")) or flagged
+    if difficult:
+        report.add("difficult", labels, repr(text), number)
+    points = shape.get("points")
+    points = _circle(points) if kind == "circle" else with_corners(points) if kind == "rectangle" else points
+    return Entry(points, text, difficult or is_ignored(text), number)
 
 
 def _circle(points: Any) -> Any:

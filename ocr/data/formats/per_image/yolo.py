@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ocr.data.formats.files import RELATIVE_LIMIT, decode_text, pair_by_stem
+from ocr.data.formats.files import RELATIVE_LIMIT, decode_text, numbered_lines, pair_by_stem
 from ocr.data.formats.manifest import Entry, Row, choose_categories, labelled, sample_of
 from ocr.data.index.report import Report
 from ocr.types import RELATIVE, Sample
@@ -43,7 +43,7 @@ def read(
 
 def _row(labels: Path, names: dict[int, str], report: Report) -> Row:
     text, _ = decode_text(labels)
-    lines = [(k, line) for k, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    lines = numbered_lines(text)
     entries = []
     for number, line in lines:
         values = _numbers(line)

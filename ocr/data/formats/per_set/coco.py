@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import IGNORED_TEXTS, read_json, rotated_box
+from ocr.data.formats.files import is_ignored, is_true, read_json, rotated_box
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.formats.run_lengths import run_length_outlines
 from ocr.data.index.report import Report
@@ -20,6 +20,8 @@ from ocr.types import Sample
 
 SUFFIXES = (".json",)
 FILE = "coco.json"
+MIN_NUMBERS = 6  # of a polygon
+XYXY, XYWH = 0, 1  # bbox_mode, as detectron2 writes it
 
 
 def matches(path: Path, content: Any) -> bool:
@@ -54,9 +56,10 @@ def read(
 def _rows(data: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
     names = {str(c.get("id")): str(c.get("name")) for c in data.get("categories") or () if isinstance(c, dict)}
     by_image: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+    file_names: dict[str, Any] = {}
     for number, item in enumerate(data["annotations"], start=1):
         if isinstance(item, dict) and "image_id" in item:
-            by_image[str(item["image_id"])].append((number, item))  # text in some files, a number in others
+            by_image[_key(item["image_id"])].append((number, item))
         else:
             report.add("unparsable_line", annotations, "annotation without image_id", number)
     for number, image in enumerate(data["images"], start=1):
@@ -64,47 +67,72 @@ def _rows(data: dict[str, Any], annotations: Path, report: Report) -> Iterator[R
             report.add("unparsable_line", annotations, "image without id or file_name", number)
             continue
         size = stated_size(image, "width", "height")
-        items = by_image.pop(str(image["id"]), [])
-        entries = [entry for line, item in items for entry in _entries(item, names, annotations, line, report)]
-        unread = sum(1 for _, item in items if not _outlines(item))
+        if file_names.setdefault(_key(image["id"]), image["file_name"]) != image["file_name"]:
+            other = file_names[_key(image["id"])]
+            raise UserError(
+                f"{annotations}: {other} and {image['file_name']} have the same id {image['id']}: number them anew"
+            )
+        items = by_image.pop(_key(image["id"]), [])
+        entries = [entry for line, item in items for entry in _entries(item, names, size, annotations, line, report)]
+        unread = sum(1 for _, item in items if not _outlines(item, size))
         yield Row(str(image["file_name"]), entries, number, size, len(entries) + unread)
     for orphans in by_image.values():
         for line, item in orphans:
             report.add("label_without_image", annotations, f"image_id {item['image_id']} is not in images", line)
 
 
+def _key(identity: Any) -> str:
+    """An id, which is text in some files, a number in others."""
+    return str(int(identity)) if isinstance(identity, float) and identity == int(identity) else str(identity)
+
+
 def _is_crowd(item: dict[str, Any]) -> bool:
     return item.get("iscrowd", 0) in (1, True, "1")
 
 
-def _entries(item: dict[str, Any], names: dict[str, str], where: Path, line: int, report: Report) -> list[Entry]:
+def _entries(
+    item: dict[str, Any], names: dict[str, str], size: tuple[int, int] | None, where: Path, line: int, report: Report
+) -> list[Entry]:
     given = item.get("attributes")
     attributes = given if isinstance(given, dict) else {}
     text = str(attributes.get("text", item.get("text", item.get("utf8_string", ""))) or "")
-    outlines = _outlines(item)
+    marked = is_true(item.get("ignore")) or any(
+        is_true(attributes.get(k)) for k in ("ignore", "difficult", "illegible")
+    )
+    outlines = _outlines(item, size)
     if not outlines:
         report.add("unparsable_line", where, "neither a segmentation of polygons or run lengths nor a bbox", line)
     category = names.get(str(item.get("category_id")), str(item.get("category_id", "")))
-    return [Entry(outline, text, _is_crowd(item) or text in IGNORED_TEXTS, line, category) for outline in outlines]
+    return [Entry(outline, text, _is_crowd(item) or is_ignored(text) or marked, line, category) for outline in outlines]
 
 
-def _outlines(item: dict[str, Any]) -> list[Any]:
+def _outlines(item: dict[str, Any], size: tuple[int, int] | None) -> list[Any]:
     """The outlines of an annotation, [x1, y1, ...] or (N, 2) each; none where it has no readable one."""
     segmentation = item.get("segmentation")
     if isinstance(segmentation, dict):
-        return run_length_outlines(segmentation)
-    if isinstance(segmentation, list) and segmentation:
-        flat = all(isinstance(v, (int, float)) for v in segmentation)
-        outlines = [segmentation] if flat else [outline for outline in segmentation if outline]
-        if outlines:
-            return outlines
+        return run_length_outlines(segmentation, size)
+    outlines = _polygons(segmentation) if isinstance(segmentation, list) else []
+    if outlines:
+        return outlines
     attributes = item.get("attributes")
     try:
         x, y, w, h = (float(v) for v in item["bbox"])
         degrees = float(attributes.get("rotation") or 0) if isinstance(attributes, dict) else 0.0
     except (KeyError, TypeError, ValueError):
         return []
+    if item.get("bbox_mode", XYWH) not in (XYXY, XYWH):
+        return []
+    w, h = (w - x, h - y) if item.get("bbox_mode") == XYXY else (w, h)
     return [rotated_box(x, y, w, h, degrees, (x + w / 2, y + h / 2))]
+
+
+def _polygons(segmentation: list[Any]) -> list[Any]:
+    """Lists of at least three points; a flat list is one polygon, and so is a list of points."""
+    if all(isinstance(v, (int, float, str)) for v in segmentation):
+        return [segmentation] if len(segmentation) >= MIN_NUMBERS else []
+    if all(isinstance(v, list) and len(v) == 2 for v in segmentation):
+        return [segmentation] if 2 * len(segmentation) >= MIN_NUMBERS else []
+    return [outline for outline in segmentation if isinstance(outline, list) and np.size(outline) >= MIN_NUMBERS]
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

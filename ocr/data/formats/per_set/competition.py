@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import IGNORED_TEXTS, read_json
+from ocr.data.formats.files import is_ignored, read_json
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.index.report import Report
 from ocr.errors import UserError
@@ -47,7 +47,7 @@ def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterato
 
 def _entry(word: dict[str, Any]) -> Entry:
     text = str(word.get("transcription") or "")
-    return Entry(word.get("points"), text, text in IGNORED_TEXTS or bool(word.get("illegibility", False)))
+    return Entry(word.get("points"), text, is_ignored(text) or bool(word.get("illegibility", False)))
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from ocr.data.formats.files import IGNORED_TEXTS, read_text, rotated_box
+from ocr.data.formats.files import ellipse, is_ignored, read_text, rotated_box
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.formats.run_lengths import run_length_outlines
 from ocr.data.index.report import Report
@@ -19,17 +19,13 @@ from ocr.types import Sample
 
 SUFFIXES = (".xml",)
 FILE = "cvat.xml"
-HEAD_BYTES = 4096  # of a file that are looked at
+HEAD_CHARACTERS = 4096  # of a file that are looked at
 SHAPES = ("polygon", "box", "mask", "polyline", "points", "ellipse", "cuboid", "skeleton")
 
 
 def matches(path: Path, content: Any) -> bool:
     """Whether the file begins with CVAT's root element."""
-    try:
-        with path.open("rb") as file:
-            return b"<annotations" in file.read(HEAD_BYTES)
-    except OSError:
-        return False
+    return "<annotations" in str(content)[:HEAD_CHARACTERS]
 
 
 def read(
@@ -73,19 +69,22 @@ def _rows(root: Any, annotations: Path, report: Report) -> Iterator[Row]:
 def _text_of(shape: Any) -> tuple[str, bool]:
     attributes = {str(a.get("name")).lower(): a.text or "" for a in shape.iter("attribute")}
     text = attributes.get("text") or attributes.get("transcription") or ""
-    marked = any(attributes.get(key, "").lower() == "true" for key in ("ignore", "difficult"))
-    return text, marked or text in IGNORED_TEXTS or str(shape.get("label")).lower() == "ignore"
+    marked = any(attributes.get(key, "").lower() == "true" for key in ("ignore", "difficult", "illegible"))
+    return text, marked or is_ignored(text) or str(shape.get("label")).lower() == "ignore"
 
 
 def _outlines(shape: Any, size: tuple[int, int] | None) -> list[Any]:
     """Outlines, (N, 2) each; none of a shape that encloses nothing or cannot be read."""
     try:
         if shape.tag == "polygon":
-            return [[[float(v) for v in point.split(",")] for point in shape.get("points").split(";")]]
+            return [[[float(v) for v in point.split(",")] for point in shape.get("points").strip("; ").split(";")]]
         if shape.tag == "box":
             x0, y0, x1, y1 = (float(shape.get(key)) for key in ("xtl", "ytl", "xbr", "ybr"))
             degrees = float(shape.get("rotation") or 0)
             return [rotated_box(x0, y0, x1 - x0, y1 - y0, degrees, ((x0 + x1) / 2, (y0 + y1) / 2))]
+        if shape.tag == "ellipse":
+            cx, cy, rx, ry = (float(shape.get(key)) for key in ("cx", "cy", "rx", "ry"))
+            return [ellipse(cx, cy, rx, ry, float(shape.get("rotation") or 0))]
         if shape.tag == "mask":
             left, top, width, height = (int(float(shape.get(key))) for key in ("left", "top", "width", "height"))
             runs = [int(run) for run in shape.get("rle").split(",")]  # along the rows: as if turned for COCO's columns

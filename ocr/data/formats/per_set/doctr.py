@@ -26,7 +26,7 @@ ORDERS = ((("img_dimensions", 0), ("img_dimensions", 1)), (("img_dimensions", 1)
 def matches(path: Path, content: Any) -> bool:
     """Whether a JSON file has polygons by image name."""
     entries = content.values() if isinstance(content, dict) else ()
-    return bool(entries) and all(isinstance(v, dict) and "polygons" in v for v in entries)
+    return 2 * sum(isinstance(v, dict) and "polygons" in v for v in entries) > len(entries)
 
 
 def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
@@ -45,8 +45,8 @@ def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterato
             report.add("unparsable_line", annotations, f"{name}: no list of polygons", number)
             continue
         relative = bool(polygons) and _is_relative(polygons)
-        size = RELATIVE if relative else stated_size(entry, *order) if order else None
-        yield Row(name, [Entry(polygon) for polygon in polygons], number, size)
+        size = RELATIVE if relative else stated_size(entry, *(order or ORDERS[0]))
+        yield Row(name, [Entry(polygon) for polygon in polygons], number, size, either_order=order is None)
 
 
 def _polygons(entry: Any) -> list[Any] | None:

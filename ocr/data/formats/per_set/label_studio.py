@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import IGNORED_TEXTS, IMAGE_SUFFIXES, read_json, rotated_box
+from ocr.data.formats.files import IMAGE_SUFFIXES, ellipse, is_ignored, read_json, rotated_box
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.index.report import Report
 from ocr.errors import UserError
@@ -32,7 +32,7 @@ def matches(path: Path, content: Any) -> bool:
 def read(
     images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
 ) -> Iterator[Sample]:
-    """Samples of an export, see :mod:`ocr.data.formats`. Of several annotations of a task the last one counts."""
+    """Samples of an export, see :mod:`ocr.data.formats`. Of a task's annotations one counts."""
     tasks = read_json(annotations)
     if not isinstance(tasks, list):
         raise UserError(f"{annotations}: expected a list of tasks, got a {type(tasks).__name__}")
@@ -46,9 +46,12 @@ def _rows(tasks: list[Any], annotations: Path, report: Report) -> Iterator[Row]:
         if name is None:
             report.add("unparsable_line", annotations, "a task without an image", number)
             continue
-        if full and not _finished(task):
+        finished = _finished(task) if full else []
+        if full and not finished:
             continue  # nobody has labelled it: no image without text
-        regions = _regions(task) if full else _regions_of_min(task)
+        if len(finished) > 1:
+            report.add("several_annotations", annotations, f"{name}: {len(finished)}", number)
+        regions = _regions(finished[0]) if full else _regions_of_min(task)
         sizes = [size for region in regions if (size := stated_size(region, "original_width", "original_height"))]
         size = sizes[0] if sizes else RELATIVE
         entries = [_entry(region, size) for region in regions]
@@ -63,18 +66,22 @@ def _image_of(data: dict[str, Any]) -> str | None:
 
 
 def _finished(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Annotations that were not cancelled; first the one that counts: accepted, else the newest with regions."""
     done = task.get("annotations") or task.get("completions") or []
-    return [a for a in done if isinstance(a, dict) and not a.get("was_cancelled")]
+    finished = [a for a in done if isinstance(a, dict) and not a.get("was_cancelled")]
+    order = [(a.get("ground_truth") is True, bool(a.get("result")), k) for k, a in enumerate(finished)]
+    return [finished[k] for *_, k in sorted(order, reverse=True)]
 
 
-def _regions(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """The regions of a task, each with its text; parts of one region share its id."""
-    results = _finished(task)[-1].get("result")
+def _regions(annotation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The regions of an annotation, each with its text; parts of one region share its id, or else its place."""
+    results = annotation.get("result")
     by_id: dict[str, dict[str, Any]] = {}
-    for number, result in enumerate(results if isinstance(results, list) else []):
+    for result in results if isinstance(results, list) else []:
         value = result.get("value") if isinstance(result, dict) else None
         if isinstance(value, dict):
-            region = by_id.setdefault(str(result.get("id", number)), {})
+            place = [value.get(key) for key in ("x", "y", "width", "height", "points")]
+            region = by_id.setdefault(str(result.get("id") or place), {})
             region |= {key: result[key] for key in ("original_width", "original_height") if key in result} | value
     return [region for region in by_id.values() if _is_region(region)]
 
@@ -89,7 +96,8 @@ def _regions_of_min(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _is_region(value: Any) -> bool:
-    return isinstance(value, dict) and ({"x", "y", "width", "height"} <= set(value) or "points" in value)
+    """Whether a value has a place in the image, also one that cannot be read, such as that of a brush."""
+    return isinstance(value, dict) and bool({"x", "points", "rle", "vertices"} & set(value))
 
 
 def _is_region_list(value: Any) -> bool:
@@ -97,20 +105,25 @@ def _is_region_list(value: Any) -> bool:
 
 
 def _entry(region: dict[str, Any], size: tuple[int, int]) -> Entry:
-    given = region.get("text", "")
+    meta = region.get("meta")
+    given = region.get("text") or (meta.get("text") if isinstance(meta, dict) else "")
     text = str(" ".join(map(str, given)) if isinstance(given, list) else given or "")
     try:
-        if "points" in region:
-            points: Any = np.asarray(region["points"], np.float64) * size / PER_CENT
+        if "radiusX" in region:
+            values = [float(region[key]) for key in ("x", "y", "radiusX", "radiusY")]
+            cx, cy, rx, ry = (value * side / PER_CENT for value, side in zip(values, (*size, *size)))
+            points: Any = ellipse(cx, cy, rx, ry, float(region.get("rotation") or 0))
+        elif "points" in region:
+            points = np.asarray(region["points"], np.float64) * size / PER_CENT
         else:
             x, y, width, height = (float(region[key]) for key in ("x", "y", "width", "height"))
             (w, h), degrees = size, float(region.get("rotation") or 0)
             x, y = x * w / PER_CENT, y * h / PER_CENT
             points = rotated_box(x, y, width * w / PER_CENT, height * h / PER_CENT, degrees, (x, y))
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         points = None
     labels = next((v for k, v in region.items() if k.endswith("labels") and isinstance(v, list) and v), [""])
-    return Entry(points, text, text in IGNORED_TEXTS, category=str(labels[0]))
+    return Entry(points, text, is_ignored(text), category=str(labels[0]))
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

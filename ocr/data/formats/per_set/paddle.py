@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import IGNORED_TEXTS, read_text
+from ocr.data.formats.files import is_ignored, is_true, numbered_lines, read_text
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of
 from ocr.data.index.report import Report
 from ocr.types import Sample
@@ -27,10 +27,7 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
 
 
 def _rows(annotations: Path, report: Report) -> Iterator[Row]:
-    for number, line in enumerate(read_text(annotations).split("\n"), start=1):
-        line = line.rstrip("\r")
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(read_text(annotations)):
         name, _, labels = line.partition("\t")
         try:
             entries = json.loads(labels)
@@ -41,14 +38,14 @@ def _rows(annotations: Path, report: Report) -> Iterator[Row]:
             continue
         found = [entry if isinstance(entry, dict) else {} for entry in entries]
         for entry in found:
-            if entry.get("difficult") is True:
+            if is_true(entry.get("difficult")):
                 report.add("difficult", annotations, f"{name}: {entry.get('transcription')!r}", number)
         yield Row(name, [_entry(entry) for entry in found], number)
 
 
 def _entry(entry: dict[str, Any]) -> Entry:
     text = str(entry.get("transcription", ""))
-    return Entry(entry.get("points"), text, text in IGNORED_TEXTS or entry.get("difficult") is True)
+    return Entry(entry.get("points"), text, is_ignored(text) or is_true(entry.get("difficult")))
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import IGNORED_TEXTS, box, read_json
+from ocr.data.formats.files import box, ellipse, is_ignored, read_json
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of
 from ocr.data.index.report import Report
 from ocr.errors import UserError
@@ -19,7 +19,7 @@ from ocr.types import Sample
 SUFFIXES = (".json",)
 FILE = "via.json"
 PROJECT = "_via_img_metadata"  # of a project file, which has the rest around it
-ELLIPSE_POINTS = 16
+CATEGORY_KEYS = ("type", "class", "category")
 TEXT_KEYS = ("text", "transcription", "label", "name", "word")
 
 
@@ -27,7 +27,8 @@ def matches(path: Path, content: Any) -> bool:
     """Whether a JSON file has regions by image."""
     images = content.get(PROJECT, content) if isinstance(content, dict) else None
     values = list(images.values()) if isinstance(images, dict) else []
-    return bool(values) and all(isinstance(v, dict) and "filename" in v and "regions" in v for v in values)
+    sound = sum(isinstance(v, dict) and "filename" in v and "regions" in v for v in values)
+    return 2 * sound > len(values)
 
 
 def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
@@ -41,6 +42,9 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
 
 def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
     for number, entry in enumerate(entries.values(), start=1):
+        if not isinstance(entry, dict) or "filename" not in entry or "regions" not in entry:
+            report.add("unparsable_line", annotations, "an image without filename or regions", number)
+            continue
         regions = entry["regions"]
         regions = list(regions.values()) if isinstance(regions, Mapping) else regions  # VIA 1 counts them
         regions = regions if isinstance(regions, list) else []
@@ -54,7 +58,11 @@ def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterato
                 report.add("unparsable_line", annotations, f"{entry['filename']}: a {name} encloses no text", number)
                 continue
             text = _text_of(region.get("region_attributes"))
-            rows.append(Entry(outline, text, text in IGNORED_TEXTS))
+            attributes = region.get("region_attributes")
+            category = next(
+                (str(attributes[k]) for k in CATEGORY_KEYS if isinstance(attributes, dict) and k in attributes), ""
+            )
+            rows.append(Entry(outline, text, is_ignored(text), category=category))
         yield Row(str(entry["filename"]), rows, number, count=len(found))
 
 
@@ -76,11 +84,8 @@ def _outline(shape: dict[str, Any]) -> Any:
             return box(x, y, x + width, y + height)
         if shape["name"] in ("circle", "ellipse"):
             rx, ry = float(shape.get("r", shape.get("rx", 0))), float(shape.get("r", shape.get("ry", 0)))
-            angles, turn = np.arange(ELLIPSE_POINTS) * 2 * math.pi / ELLIPSE_POINTS, float(shape.get("theta") or 0)
-            along, across = rx * np.cos(angles), ry * np.sin(angles)
-            xs = float(shape["cx"]) + along * math.cos(turn) - across * math.sin(turn)
-            ys = float(shape["cy"]) + along * math.sin(turn) + across * math.cos(turn)
-            return np.stack([xs, ys], axis=1)
+            degrees = math.degrees(float(shape.get("theta") or 0))
+            return ellipse(float(shape["cx"]), float(shape["cy"]), rx, ry, degrees)
     except (KeyError, TypeError, ValueError):
         pass
     return None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import IGNORED_TEXTS, read_text
+from ocr.data.formats.files import is_ignored, numbered_lines, read_text
 from ocr.data.formats.manifest import Entry, Row, samples_of, stated_size
 from ocr.data.index.report import Report
 from ocr.types import Sample
@@ -26,9 +26,7 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
 
 
 def _rows(annotations: Path, report: Report) -> Iterator[Row]:
-    for number, line in enumerate(read_text(annotations).split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(read_text(annotations)):
         content = _parsed(line)
         if content is None:
             words = 'expected {"file_name": ..., "annotations": [{"box": [x1, y1, ..., x4, y4], "text": ...}, ...]}'
@@ -50,4 +48,4 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 def _entry(word: dict[str, Any]) -> Entry:
     text = str(word.get("text") or "")
-    return Entry(word.get("box", word.get("polygon")), text, text in IGNORED_TEXTS)
+    return Entry(word.get("box", word.get("polygon")), text, is_ignored(text))
