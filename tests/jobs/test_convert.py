@@ -77,7 +77,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("first, second", itertools.product(sorted(writable()), repeat=2))
+@pytest.mark.parametrize("first, second", list(itertools.product(sorted(writable()), repeat=2)))
 def test_any_format_into_any_other_keeps_the_labels(first: str, second: str, original: Path, tmp_path: Path):
     convert(ConvertSettings(folder(original), first, str(tmp_path / "first")))
     convert(ConvertSettings(folder(tmp_path / "first"), second, str(tmp_path / "second")))

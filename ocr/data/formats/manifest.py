@@ -18,6 +18,7 @@ from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Instance, Sample
 
+MAX_CATEGORIES, MAX_CATEGORIES_SHOWN = 20, 8
 PAGE_COVERAGE = 0.4  # of an image, by the bounding box: no text line has that
 UPLOAD_PREFIX = re.compile(
     r"^(?!\d{8}[-_])[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?[-_](?=.)"
@@ -129,34 +130,35 @@ def choose_categories(
         UserError: a category is not in the file, or one outlines whole pages and none was chosen.
     """
     used = Counter(entry.category for row in rows for entry in row.entries if not entry.ignore)
-    listed = ", ".join(f"{name or 'none'} ({count})" for name, count in used.most_common())
+    listed = ", ".join(f"{name or 'none'} ({count})" for name, count in used.most_common(MAX_CATEGORIES_SHOWN))
     if categories is not None:
         if unknown := set(categories) - set(used):
             raise UserError(f"{annotations}: no category {', '.join(sorted(unknown))}; in use are {listed}")
         return [replace(row, entries=[e for e in row.entries if e.category in categories], count=None) for row in rows]
-    pages = sorted(name for name in used if name and _outlines_pages(name, rows))
+    pages = sorted(_page_categories(rows) & set(used) - {""})
     if pages:
-        text = ",".join(name for name in used if name not in pages) or pages[0]
+        others = [name for name, _ in used.most_common(MAX_CATEGORIES_SHOWN) if name and name not in pages]
+        text = ",".join(others) or pages[0]
         raise UserError(
             f"{annotations}: category {', '.join(pages)} outlines whole pages, which is no text; in use are {listed}: "
             f"choose with 'data.categories=[{text}]'"
         )
-    if len(used) > 1:
+    if 1 < len(used) <= MAX_CATEGORIES:  # of more, the names are transcriptions
         report.add("several_categories", annotations, f"{listed}: all are taken as text; data.categories=[...] chooses")
     return rows
 
 
-def _outlines_pages(category: str, rows: Iterable[Row]) -> bool:
-    """Whether half of a category's objects cover more than :data:`PAGE_COVERAGE` of their images."""
-    coverages = []
+def _page_categories(rows: Iterable[Row]) -> set[str]:
+    """Categories half of whose objects cover more than :data:`PAGE_COVERAGE` of their images."""
+    coverages: dict[str, list[float]] = {}
     for row in rows:
         width, height = row.size or _extent(row)
-        for entry in row.entries:
-            if entry.category == category and width * height > 0:
-                with contextlib.suppress(TypeError, ValueError):
-                    points = np.asarray(entry.points, np.float64).reshape(-1, 2)
-                    coverages.append(float(np.ptp(points, axis=0).prod()) / (width * height))
-    return bool(coverages) and float(np.median(coverages)) > PAGE_COVERAGE
+        for entry in row.entries if width * height > 0 else ():
+            with contextlib.suppress(TypeError, ValueError):
+                points = np.asarray(entry.points, np.float64).reshape(-1, 2)
+                coverage = float(np.ptp(points, axis=0).prod()) / (width * height)
+                coverages.setdefault(entry.category, []).append(coverage)
+    return {name for name, values in coverages.items() if float(np.median(values)) > PAGE_COVERAGE}
 
 
 def _extent(row: Row) -> tuple[float, float]:

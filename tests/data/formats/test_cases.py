@@ -355,7 +355,8 @@ def test_shapes_that_enclose_no_text_are_counted(tmp_path: Path):
     report = Report()
     [sample] = label_format("labelme").read(tmp_path / "img", tmp_path / "img", None, report)
     assert [i.text for i in sample.instances] == ["a", "b", "d"] and sample.entries == 4
-    assert report.counts == {"unparsable_line": 1, "difficult": 1} and sample.instances[2].ignore
+    assert report.counts == {"unparsable_line": 1, "difficult": 1, "several_categories": 1}
+    assert sample.instances[2].ignore
     assert shapely.Polygon(sample.instances[1].polygon).area == pytest.approx(np.pi * 100, rel=0.03)
 
 

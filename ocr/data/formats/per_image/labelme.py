@@ -30,7 +30,9 @@ def naming(annotations: Path) -> tuple[str, str]:
     return ".json", ""
 
 
-def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
+def read(
+    images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
+) -> Iterator[Sample]:
     """Samples of a folder of labelme files, see :mod:`ocr.data.formats`.
 
     The image is the one that ``imagePath`` names where it is there, else that of the same stem. The text is the
@@ -54,7 +56,7 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
         entries = [_entry(shape, labels, k, report) for k, shape in enumerate(shapes, start=1)]
         size = stated_size(data, "imageWidth", "imageHeight")
         rows.append(Row(name, [e for e in entries if e is not None], 0, size, len(shapes), labels))
-    return samples_of(rows, images, annotations, ids, report)
+    return samples_of(rows, images, annotations, ids, report, categories)
 
 
 def _entry(shape: dict[str, Any], labels: Path, number: int, report: Report) -> Entry | None:
@@ -70,7 +72,7 @@ def _entry(shape: dict[str, Any], labels: Path, number: int, report: Report) -> 
         report.add("difficult", labels, repr(text), number)
     points = shape.get("points")
     points = _circle(points) if kind == "circle" else with_corners(points) if kind == "rectangle" else points
-    return Entry(points, text, difficult or is_ignored(text), number)
+    return Entry(points, text, difficult or is_ignored(text), number, str(shape.get("label") or ""))
 
 
 def _circle(points: Any) -> Any:

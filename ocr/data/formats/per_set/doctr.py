@@ -29,31 +29,37 @@ def matches(path: Path, content: Any) -> bool:
     return 2 * sum(isinstance(v, dict) and "polygons" in v for v in entries) > len(entries)
 
 
-def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
+def read(
+    images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
+) -> Iterator[Sample]:
     """Samples of a docTR ``labels.json``, see :mod:`ocr.data.formats`."""
     entries = read_json(annotations)
     if not isinstance(entries, dict):
         raise UserError(f"{annotations}: expected {{image name: {{...}}}}, got a {type(entries).__name__}")
-    return samples_of(_rows(entries, annotations, report), images, annotations, ids, report)
+    return samples_of(_rows(entries, annotations, report), images, annotations, ids, report, categories)
 
 
 def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
     order = _dimension_order(entries)
     for number, (name, entry) in enumerate(entries.items(), start=1):
-        polygons = _polygons(entry)
-        if polygons is None:
+        classes = _polygons_by_class(entry)
+        if classes is None:
             report.add("unparsable_line", annotations, f"{name}: no list of polygons", number)
             continue
+        polygons = [polygon for group in classes.values() for polygon in group]
         relative = bool(polygons) and _is_relative(polygons)
         size = RELATIVE if relative else stated_size(entry, *(order or ORDERS[0]))
-        yield Row(name, [Entry(polygon) for polygon in polygons], number, size, either_order=order is None)
+        texts = [Entry(polygon, category=category) for category, group in classes.items() for polygon in group]
+        yield Row(name, texts, number, size, either_order=order is None)
 
 
-def _polygons(entry: Any) -> list[Any] | None:
+def _polygons_by_class(entry: Any) -> dict[str, list[Any]] | None:
+    """Polygons by the name of their class, which is empty where there are no classes; None where there is no list."""
     polygons = entry.get("polygons") if isinstance(entry, dict) else None
-    if isinstance(polygons, dict):
-        polygons = [p for group in polygons.values() for p in (group if isinstance(group, list) else [group])]
-    return [with_corners(polygon) for polygon in polygons] if isinstance(polygons, list) else None
+    classes: dict[str, Any] = polygons if isinstance(polygons, dict) else {"": polygons}
+    if not all(isinstance(group, list) for group in classes.values()):
+        return None
+    return {name: [with_corners(polygon) for polygon in group] for name, group in classes.items()}
 
 
 def _dimension_order(entries: dict[str, Any]) -> tuple[tuple[str, int], tuple[str, int]] | None:
@@ -64,7 +70,7 @@ def _dimension_order(entries: dict[str, Any]) -> tuple[tuple[str, int], tuple[st
     beyond = [0, 0]
     for entry in entries.values():
         sizes = [stated_size(entry, *order) for order in ORDERS]
-        polygons = _polygons(entry) or []
+        polygons = [polygon for group in (_polygons_by_class(entry) or {}).values() for polygon in group]
         if sizes[0] and polygons and not _is_relative(polygons):
             points = [np.asarray(p, np.float64) for p in polygons if np.shape(p)[-1:] == (2,)]
             reach = np.max([p.reshape(-1, 2).max(axis=0) for p in points], axis=0) if points else np.zeros(2)

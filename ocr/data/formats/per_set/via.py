@@ -31,13 +31,15 @@ def matches(path: Path, content: Any) -> bool:
     return 2 * sound > len(values)
 
 
-def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
+def read(
+    images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
+) -> Iterator[Sample]:
     """Samples of annotations or of a project, see :mod:`ocr.data.formats`."""
     content = read_json(annotations)
     if not matches(annotations, content):
         raise UserError(f'{annotations}: expected {{key: {{"filename": ..., "regions": [...]}}}}')
     entries = content.get(PROJECT, content)
-    return samples_of(_rows(entries, annotations, report), images, annotations, ids, report)
+    return samples_of(_rows(entries, annotations, report), images, annotations, ids, report, categories)
 
 
 def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
