@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ocr.data.sources.build import FileSource, Source
+from ocr.errors import UserError
 from ocr.geometry.polygons import to_valid_shapely
 from ocr.geometry.rectangles import Rectangles
 from ocr.pipeline import ResizePolicy
 from ocr.types import Truth
 
+log = logging.getLogger(__name__)
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 HEIGHT_BINS = (0, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # network pixels
 LEARNABLE = 0.99  # of the texts that the suggested long side makes large enough
 OVERLAP = 0.5  # of the smaller one's area: two texts do not share that much
+CHECKED_IMAGES = 1000  # of a training split, evenly drawn: enough to warn by
+MANY_TOO_SMALL = 0.02  # of the texts that count
 
 
 @dataclass(frozen=True)
@@ -79,17 +85,54 @@ class TextFigures:
         small = int((self.heights < min_text_size).sum())
         counts, _ = np.histogram(self.heights, [*HEIGHT_BINS, np.inf])
         return {
+            "texts": len(self.heights),
             "text_height": _quantiles(self.heights),
             "text_height_histogram": dict(zip(map(str, HEIGHT_BINS), counts.tolist())),
             "too_small": small,
             "min_text_size": min_text_size,
-            "long_side_needed": int(np.ceil(np.quantile(self.needed, LEARNABLE))) if small else None,
+            "long_side_needed": int(np.ceil(np.quantile(self.needed, LEARNABLE, method="higher"))) if small else None,
             "aspect": _quantiles(self.aspects),
             "angle": _quantiles(self.angles),
             "texts_per_image": _quantiles(self.per_image),
             "images_all_ignored": len(self.ignored_images),
             "overlapping": len(self.overlapping),
         }
+
+
+def labelled_images(sources: Iterable[Source], every: int = 1) -> Iterator[tuple[str, int, int, Truth]]:
+    """Name, width, height and labels of each image that is a file, or of one in ``every``."""
+    for source in sources:
+        if isinstance(source, FileSource):
+            for i in range(0, len(source), every):
+                yield source.name(i), *source.index.sizes[i].tolist(), source.index.truth(i)
+
+
+def check_text_sizes(sources: Sequence[Source], policy: ResizePolicy, min_text_size: float) -> dict[str, Any]:
+    """The quick part of an audit, before a training: warns where many texts are too small to be learned.
+
+    Args:
+        sources: of the training split; those that are not files are left out.
+        policy: the way to network size.
+        min_text_size: network pixels below which a text is not learned.
+
+    Returns:
+        :meth:`TextFigures.summary` of at most :data:`CHECKED_IMAGES` images of each source; empty without files.
+
+    Raises:
+        UserError: all of the texts are too small.
+    """
+    every = -(-max((len(source) for source in sources), default=0) // CHECKED_IMAGES) or 1
+    summary = TextFigures.of(labelled_images(sources, every), policy, min_text_size).summary(min_text_size)
+    texts, small = summary["texts"], summary["too_small"]
+    if not texts:
+        return {}
+    needed = f"model.pipeline.resize.long_side={summary['long_side_needed']} keeps all but one in a hundred"
+    where = f"below {min_text_size:g} pixels high at network input (long side {policy.long_side})"
+    if small == texts:
+        raise UserError(f"the train split has nothing to learn from: all {texts} texts are {where}; {needed}")
+    if small > MANY_TOO_SMALL * texts:
+        log.warning("%d of %d texts looked at are %s and never learned; %s", small, texts, where, needed)
+    return summary
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:

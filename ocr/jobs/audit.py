@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ocr.data.index.identity import name_hash
 from ocr.data.index.report import KINDS, NOTES, Report
 from ocr.data.sources.build import FileSource, Source, build_source, check_sources
 from ocr.data.sources.splits import resolve_sources
-from ocr.data.statistics import TextFigures
+from ocr.data.statistics import TextFigures, labelled_images
 from ocr.data.targets.maps import SHRINK_MAP, TargetMaker
 from ocr.errors import UserError
 from ocr.metrics.hmean import Hmean
@@ -25,7 +25,6 @@ from ocr.metrics.matching import compare
 from ocr.migrations import migrate_sources
 from ocr.models.postprocess.db import detect
 from ocr.pipeline import Pipeline
-from ocr.types import Truth
 from ocr.utils.config import instantiate
 from ocr.utils.files import write_atomic
 
@@ -63,13 +62,6 @@ class ReadSplit:
     def counts(self) -> dict[str, int]:
         """Images, instances (ignored ones included) and ignored instances."""
         return {key: sum(source.counts()[key] for source in self.sources) for key in COUNTS}
-
-    def images(self) -> Iterator[tuple[str, int, int, Truth]]:
-        """Name, width, height and labels of the images that are files."""
-        for source in self.sources:
-            if isinstance(source, FileSource):
-                for i in range(len(source)):
-                    yield source.name(i), *source.index.sizes[i].tolist(), source.index.truth(i)
 
 
 def read_splits(data: Mapping[str, Any], whole: bool = False) -> dict[str, ReadSplit]:
@@ -137,7 +129,7 @@ def audit(settings: AuditSettings) -> bool:
         raise UserError(words + (f" ({reasons})" if reasons else ""))
     empty = [name for name, values in counts.items() if not values["images"]]
     pipeline, targets = Pipeline.from_dict(settings.pipeline), instantiate(settings.data["targets"])
-    images = (image for split in splits.values() for image in split.images())
+    images = (image for split in splits.values() for image in labelled_images(split.sources))
     figures = TextFigures.of(images, pipeline.resize, targets.min_text_size)
     result = {
         "total": total,
@@ -203,7 +195,7 @@ def ceiling(splits: Iterable[ReadSplit], pipeline: Pipeline, targets: TargetMake
     """
     totals, lost = np.zeros(Hmean.size), []
     for split in splits:
-        for name, width, height, truth in split.images():
+        for name, width, height, truth in labelled_images(split.sources):
             content, padded = pipeline.resize.content_size(width, height), pipeline.resize.padded_size(width, height)
             scale = np.array(content) / (width, height)
             polygons = [(polygon * scale).astype(np.float32) for polygon in truth.polygons]

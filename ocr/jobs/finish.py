@@ -19,7 +19,7 @@ from ocr.jobs.results import Headline, print_results, scalars, write_metrics
 from ocr.tracking.job import Job
 from ocr.tracking.record import git_commit
 from ocr.tracking.run import Tracking
-from ocr.tracking.summary import finalize_run
+from ocr.tracking.summary import finalize_run, log_table
 from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.data_record import TrainingOverlap
 from ocr.training.module import DetectionModule
@@ -29,10 +29,19 @@ from ocr.utils.files import write_atomic
 log = logging.getLogger(__name__)
 
 
+AUDIT_COLUMNS = ["split", "kind", "count", "example"]
+
+
 def record(
-    job: Job, module: DetectionModule, data: DetectionData, trainer: L.Trainer, tracking: Tracking | None
-) -> None:
-    """Record facts of the built objects, in the run's config, the log and ``data_report.json``; on rank 0 only."""
+    job: Job, module: DetectionModule, data: DetectionData, trainer: L.Trainer, tracking: Tracking | None,
+    text_sizes: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Record facts of the built objects, in the run's config, the log and ``data_report.json``; on rank 0 only.
+
+    Args:
+        job, module, data, trainer, tracking: of the job.
+        text_sizes: what :func:`ocr.data.statistics.check_text_sizes` has found, for a job that trains.
+    """
     if not trainer.is_global_zero:
         return
     reports = {split: report.to_dict() for split, report in data.reports.items() if report.counts}
@@ -44,6 +53,9 @@ def record(
         device = {"device": device_name(trainer), "devices": trainer.num_devices * trainer.num_nodes}
         counted = {"data_counts": counts, "data_fingerprint": fingerprint, "parameters": parameters}
         tracking.record(counted | device | {"precision": str(trainer.precision), "compiled": module.compiled})
+        if text_sizes:
+            tracking.record({"data_text": text_sizes})
+        log_table(tracking.run, "data_audit", AUDIT_COLUMNS, _audit_rows(counts, reports, text_sizes or {}, job))
         if job.logger.artifacts.dataset:
             splits = {split: data.splits[split] for split in counts}
             name = job.config["data"]["name"]
@@ -53,6 +65,17 @@ def record(
         log.info("%s: %s", split, ", ".join(f"{number} {name}" for name, number in numbers.items()))
     how = f"precision {trainer.precision}{', compiled' if module.compiled else ''}"
     log.info("network: %.2f M parameters, %s", parameters / 1e6, how)
+
+
+def _audit_rows(
+    counts: Mapping[str, Mapping[str, int]], reports: Mapping[str, Any], text_sizes: Mapping[str, Any], job: Job
+) -> list[list[Any]]:
+    rows: list[list[Any]] = [[split, *item, ""] for split, numbers in counts.items() for item in numbers.items()]
+    rows += [["train", f"text_{kind}", text_sizes[kind], ""] for kind in ("too_small", "overlapping") if text_sizes]
+    for split, report in reports.items():
+        for kind, count in report["counts"].items():
+            rows.append([split, kind, count, job.redactor.text(report["examples"][kind][0])])
+    return rows
 
 
 def evaluate(

@@ -10,6 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ocr.data.datamodule import DetectionData
+from ocr.data.statistics import check_text_sizes
 from ocr.jobs.build import build_callbacks, build_data, build_loggers, build_metrics, build_module
 from ocr.jobs.command_line.hydra_job import rank_command
 from ocr.jobs.finish import evaluate, finish, record
@@ -53,6 +54,7 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
     L.seed_everything(settings.seed, workers=True, verbose=False)
     module = build_module(settings)
     data = build_data(settings.data, module.pipeline, settings.seed).load("train", "val")
+    text_sizes = check_text_sizes(data.sources["train"], module.pipeline.resize, data.targets.min_text_size)
     if tested := settings.test and bool(data.resolved("test")):
         data.load("test")
     data_record = _data_record(job, settings, data, resumed)
@@ -69,7 +71,7 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
         callbacks.append(CheckpointArtifacts(tracking, settings.optimized_metric, metadata))
     trainer = build_trainer(settings.trainer, callbacks, build_loggers(job.folder, tracking))
     watch_ranks(trainer, tracking, rank_command)
-    record(job, module, data, trainer, tracking)
+    record(job, module, data, trainer, tracking, text_sizes)
 
     trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
     metrics = scalars(trainer.callback_metrics)

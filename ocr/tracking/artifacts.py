@@ -29,7 +29,6 @@ from ocr.tracking.secrets import Redactor
 from ocr.utils.files import copy_atomic, write_atomic
 
 log = logging.getLogger(__name__)
-
 STAGED = "staged"
 MANIFEST = "artifacts.json"
 MAX_REFERENCES = 10_000  # files of a folder that are listed one by one

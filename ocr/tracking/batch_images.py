@@ -17,7 +17,7 @@ from ocr.tracking.job import Job
 from ocr.tracking.run import Tracking
 from ocr.tracking.schema import PerBatchImages
 from ocr.tracking.secrets import Redactor
-from ocr.tracking.summary import STEP
+from ocr.tracking.summary import STEP, log_table
 from ocr.utils.distributed import gather_objects
 
 TABLE = "worst_images"
@@ -197,19 +197,13 @@ class WorstImages(L.Callback):
     on_test_epoch_end = on_validation_epoch_end
 
     def write_table(self, run: wandb.Run) -> None:
-        """One table under the key ``worst_images``, the worst first.
-
-        It is logged as the file that it is: ``run.log`` of a table object would also make an artifact, which waits for
-        the server and is staged outside the run's folder.
-        """
+        """One table under the key ``worst_images``, the worst first."""
         if not self._heap:
             return
         rows = [
             [self.redactor.text(v) if isinstance(v, str) else v for v in row] for _, row in sorted(self._heap)[::-1]
         ]
-        table = wandb.Table(columns=[*COLUMNS], data=rows)
-        table.bind_to_run(run, TABLE, 0)
-        run.log({TABLE: table.to_json(run)})
+        log_table(run, TABLE, COLUMNS, rows)
 
 
 def _over_ranks(batch_idx: int, trainer: L.Trainer) -> int:

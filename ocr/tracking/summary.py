@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import wandb
@@ -25,6 +25,17 @@ BEST: dict[str, str] = {  # names as in docs/wandb.md; the rest keeps its last v
     "val/precision": "max",
     "val/recall": "max",
 }
+
+
+def log_table(run: wandb.Run, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Log a table as the file that it is.
+
+    ``run.log`` of a table object would also make an artifact, which waits for the server and is staged outside the
+    run's folder.
+    """
+    table = wandb.Table(columns=[*columns], data=[*rows])
+    table.bind_to_run(run, key, 0)
+    run.log({key: table.to_json(run)})
 
 
 def define_metrics(run: wandb.Run) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from ocr.data.statistics import TextFigures
+from ocr.data.index.report import Report
+from ocr.data.sources.build import FileSource, build_source
+from ocr.data.statistics import TextFigures, check_text_sizes
+from ocr.errors import UserError
 from ocr.pipeline import ResizePolicy
 from ocr.types import Truth
-from tests.conftest import quad
+from tests.conftest import quad, write_image
 
 
 def figures(*images: tuple[int, int, list, list[bool]]) -> TextFigures:
@@ -25,7 +30,7 @@ def test_heights_are_those_at_network_input():
     np.testing.assert_allclose(got.needed, [200, 1000 * 4 / 6])
     np.testing.assert_allclose(got.aspects, [3, 10])
     summary = got.summary(4)
-    assert summary["too_small"] == 1 and summary["long_side_needed"] == pytest.approx(662, abs=1)
+    assert summary["too_small"] == 1 and summary["long_side_needed"] == pytest.approx(667, abs=1)
     assert summary["text_height_histogram"]["3"] == 1 and summary["text_height_histogram"]["8"] == 1
     assert sum(summary["text_height_histogram"].values()) == 2
 
@@ -49,3 +54,36 @@ def test_a_text_that_lies_on_another_is_found_once():
     got = figures((400, 400, nested + apart, [False] * 4))
     assert got.overlapping == [("0.jpg", "x")]
     assert figures((400, 400, [quad(10, 10)] * 2, [False] * 2)).summary(4)["overlapping"] == 1
+
+
+def file_source(root: Path, *boxes: list[list[list[int]]]) -> FileSource:
+    """A set of images of 1000 x 800 pixels, each with such quads."""
+    for k, quads in enumerate(boxes):
+        write_image(root / f"img/{k}.jpg", 1000, 800)
+        lines = [",".join(str(c) for point in q for c in point) + ",x" for q in quads]
+        (root / "gt").mkdir(exist_ok=True)
+        (root / f"gt/gt_{k}.txt").write_text("\n".join(lines))
+    spec = {"format": "icdar", "images": "img", "annotations": "gt"}
+    source = build_source(spec, root, Report())
+    assert isinstance(source, FileSource)
+    return source
+
+
+def test_training_says_how_much_text_is_too_small(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    large, small = quad(10, 10, 60, 20), quad(10, 50, 60, 6)
+    policy = ResizePolicy(500, 32, 1.0)
+    with caplog.at_level("WARNING"):
+        summary = check_text_sizes([file_source(tmp_path / "a", [large, small], [large])], policy, 4)
+    assert (summary["texts"], summary["too_small"]) == (3, 1)
+    [line] = caplog.messages
+    assert line.startswith("1 of 3 texts looked at are below 4 pixels high at network input (long side 500)")
+    assert "model.pipeline.resize.long_side=667 " in line
+    caplog.clear()
+    assert check_text_sizes([file_source(tmp_path / "b", [large], [large])], policy, 4)["too_small"] == 0
+    assert not caplog.messages and check_text_sizes([], policy, 4) == {}
+
+
+def test_a_set_of_text_that_is_too_small_is_refused(tmp_path: Path):
+    source = file_source(tmp_path, [quad(10, 50, 60, 6)], [quad(10, 50, 60, 5)])
+    with pytest.raises(UserError, match=r"all 2 texts are below 4 pixels high .*long_side=\d+ keeps"):
+        check_text_sizes([source], ResizePolicy(500, 32, 1.0), 4)

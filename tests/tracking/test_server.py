@@ -54,6 +54,7 @@ def assert_complete(server: StandIn, run_id: str, exit_code: int = 0) -> None:
     assert_in_history_only(stored, "problematic_batch_0_recall")
     assert any(name.startswith("media/images/problematic_batch_0_images") for name in stored.files)
     assert any(name.startswith("media/table/worst_images") for name in stored.files)
+    assert any(name.startswith("media/table/data_audit") for name in stored.files)
     assert stored.config["model"]["backbone"]["name"] == "mobilenetv3_small_050"
     assert "_hmean" in stored.fields["displayName"]
     committed = [a for a in server.artifacts.values() if a.state == "COMMITTED"]
