@@ -9,8 +9,6 @@ names, see :func:`fill_in`.
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -18,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from ocr.data.formats import label_format, label_formats
-from ocr.data.formats.files import IMAGE_SUFFIXES, decode_text, label_files, list_images, numbered_lines, read_ids, walk
+from ocr.data.formats.files import list_images, read_ids, walk
 from ocr.data.formats.manifest import ImageFinder
+from ocr.data.formats.pairing import label_files
+from ocr.data.formats.recognise import account_of, format_of, is_image, label_suffixes, per_image_formats, suffix_of
 from ocr.errors import UserError
 
 log = logging.getLogger(__name__)
 AUTO = "auto"
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SPLIT_WORDS = frozenset(word for words in SPLITS.values() for word in words)
-LINES_SUFFIXES, LINES_LOOKED_AT, HEAD_CHARACTERS = (".txt", ".csv", ".jsonl"), 5, 2**20
-MAX_FILES_SHOWN = 5  # in a message
 COVERED = 0.9  # of the labelled names that a folder deep down has to have to be that of the images
 MAX_FILES_OPENED = 20  # label files of a folder that are opened to see what they are
 TEST_SPLIT_MIN_IMAGES = 100  # images of a set without parts; a tenth of fewer says nothing about a detector
@@ -77,14 +75,17 @@ def _locate(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any
     """Where the labels and images of a split are (those of train where it has none), and the parts that there are."""
     folders = _parts({name: _part_folder(root, name) for name in SPLITS}, lone_test=not _labels_outside_parts(root))
     base, parts = folders.get(split) or folders.get("train") or root, set(folders)
+    parts_of_files: set[str] = set()
     if AUTO in (spec.get("format"), spec.get("annotations")):
         labels, parts_of_files = _labels(base, spec, split)
         spec |= labels
         parts = parts or parts_of_files
     if spec.get("images") == AUTO:
-        spec["images"] = _relative(_images(base, base / spec["annotations"]), root)
+        spec["images"] = os.path.relpath(_images(base, base / spec["annotations"]), root)
+    if parts_of_files and not any(SPLIT_WORDS & _words(Path(part)) for part in Path(spec["images"]).parts):
+        spec["shared_images"] = True
     if base != root:
-        spec["annotations"] = _relative(base / spec["annotations"], root)
+        spec["annotations"] = os.path.relpath(base / spec["annotations"], root)
     if spec.get("ids") == AUTO:
         lists = {} if parts else _parts({name: _id_list(root, name, root / spec["images"]) for name in SPLITS})
         spec["ids"] = lists.get(split) or lists.get("train")
@@ -118,10 +119,6 @@ def _hashed(spec: dict[str, Any], split: str, root: Path, whole: bool) -> dict[s
     return spec
 
 
-def _relative(path: Path, root: Path) -> str:
-    return os.path.relpath(path, root)
-
-
 def _part_folder(root: Path, split: str) -> Path | None:
     """The folder of a split, if there is one with images and labels in it."""
     for folder in _folders(root)[1:]:
@@ -136,11 +133,7 @@ def _labels_outside_parts(root: Path) -> bool:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(_is_image(name) for _, names in walk(folder) for name in names)
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    return any(is_image(name) for _, names in walk(folder) for name in names)
 
 
 def _folders(base: Path) -> list[Path]:
@@ -154,7 +147,7 @@ def _image_folders(base: Path) -> list[Path]:
 
 def _image_stems(folder: Path) -> set[str]:
     """Names of the images that lie in a folder itself."""
-    return {os.path.splitext(e.name)[0] for e in os.scandir(folder) if Path(e.name).suffix.lower() in IMAGE_SUFFIXES}
+    return {os.path.splitext(e.name)[0] for e in os.scandir(folder) if is_image(e.name)}
 
 
 def _label_files(base: Path) -> Iterator[tuple[str, Path]]:
@@ -163,93 +156,24 @@ def _label_files(base: Path) -> Iterator[tuple[str, Path]]:
     Label files per image may lie deeper, as their images do: theirs is the folder right below ``base``.
     """
     for folder in _folders(base):
-        files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in _label_suffixes())
+        files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in label_suffixes())
         kinds = [(format_of(path), path) for path in files[:MAX_FILES_OPENED]]
         if folder != base and not files:
             parts = [f for f in _folders(folder)[1:] if f.name.lower() in SPLIT_WORDS]
             kinds = _kinds_below(folder) if not parts else []
             for part in parts:  # labels/train, labels/val
-                below = [kind for kind, _ in _kinds_below(part) if kind in _per_image()]
+                below = [kind for kind, _ in _kinds_below(part) if kind in per_image_formats()]
                 if below:
                     yield max(set(below), key=below.count), part
-        per_image = [kind for kind, _ in kinds if kind in _per_image()]
+        per_image = [kind for kind, _ in kinds if kind in per_image_formats()]
         if per_image:
             yield max(set(per_image), key=per_image.count), folder
-        yield from ((kind, path) for kind, path in kinds if kind and kind not in _per_image())
+        yield from ((kind, path) for kind, path in kinds if kind and kind not in per_image_formats())
 
 
 def _kinds_below(folder: Path) -> list[tuple[str | None, Path]]:
-    paths = sorted(d / name for d, names in walk(folder) for name in names if _suffix(name) in _label_suffixes())
+    paths = sorted(d / name for d, names in walk(folder) for name in names if suffix_of(name) in label_suffixes())
     return [(format_of(path), path) for path in paths[:MAX_FILES_OPENED]]
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
-
-
-def _account_of(base: Path) -> str:
-    """What was looked at, and what it looks like: for the message that nothing is there."""
-    paths = (d / name for d, names in walk(base) for name in sorted(names) if _suffix(name) in _label_suffixes())
-    shown = [f"{_relative(path, base)} {_look_of(path)}" for path, _ in zip(paths, range(MAX_FILES_SHOWN))]
-    images = sum(_is_image(name) for _, names in walk(base) for name in names)
-    return f"; looked at: {'; '.join([f'{images} image(s)', *shown])}"
-
-
-def _look_of(path: Path) -> str:
-    try:
-        text, fault = decode_text(path)
-    except UserError:
-        return "(cannot be read)"
-    if fault:
-        return f"(not UTF-8: {fault.partition('; ')[2]})"
-    if path.suffix.lower() == ".json":
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError):
-            return "(not valid JSON)"
-        keys = ", ".join(list(content)[:4]) if isinstance(content, dict) else ""
-        return f"(JSON, {f'an object with {keys}' if keys else f'a {type(content).__name__}'})"
-    first = next((line.strip() for line in text.split("\n") if line.strip()), "")
-    if not first:
-        return "(empty)"
-    head = first.partition("[")[0]
-    if "[{" in first and head.strip() and "\t" not in head:
-        return f"(like PaddleOCR's, but line 1 has blanks where a tab belongs: sed -i 's/ \\+\\[{{/\\t[{{/' '{path}')"
-    return f"(begins with {first[:40]!r})"
-
-
-def format_of(path: Path) -> str | None:
-    """The name of a label file's format, by what is in it; None when it is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return _format_of(path, status.st_mtime_ns, status.st_size)
-
-
-@functools.lru_cache(maxsize=1000)
-def _format_of(path: Path, *stamp: int) -> str | None:
-    try:
-        text, _ = decode_text(path)
-        if path.suffix.lower() == ".json":
-            content: Any = json.loads(text)
-        else:
-            content = text[:HEAD_CHARACTERS]
-    except (UserError, ValueError, RecursionError):
-        return None
-    suffix = path.suffix.lower()
-    lines = [line.strip() for _, line in numbered_lines(content)[:LINES_LOOKED_AT]] if suffix in LINES_SUFFIXES else []
-    heads = lines or [content]  # the first line may be broken, or a header
-    fitting = (f for head in heads for f in label_formats().values() if suffix in f.suffixes and f.matches(path, head))
-    return next((f.name for f in fitting), None)
-
-
-def _per_image() -> set[str]:
-    return {f.name for f in label_formats().values() if f.naming}
-
-
-def _label_suffixes() -> set[str]:
-    return {suffix for f in label_formats().values() for suffix in f.suffixes}
 
 
 def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, str], set[str]]:
@@ -274,20 +198,20 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
         raise UserError(
             f"{base}: no labels{'' if wanted_format == AUTO else f' of format {wanted_format}'} found, in it or in the "
             "folders in it; for others say data.format, data.images and data.annotations, see docs/data.md"
-            + _account_of(base)
+            + account_of(base)
         )
     if len(candidates) > 1:
-        listed = ", ".join(f"{_relative(path, base)} ({kind})" for kind, path in candidates)
+        listed = ", ".join(f"{os.path.relpath(path, base)} ({kind})" for kind, path in candidates)
         sources = ",".join(
-            f"{{format:{kind},images:{_relative(_images(base, path), base)},annotations:{_relative(path, base)}}}"
-            for kind, path in candidates
+            f"{{format:{kind},images:{os.path.relpath(images, base)},annotations:{os.path.relpath(path, base)}}}"
+            for kind, path, images in ((kind, path, _images(base, path)) for kind, path in candidates)
         )
         raise UserError(
             f"{base}: several sets of labels: {listed}; choose one with data.annotations=<path>, or join them: "
             f"'data.train=[{sources}]', and data.val likewise"
         )
     kind, path = candidates[0]
-    return {"format": kind, "annotations": _relative(path, base)}, set(parts)
+    return {"format": kind, "annotations": os.path.relpath(path, base)}, set(parts)
 
 
 def _of_split(candidates: list[tuple[str, Path]], base: Path, split: str) -> list[tuple[str, Path]]:
@@ -317,7 +241,7 @@ def _images(base: Path, annotations: Path) -> Path:
             shared = {folder: len(labelled & _image_stems(folder)) for folder in folders}
             best = [folder for folder in folders if shared[folder] == max(shared.values())]
             if len(best) > 1 and shared[best[0]]:
-                listed = " and ".join(_relative(folder, base) for folder in best)
+                listed = " and ".join(os.path.relpath(folder, base) for folder in best)
                 raise UserError(f"{base}: {listed} have images of the same names: choose with data.images=<folder>")
             return best[0]
         deeper = {f: len(labelled & _image_stems(f)) for folder in _folders(base)[1:] for f in _folders(folder)[1:]}
@@ -346,7 +270,7 @@ def _id_list(root: Path, split: str, images: Path) -> str | None:
     finder = ImageFinder(list_images(images))
     known = sum(len(finder.find(name)) == 1 for name in ids)
     if known > len(ids) / 2:
-        return _relative(path, root)
-    if any(_is_image(name) for name in ids):
+        return os.path.relpath(path, root)
+    if any(is_image(name) for name in ids):
         raise UserError(f"{path} names {len(ids)} images, {len(ids) - known} of which are not in {images}")
     return None

@@ -13,7 +13,8 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from ocr.data.formats.files import CommonTails, instance_or_report, list_images, without_suffix
+from ocr.data.formats.files import instance_or_report, list_images, without_suffix
+from ocr.data.formats.pairing import CommonTails, parents_match
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Instance, Sample
@@ -72,7 +73,8 @@ def samples_of(
 ) -> Iterator[Sample]:  # fmt: skip
     """Samples of the rows of a label file, in the order of the images' first mention.
 
-    An image that is named several times gets the entries of all its rows. Names that fit several images, and different
+    An image that is named several times gets the entries of all its rows. Where folders tell images apart, a name in
+    another folder is that of another image, which is missing. Names that fit several images, and different
     names that fit the same one, are counted as ``ambiguous`` and left out; images that no row names as
     ``image_without_label``.
 
@@ -93,17 +95,24 @@ def samples_of(
             chosen.add(found[0])
         else:
             report.add("label_without_image", annotations, f"the id list names {name}, which no image is called")
-    by_image: dict[str, list[Row]] = {}
+    matched: list[tuple[Row, str]] = []
     for row in rows:
         found = finder.find(row.name)
         if chosen is not None and not chosen.intersection(found):
             continue
         if len(found) == 1:
-            by_image.setdefault(found[0], []).append(row)
+            matched.append((row, found[0]))
         elif found:
             report.add("ambiguous", annotations, f"{row.name} may be {' or '.join(sorted(found)[:3])}", row.line)
         else:
             report.add("label_without_image", row.file or annotations, f"no image {row.name} in {images}", row.line)
+    by_image: dict[str, list[Row]] = {}
+    folders_match = any(parents_match(normal_name(row.name), image) for row, image in matched)
+    for row, image in matched:
+        if folders_match and parents_match(normal_name(row.name), image) is False:  # of a folder that is not there
+            report.add("label_without_image", row.file or annotations, f"{row.name}; {image} is another", row.line)
+        else:
+            by_image.setdefault(image, []).append(row)
     for image, rows_of_it in by_image.items():
         shortest = min((normal_name(row.name) for row in rows_of_it), key=len)
         if not all(f"/{normal_name(row.name)}".endswith(f"/{shortest}") for row in rows_of_it):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from ocr.errors import UserError
@@ -35,6 +36,7 @@ NOTES = {
     "turned_labels": "turned as EXIF says",
     "difficult": "marked as difficult: ignored text",
     "several_annotations": "one of which counts: the accepted one, else the newest with regions",
+    "unlisted_image": "not in this label file, which is not the only one of its image folder",
     "several_categories": "all taken as text",
     "ignored_column": "a script, language or difficulty before the text is not part of it",
     "not_utf8": "odd characters of its texts are replaced",
@@ -50,10 +52,14 @@ class Report:
 
     Args:
         strict: raise at the first problem instead of counting it.
+
+    Attributes:
+        counted_as: kinds that are counted as another one, by their names.
     """
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
+        self.counted_as: Mapping[str, str] = {}
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
 
@@ -69,6 +75,7 @@ class Report:
         Raises:
             UserError: in strict mode, for every kind in ``KINDS``.
         """
+        kind = self.counted_as.get(kind, kind)
         location = f"{where}:{line}" if line else str(where)
         message = f"{location}: {detail}" if detail else location
         if self.strict and kind in KINDS:

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ocr.data.formats import label_format
-from ocr.data.formats.files import list_images, read_ids, stems
+from ocr.data.formats.files import list_images, read_ids
+from ocr.data.formats.pairing import stems
 from ocr.data.index.cache import cached, stamp
 from ocr.data.index.identity import file_hashes, name_hash
 from ocr.data.index.report import Report
@@ -104,7 +105,7 @@ class FileSource:
 
 SOURCE_KINDS: dict[str, Any] = {
     "format": str, "split": str, "images": str | None, "annotations": str | None, "ids": str | None,
-    "categories": list[str] | None, "root": str | None, "optional": bool, "weight": float,
+    "categories": list[str] | None, "shared_images": bool, "root": str | None, "optional": bool, "weight": float,
     "hash_range": tuple[Fraction, Fraction] | None,
     "count": int, "seed": Seed, "difficulty": float, "of": list[dict[str, Any]],
 }  # fmt: skip
@@ -137,7 +138,8 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
     Args:
         spec: ``format``, ``weight`` and, for files, ``images``, ``annotations``, ``ids`` (a file, see
             :func:`read_ids`), ``hash_range`` ([low, high]: only images whose name's hash, 0..1, lies in it), ``root``,
-            and of formats with categories ``categories``, names of those to take.
+            of formats with categories ``categories``, names of those to take, and ``shared_images``: whether other
+            labels describe images of the same folder, which are not missed in these then.
         root: relative paths start here, unless the source has a root of its own.
 
     Raises:
@@ -167,10 +169,11 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
     form = label_format(str(name))  # an unknown format is the first thing to say
     if spec.get("categories") and not form.has_categories:
         raise UserError(f"labels of format {name} have no categories: leave out data.categories")
-    unknown = set(spec) - {"images", "annotations", "ids", "hash_range", "categories"}
+    unknown = set(spec) - {"images", "annotations", "ids", "hash_range", "categories", "shared_images"}
     if unknown or not spec.get("images") or not spec.get("annotations"):
         raise UserError(
-            f"a source of format {name} takes root, images, annotations, ids, categories, hash_range and weight"
+            f"a source of format {name} takes root, images, annotations, ids, categories, hash_range, "
+            "shared_images and weight"
             + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; images or annotations is missing")
         )
     images, annotations = root / spec["images"], root / spec["annotations"]
@@ -179,7 +182,9 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
     ids = read_ids(root / spec["ids"]) if spec.get("ids") else None
 
     low, high = spec.get("hash_range") or (0.0, 1.0)
-    files = LabelledFiles(str(name), images, annotations, ids, (float(low), float(high)), spec.get("categories"))
+    shared = bool(spec.get("shared_images"))
+    part = (float(low), float(high))
+    files = LabelledFiles(str(name), images, annotations, ids, part, spec.get("categories"), shared)
     key = stamp([name, spec, str(root.resolve()), ids], [images, annotations])
     return FileSource(cached(key, report, partial(build_index, files)), weight)
 
@@ -195,6 +200,7 @@ class LabelledFiles:
         ids: names of the images to take; None: all.
         hash_range: see :func:`build_source`.
         categories: of the objects to take; None: all.
+        shared_images: see :func:`build_source`.
     """
 
     name: str
@@ -203,6 +209,7 @@ class LabelledFiles:
     ids: Sequence[str] | None = None
     hash_range: HashRange = (0.0, 1.0)
     categories: Sequence[str] | None = None
+    shared_images: bool = False
 
 
 def build_index(files: LabelledFiles, report: Report) -> SampleIndex:
@@ -229,6 +236,7 @@ def _part(files: LabelledFiles, strict: bool) -> tuple[SampleIndex, dict[str, An
 
 
 def _build_part(files: LabelledFiles, report: Report) -> SampleIndex:
+    report.counted_as = {"image_without_label": "unlisted_image"} if files.shared_images else {}
     chosen = {"categories": files.categories} if files.categories else {}
     samples = label_format(files.name).read(files.images, files.annotations, files.ids, report, **chosen)
     low, high = files.hash_range

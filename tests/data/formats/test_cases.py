@@ -450,3 +450,50 @@ def test_id_lists_of_other_trainers_and_machines(lines: str, tmp_path: Path):
     (tmp_path / "val_list.txt").write_text("img/other.jpg\n")
     with pytest.raises(UserError, match=r"val_list.txt names 1 images, 1 of which are not in"):
         read_splits(data)
+
+
+def test_a_label_of_a_missing_folder_is_not_put_on_a_namesake(tmp_path: Path):
+    for name in ("shopA/r0.jpg", "shopA/r1.jpg"):
+        write_image(tmp_path / "img" / name, 200, 100)
+    texts = json.dumps([{"transcription": "x", "points": quad(10, 10)}])
+    rows = ["D:\\data\\shopA\\r0.jpg", "D:\\data\\shopB\\r1.jpg"]
+    (tmp_path / "Label.txt").write_text("".join(f"{name}\t{texts}\n" for name in rows))
+    report = Report()
+    [sample] = label_format("paddle").read(tmp_path / "img", tmp_path / "Label.txt", None, report)
+    assert sample.image.name == "r0.jpg" and report.counts == {"label_without_image": 1, "image_without_label": 1}
+    (tmp_path / "Label.txt").write_text("".join(f"old/{name}\t{texts}\n" for name in ("r0.jpg", "r1.jpg")))
+    report = Report()  # no folder has its old name
+    assert len(list(label_format("paddle").read(tmp_path / "img", tmp_path / "Label.txt", None, report))) == 2
+    assert not report.counts
+
+
+def test_a_label_file_of_a_missing_folder_is_not_put_on_a_namesake(tmp_path: Path):
+    for name in ("shopA/r0", "shopA/r1"):
+        write_image(tmp_path / f"img/{name}.jpg", 200, 100)
+    for name in ("shopA/gt_r0", "shopB/gt_r1"):
+        (tmp_path / "gt" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"gt/{name}.txt").write_text(f"{Q},x\n")
+    report = Report()
+    [sample] = label_format("icdar").read(tmp_path / "img", tmp_path / "gt", None, report)
+    assert sample.image.name == "r0.jpg" and report.counts == {"label_without_image": 1, "image_without_label": 1}
+    (tmp_path / "gt/shopA").rename(tmp_path / "gt/shopC")
+    report = Report()  # no folder has its old name
+    assert len(list(label_format("icdar").read(tmp_path / "img", tmp_path / "gt", None, report))) == 2
+    assert not report.counts
+
+
+@pytest.mark.parametrize("folders", [("{}_label.txt", "photos"), ("{}.txt", ".")])
+def test_images_of_the_other_split_are_a_note(folders: tuple[str, str], tmp_path: Path):
+    label_file, images = folders
+    for k in range(4):
+        write_image(tmp_path / images / f"r{k}.jpg", 200, 100)
+    texts = json.dumps([{"transcription": "x", "points": quad(10, 10)}])
+    for split, numbers in (("train", (0, 1)), ("val", (2,))):
+        (tmp_path / label_file.format(split)).write_text("".join(f"{images}/r{k}.jpg\t{texts}\n" for k in numbers))
+    done = run("audit", f"data.root={tmp_path}", "json=true", "quick=true")
+    audit = json.loads(done.stdout)
+    assert done.returncode == 0 and audit["problems"] == {} and audit["notes"] == {"unlisted_image": 5}
+    assert [audit["splits"][split]["images"] for split in ("train", "val")] == [2, 1]
+    (tmp_path / label_file.format("val")).unlink()
+    done = run("audit", f"data.root={tmp_path}", "json=true", "quick=true")
+    assert done.returncode == 1 and json.loads(done.stdout)["problems"] == {"image_without_label": 2}

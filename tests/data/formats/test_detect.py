@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ocr.data.formats.detect import fill_in, format_of
+from ocr.data.formats.detect import fill_in
+from ocr.data.formats.recognise import format_of
 from ocr.data.sources.build import build_sources, name_hash
 from ocr.errors import UserError
 from tests.conftest import write_image

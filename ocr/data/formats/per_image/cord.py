@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import is_ignored, pair_by_stem, read_json
+from ocr.data.formats.files import is_ignored, read_json
 from ocr.data.formats.manifest import Entry, Row, sample_of, stated_size
+from ocr.data.formats.pairing import pair_by_stem
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Sample

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import pair_by_stem
+from ocr.data.formats.pairing import pair_by_stem
 from ocr.data.formats.quad_lines import is_quad_line, read_quad_file, write_quad_lines
 from ocr.data.index.report import Report
 from ocr.types import Sample

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import is_ignored, is_true, label_files, list_images, read_json, with_corners
+from ocr.data.formats.files import is_ignored, is_true, list_images, read_json, with_corners
 from ocr.data.formats.manifest import Entry, ImageFinder, Row, labelled, samples_of, stated_size
+from ocr.data.formats.pairing import label_files
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Sample

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ocr.data.formats.files import RELATIVE_LIMIT, decode_text, numbered_lines, pair_by_stem
+from ocr.data.formats.files import RELATIVE_LIMIT, decode_text, numbered_lines
 from ocr.data.formats.manifest import Entry, Row, choose_categories, labelled, sample_of
+from ocr.data.formats.pairing import pair_by_stem
 from ocr.data.index.report import Report
 from ocr.types import RELATIVE, Sample
 
