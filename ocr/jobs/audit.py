@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ocr.data.formats.detect import SPLITS
 from ocr.data.index.identity import name_hash
 from ocr.data.index.report import KINDS, NOTES, Report
 from ocr.data.sources.build import FileSource, Source, build_source, check_sources
@@ -28,7 +29,6 @@ from ocr.pipeline import Pipeline
 from ocr.utils.config import instantiate
 from ocr.utils.files import write_atomic
 
-SPLITS = ("train", "val", "test")
 MANY_OUTSIDE = 0.2  # of the texts: their coordinates are of another kind or frame
 EXAMPLES = 20  # lost texts that are listed
 COUNTS = ("images", "instances", "ignored")

@@ -16,7 +16,6 @@ from ocr.errors import UserError
 from ocr.jobs.audit import read_splits
 
 log = logging.getLogger(__name__)
-UNMARKED = ("sroie", "doctr", "competition_csv", "yolo")  # formats in which no text can be ignored
 DIGITS = 3  # of coordinates: a thousandth of a pixel
 
 
@@ -42,6 +41,7 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
         UserError: the format cannot be written, the output is not empty, or the set has images that are no files.
     """
     check_formats([settings.format])
+    chosen = writable()[settings.format]
     output = Path(settings.output).expanduser()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"output={output} is not an empty folder: name another")
@@ -55,8 +55,8 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
             raise UserError(f"data.{name} has sources that are no files (synthetic, camera): nothing to convert")
         lines, paths = _lines(sources)
         names = _place_images(paths, folder / "images")
-        written[name] = write_labels(writable()[settings.format], lines, names, folder, "labels")
-        if settings.format in UNMARKED and (lost := sum(sum(line["ignore"]) for line in lines)):
+        written[name] = write_labels(chosen, lines, names, folder, "labels")
+        if not chosen.marks_ignored and (lost := sum(sum(line["ignore"]) for line in lines)):
             log.warning("%s: %s has no mark for text to ignore: %d text(s) are left out", name, settings.format, lost)
     return written
 

@@ -20,7 +20,7 @@ from tests.conftest import ROOT, write_image
 
 SIZE = (400, 300)
 NO_TEXTS = {"competition_csv", "doctr", "yolo"}
-NO_MARKS = {"sroie", *NO_TEXTS}  # text to ignore is left out
+NO_MARKS = {name for name, form in writable().items() if not form.marks_ignored}
 TEXTS = ["TOTAL", "12,50", "1,234,567.00", 'a "b", c', "Café 小票", "x & <y>", "9 90 900 9000", "0"]
 
 

@@ -15,8 +15,9 @@ A file registers itself by lying there, under its own name. It has
   ``per_image/`` the name has ``{stem}`` in it, and there is one line and one name. Lines of labels have ``texts`` and
   ``ignore``, too.
 
-Optional: ``ALIKE``, names of formats whose label files look the same. Where objects have categories, ``read`` takes
-``categories``, names of those to keep (None for all).
+Optional: ``ALIKE``, names of formats whose label files look the same; ``MARKS_IGNORED = False`` where no text can be
+marked as one to ignore, so that ``write`` leaves it out. Where objects have categories, ``read`` takes ``categories``,
+names of those to keep (None for all).
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class LabelFormat:
     file: str | None = None
     write: Callable[[Sequence[dict[str, Any]], Sequence[str]], str] | None = None
     alike: tuple[str, ...] = ()
+    marks_ignored: bool = True
 
     @property
     def has_categories(self) -> bool:
@@ -66,7 +68,7 @@ def label_formats() -> dict[str, LabelFormat]:
             optional = {key: getattr(module, key, None) for key in ("naming", "write")}
             formats[info.name] = LabelFormat(
                 info.name, module.SUFFIXES, module.matches, module.read, file=getattr(module, "FILE", None),
-                alike=getattr(module, "ALIKE", ()), **optional,
+                alike=getattr(module, "ALIKE", ()), marks_ignored=getattr(module, "MARKS_IGNORED", True), **optional,
             )  # fmt: skip
     return formats
 

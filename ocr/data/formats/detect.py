@@ -208,7 +208,7 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
         )
         raise UserError(
             f"{base}: several sets of labels: {listed}; choose one with data.annotations=<path>, or join them: "
-            f"'data.train=[{sources}]', and data.val likewise"
+            f"'data.train=[{sources}]', and data.val in the same way"
         )
     kind, path = candidates[0]
     return {"format": kind, "annotations": os.path.relpath(path, base)}, set(parts)

@@ -18,6 +18,7 @@ from ocr.types import Instance
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 ELLIPSE_POINTS = 16  # of the polygon that stands for one
 RELATIVE_LIMIT = 1.5  # coordinates up to that are fractions of the image: a text is longer than that many pixels
+IGNORE_FLAGS = ("ignore", "difficult", "illegible")  # attributes of a text, in tools with free ones
 TOOL_FOLDERS = frozenset({"crop_img"})  # PPOCRLabel's crops of words: no images of the set
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 CODE_PAGES = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "latin-1")  # by how little each accepts
@@ -157,6 +158,11 @@ def is_true(value: Any) -> bool:
     return value is True or value == 1 or str(value).strip().lower() in ("true", "1", "yes")
 
 
+def is_flagged(flags: Any) -> bool:
+    """Whether the attributes of a text, by name, mark it as one to ignore."""
+    return isinstance(flags, dict) and any(is_true(flags.get(key)) for key in IGNORE_FLAGS)
+
+
 def read_json(path: Path) -> Any:
     """A JSON file.
 
@@ -169,6 +175,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
     except RecursionError as error:
         raise UserError(f"{path}: not valid JSON: nested too deep") from error
+
+
+def json_or_report(path: Path, report: Report) -> Any:
+    """A JSON file that has the labels of one image; None, counted, when it cannot be read."""
+    try:
+        return read_json(path)
+    except UserError as error:
+        report.add("unparsable_line", path, str(error).removeprefix(f"{path}: "))
+        return None
 
 
 def _without_repeats(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:

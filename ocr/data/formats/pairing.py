@@ -51,9 +51,7 @@ def _pairs(images: Path, annotations: Path, suffix: str, prefix: str) -> dict[st
         pairs.setdefault(os.path.splitext(name)[0], ([], None))[0].append(path)
     tails = CommonTails(list(pairs))
     labels = {name: (_without_prefix(name, prefix), label) for name, label in label_files(annotations, suffix).items()}
-    folders_match = any(
-        parents_match(stem, stem) for name in labels for stem in (name, labels[name][0]) if stem in pairs
-    )
+    folders_match = any("/" in name and (name in pairs or bare in pairs) for name, (bare, _) in labels.items())
     for name, (bare, label) in labels.items():
         stem = name if name in pairs or bare == name or (tails.find(name) and not tails.find(bare)) else bare
         if pairs.get(stem, ([], None))[1] is not None:  # r0.txt and gt_r0.txt

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import is_ignored, read_json
+from ocr.data.formats.files import is_ignored, json_or_report
 from ocr.data.formats.manifest import Entry, Row, sample_of, stated_size
 from ocr.data.formats.pairing import pair_by_stem
 from ocr.data.index.report import Report
-from ocr.errors import UserError
 from ocr.types import Sample
 
 SUFFIXES = (".json",)
@@ -30,13 +29,10 @@ def naming(annotations: Path) -> tuple[str, str]:
 def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
     """Samples of a set, words as instances, see :mod:`ocr.data.formats`; areas of ``dontcare`` are ignored."""
     for image, labels in pair_by_stem(images, annotations, *naming(annotations), ids, report):
-        try:
-            data = read_json(labels)
-        except UserError as error:
-            report.add("unparsable_line", labels, str(error).removeprefix(f"{labels}: "))
-            continue
+        data = json_or_report(labels, report)
         if not matches(labels, data):
-            report.add("unparsable_line", labels, "no valid_line")
+            if data is not None:
+                report.add("unparsable_line", labels, "no valid_line")
             continue
         lines = [line for line in data["valid_line"] if isinstance(line, dict)]
         words = [word for line in lines for word in line.get("words") or () if isinstance(word, dict)]

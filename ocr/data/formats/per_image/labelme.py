@@ -8,17 +8,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import is_ignored, is_true, list_images, read_json, with_corners
+from ocr.data.formats.files import ellipse, is_flagged, is_ignored, is_true, json_or_report, list_images, with_corners
 from ocr.data.formats.manifest import Entry, ImageFinder, Row, labelled, samples_of, stated_size
 from ocr.data.formats.pairing import label_files
 from ocr.data.index.report import Report
-from ocr.errors import UserError
 from ocr.types import Sample
 
 SUFFIXES = (".json",)
 FILE = "{stem}.json"
 AREAS = ("polygon", "rectangle", "rotation", "quadrilateral", "circle")  # shapes that enclose something
-CIRCLE_POINTS = 16
 
 
 def matches(path: Path, content: Any) -> bool:
@@ -37,16 +35,12 @@ def read(
     """Samples of a folder of labelme files, see :mod:`ocr.data.formats`.
 
     The image is the one that ``imagePath`` names where it is there, else that of the same stem. The text is the
-    ``description`` where there is one, else the ``label``; ``difficult`` and the flag ``ignore`` mark text to ignore.
+    ``description`` where there is one, else the ``label``; ``difficult`` and such flags mark text to ignore.
     """
     finder = ImageFinder(list_images(images))
     rows = []
     for stem, labels in label_files(annotations, ".json").items():
-        try:
-            data = read_json(labels)
-        except UserError as error:
-            report.add("unparsable_line", labels, str(error).removeprefix(f"{labels}: "))
-            continue
+        data = json_or_report(labels, report)
         if not matches(labels, data):
             if isinstance(data, dict) and "imagePath" in data:
                 report.add("unparsable_line", labels, "no list of shapes")
@@ -66,9 +60,7 @@ def _entry(shape: dict[str, Any], labels: Path, number: int, report: Report) -> 
     if kind not in AREAS:
         report.add("unparsable_line", labels, f"{text!r} is a {kind}, which encloses no text", number)
         return None
-    flags = shape.get("flags")
-    flagged = isinstance(flags, dict) and any(is_true(flags.get(key)) for key in ("ignore", "difficult"))
-    difficult = is_true(shape.get("difficult")) or flagged
+    difficult = is_true(shape.get("difficult")) or is_flagged(shape.get("flags"))
     if difficult:
         report.add("difficult", labels, repr(text), number)
     points = shape.get("points")
@@ -83,8 +75,7 @@ def _circle(points: Any) -> Any:
         radius = math.hypot(rim_x - x, rim_y - y)
     except (TypeError, ValueError):
         return points
-    angles = [2 * math.pi * k / CIRCLE_POINTS for k in range(CIRCLE_POINTS)]
-    return [[x + radius * math.cos(angle), y + radius * math.sin(angle)] for angle in angles]
+    return ellipse(x, y, radius, radius, 0)
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from ocr.types import Sample
 
 SUFFIXES = (".csv", ".txt")
 FILE = "{stem}.csv"
+MARKS_IGNORED = False
 ALIKE = ("icdar",)
 
 

@@ -17,6 +17,7 @@ from ocr.types import RELATIVE, Sample
 
 SUFFIXES = (".txt",)
 FILE = "{stem}.txt"
+MARKS_IGNORED = False
 BOX = 5  # numbers of a line with a box; a polygon has an odd number from 7 on
 DIGITS = 9  # of written fractions: below a thousandth of a pixel
 

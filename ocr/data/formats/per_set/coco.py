@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import is_ignored, is_true, read_json, rotated_box
+from ocr.data.formats.files import is_flagged, is_ignored, is_true, read_json, rotated_box
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.formats.run_lengths import run_length_outlines
 from ocr.data.index.report import Report
@@ -42,7 +42,7 @@ def read(
         UserError: it is none, all of it is ``iscrowd``, or it has outlines of other things than text.
     """
     data = read_json(annotations)
-    if not isinstance(data, dict) or not all(isinstance(data.get(k), list) for k in ("images", "annotations")):
+    if not matches(annotations, data):
         raise UserError(f'{annotations}: expected {{"images": [...], "annotations": [...]}}')
     items = [item for item in data["annotations"] if isinstance(item, dict)]
     if items and all(_is_crowd(item) for item in items):
@@ -70,7 +70,7 @@ def _rows(data: dict[str, Any], annotations: Path, report: Report) -> Iterator[R
         if file_names.setdefault(_key(image["id"]), image["file_name"]) != image["file_name"]:
             other = file_names[_key(image["id"])]
             raise UserError(
-                f"{annotations}: {other} and {image['file_name']} have the same id {image['id']}: number them anew"
+                f"{annotations}: {other} and {image['file_name']} have the same id {image['id']}: give each its own"
             )
         items = by_image.pop(_key(image["id"]), [])
         entries = [entry for line, item in items for entry in _entries(item, names, size, annotations, line, report)]
@@ -96,9 +96,7 @@ def _entries(
     given = item.get("attributes")
     attributes = given if isinstance(given, dict) else {}
     text = str(attributes.get("text", item.get("text", item.get("utf8_string", ""))) or "")
-    marked = is_true(item.get("ignore")) or any(
-        is_true(attributes.get(k)) for k in ("ignore", "difficult", "illegible")
-    )
+    marked = is_true(item.get("ignore")) or is_flagged(attributes)
     outlines = _outlines(item, size)
     if not outlines:
         report.add("unparsable_line", where, "neither a segmentation of polygons or run lengths nor a bbox", line)

@@ -16,6 +16,7 @@ from ocr.types import Sample
 
 SUFFIXES = (".csv",)
 FILE = "competition.csv"
+MARKS_IGNORED = False
 
 
 def matches(path: Path, content: Any) -> bool:

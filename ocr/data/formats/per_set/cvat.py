@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from ocr.data.formats.files import ellipse, is_ignored, read_text, rotated_box
+from ocr.data.formats.files import ellipse, is_flagged, is_ignored, read_text, rotated_box
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.formats.run_lengths import run_length_outlines
 from ocr.data.index.report import Report
@@ -69,8 +69,7 @@ def _rows(root: Any, annotations: Path, report: Report) -> Iterator[Row]:
 def _text_of(shape: Any) -> tuple[str, bool]:
     attributes = {str(a.get("name")).lower(): a.text or "" for a in shape.iter("attribute")}
     text = attributes.get("text") or attributes.get("transcription") or ""
-    marked = any(attributes.get(key, "").lower() == "true" for key in ("ignore", "difficult", "illegible"))
-    return text, marked or is_ignored(text) or str(shape.get("label")).lower() == "ignore"
+    return text, is_flagged(attributes) or is_ignored(text) or str(shape.get("label")).lower() == "ignore"
 
 
 def _outlines(shape: Any, size: tuple[int, int] | None) -> list[Any]:

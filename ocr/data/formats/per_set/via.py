@@ -42,8 +42,8 @@ def read(
     return samples_of(_rows(entries, annotations, report), images, annotations, ids, report, categories)
 
 
-def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
-    for number, entry in enumerate(entries.values(), start=1):
+def _rows(images: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
+    for number, entry in enumerate(images.values(), start=1):
         if not isinstance(entry, dict) or "filename" not in entry or "regions" not in entry:
             report.add("unparsable_line", annotations, "an image without filename or regions", number)
             continue
@@ -51,7 +51,7 @@ def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterato
         regions = list(regions.values()) if isinstance(regions, Mapping) else regions  # VIA 1 counts them
         regions = regions if isinstance(regions, list) else []
         found = [region if isinstance(region, dict) else {} for region in regions]
-        rows = []
+        entries = []
         for region in found:
             shape = region.get("shape_attributes")
             outline = _outline(shape if isinstance(shape, dict) else {})
@@ -59,18 +59,16 @@ def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterato
                 name = shape.get("name") if isinstance(shape, dict) else None
                 report.add("unparsable_line", annotations, f"{entry['filename']}: a {name} encloses no text", number)
                 continue
-            text = _text_of(region.get("region_attributes"))
             attributes = region.get("region_attributes")
-            category = next(
-                (str(attributes[k]) for k in CATEGORY_KEYS if isinstance(attributes, dict) and k in attributes), ""
-            )
-            rows.append(Entry(outline, text, is_ignored(text), category=category))
-        yield Row(str(entry["filename"]), rows, number, count=len(found))
+            attributes = attributes if isinstance(attributes, dict) else {}
+            text = _text_of(attributes)
+            category = next((str(attributes[key]) for key in CATEGORY_KEYS if key in attributes), "")
+            entries.append(Entry(outline, text, is_ignored(text), category=category))
+        yield Row(str(entry["filename"]), entries, number, count=len(found))
 
 
-def _text_of(attributes: Any) -> str:
+def _text_of(attributes: dict[str, Any]) -> str:
     """Of a region's attributes the one that is called so, else the only one."""
-    attributes = attributes if isinstance(attributes, dict) else {}
     named = [attributes[key] for key in TEXT_KEYS if isinstance(attributes.get(key), str)]
     only = [value for value in attributes.values() if isinstance(value, str)]
     return named[0] if named else only[0] if len(only) == 1 else ""
