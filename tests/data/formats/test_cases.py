@@ -278,3 +278,20 @@ def test_a_lone_test_folder_is_for_testing_only(tmp_path: Path):
     auto = dict.fromkeys(("format", "images", "annotations", "ids"), "auto") | {"hash_range": [0.0, 1.0]}
     data = {"root": str(tmp_path), **{name: [{"split": name, **auto}] for name in ("train", "val", "test")}}
     assert {name: split.counts()["images"] for name, split in read_splits(data).items()} == {"test": 1}
+
+
+@pytest.mark.parametrize("flag", ["ignore", "difficult", "illegible"])
+@pytest.mark.parametrize("value", [True, False])
+def test_attributes_that_mark_text_to_ignore(flag: str, value: bool, tmp_path: Path):
+    write_image(tmp_path / "img/a.jpg", 200, 100)
+    shape = {"label": "text", "points": quad(10, 10), "shape_type": "polygon", "flags": {flag: value}}
+    (tmp_path / "labelme").mkdir()
+    (tmp_path / "labelme/a.json").write_text(json.dumps({"shapes": [shape]}))
+    attribute = f'<attribute name="{flag}">{str(value).lower()}</attribute>'
+    box = f'<box label="text" xtl="10" ytl="10" xbr="50" ybr="20">{attribute}</box>'
+    (tmp_path / "a.xml").write_text(f'<annotations><image name="a.jpg">{box}</image></annotations>')
+    item = {"id": 1, "image_id": 1, "bbox": [10, 10, 40, 10], "attributes": {flag: value}}
+    (tmp_path / "a.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [item]}))
+    for name, labels in (("labelme", "labelme"), ("cvat", "a.xml"), ("coco", "a.json")):
+        [sample] = label_format(name).read(tmp_path / "img", tmp_path / labels, None, Report())
+        assert [i.ignore for i in sample.instances] == [value], name
