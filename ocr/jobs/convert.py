@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ocr.data.formats.files import is_ignored
 from ocr.data.formats.writers import check_formats, writable, write_labels
 from ocr.data.sources.build import FileSource
 from ocr.errors import UserError
@@ -54,6 +55,9 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
         if len(sources) < len(split.sources):
             raise UserError(f"data.{name} has sources that are no files (synthetic, camera): nothing to convert")
         lines, paths = _lines(sources)
+        if chosen.marks_ignored and (marks := _drop_marks(lines)):
+            log.warning("%s: %d text(s) that count read like the mark for text to ignore, e.g. '*': written without "
+                        "their transcription", name, marks)  # fmt: skip
         names = _place_images(paths, folder / "images")
         written[name] = write_labels(chosen, lines, names, folder, "labels")
         if not chosen.marks_ignored and (lost := sum(sum(line["ignore"]) for line in lines)):
@@ -69,10 +73,21 @@ def _lines(sources: Sequence[FileSource]) -> tuple[list[dict[str, Any]], list[Pa
             lines.append({
                 "image": source.name(i), "width": width, "height": height,
                 "polygons": [[[round(float(v), DIGITS) for v in point] for point in p] for p in truth.polygons],
-                "scores": [1.0] * len(truth.polygons), "texts": truth.texts, "ignore": truth.ignore.tolist(),
+                "scores": [1.0] * len(truth.polygons), "texts": [*truth.texts], "ignore": truth.ignore.tolist(),
             })  # fmt: skip
             paths.append(source.index.path(i))
     return lines, paths
+
+
+def _drop_marks(lines: Sequence[dict[str, Any]]) -> int:
+    """Empty the transcriptions that would be read as a mark, of texts that are not ignored; their number."""
+    dropped = 0
+    for line in lines:
+        for k, (text, ignore) in enumerate(zip(line["texts"], line["ignore"])):
+            if is_ignored(text) and not ignore:
+                line["texts"][k] = ""
+                dropped += 1
+    return dropped
 
 
 def _place_images(paths: Sequence[Path], folder: Path) -> list[str]:

@@ -93,6 +93,19 @@ def test_any_format_into_any_other_keeps_the_labels(first: str, second: str, ori
                 assert other_text == text
 
 
+@pytest.mark.parametrize("name", sorted(writable()))
+def test_a_printed_star_stays_a_text_that_counts(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """SROIE has texts ``*`` and ``###``; in most other formats they mark text to ignore."""
+    write_image(tmp_path / "in/img/a.png", *SIZE)
+    (tmp_path / "in/box").mkdir()
+    rows = [f"10,{y},90,{y},90,{y + 20},10,{y + 20},{text}\n" for y, text in ((10, "*"), (40, "###"), (70, "TOTAL"))]
+    (tmp_path / "in/box/a.csv").write_text("".join(rows))
+    convert(ConvertSettings(folder(tmp_path / "in"), name, str(tmp_path / "out")))
+    [rows] = labels_of(tmp_path / "out").values()
+    assert [ignore for _, _, ignore in rows] == [False] * 3
+    assert ("2 text(s) that count read like the mark" in caplog.text) == writable()[name].marks_ignored
+
+
 def test_parts_and_names_are_kept_and_nothing_is_overwritten(tmp_path: Path):
     for part, shop in (("train", "shop1"), ("train", "shop2"), ("test", "shop1")):
         write_image(tmp_path / f"in/{part}/img/{shop}/r0.png")

@@ -161,6 +161,8 @@ def _page_categories(rows: Iterable[Row]) -> set[str]:
     """Categories half of whose objects cover more than :data:`PAGE_COVERAGE` of their images."""
     coverages: dict[str, list[float]] = {}
     for row in rows:
+        if row.size is None and len({entry.category for entry in row.entries}) == 1:
+            continue  # a lone text reaches as far as itself: what it covers of the image is not known
         width, height = row.size or _extent(row)
         for entry in row.entries if width * height > 0 else ():
             with contextlib.suppress(TypeError, ValueError):

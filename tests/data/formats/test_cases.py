@@ -295,3 +295,19 @@ def test_attributes_that_mark_text_to_ignore(flag: str, value: bool, tmp_path: P
     for name, labels in (("labelme", "labelme"), ("cvat", "a.xml"), ("coco", "a.json")):
         [sample] = label_format(name).read(tmp_path / "img", tmp_path / labels, None, Report())
         assert [i.ignore for i in sample.instances] == [value], name
+
+
+def test_a_lone_text_of_an_image_of_unknown_size_is_no_page(tmp_path: Path):
+    write_image(tmp_path / "img/a.jpg", 400, 300)
+    names = [{"id": 1, "name": "text"}, {"id": 2, "name": "receipt"}]
+    text, page = {"id": 1, "bbox": [10, 10, 40, 10]}, {"id": 2, "bbox": [5, 5, 300, 280]}
+    content = {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": names}
+    alone, both = (
+        [{**item, "image_id": 1, "category_id": item["id"]} for item in items] for items in ([text], [text, page])
+    )
+    (tmp_path / "a.json").write_text(json.dumps(content | {"annotations": alone}))
+    [sample] = label_format("coco").read(tmp_path / "img", tmp_path / "a.json", None, Report())
+    assert len(sample.instances) == 1
+    (tmp_path / "a.json").write_text(json.dumps(content | {"annotations": both}))
+    with pytest.raises(UserError, match=r"category receipt outlines whole pages.*data.categories=\[text\]"):
+        list(label_format("coco").read(tmp_path / "img", tmp_path / "a.json", None, Report()))
