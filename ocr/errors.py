@@ -42,6 +42,17 @@ def one_line(error: BaseException) -> str:
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
 
 
+def printable(text: str) -> str:
+    r"""A text in which characters that end a line, steer a terminal or cannot be encoded are escaped.
+
+    >>> print(printable("r0\n\x1b[2J.jpg 영수증 \udc80"))
+    r0\n\x1b[2J.jpg 영수증 \udc80
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def disk_full(folder: str | Path, name: str = "", needed: int | None = None) -> DiskFull:
     """The error of a file that a full disk did not take.
 

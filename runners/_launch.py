@@ -20,7 +20,7 @@ from _command_line import check_command_line, missing_plugin  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from ocr.errors import UserError, first_line, one_line, user_error  # noqa: E402
+from ocr.errors import UserError, first_line, one_line, printable, user_error  # noqa: E402
 from ocr.jobs.command_line.hydra_log import clean_settings  # noqa: E402
 from ocr.jobs.command_line.resume import with_earlier_overrides  # noqa: E402
 from ocr.migrations import migrate_overrides  # noqa: E402
@@ -180,7 +180,7 @@ def _clean_settings(redactor: Redactor, folder: Path, sweep: bool) -> None:
 
 
 def _fail(message: str, redactor: Redactor | None = None) -> None:
-    print(f"error: {(redactor or known_secrets(sys.argv[1:])).text(message)}", file=sys.stderr)
+    print(f"error: {printable((redactor or known_secrets(sys.argv[1:])).text(message))}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -107,7 +107,8 @@ def clip_to_image(polygon: np.ndarray, width: int, height: int) -> np.ndarray | 
     pieces = [g for g in shapely.get_parts(inside) if isinstance(g, shapely.Polygon) and g.area >= MIN_AREA]
     if not pieces:
         return None
-    return normal_form(shapely.get_coordinates(max(pieces, key=lambda g: g.area).exterior))
+    outline = shapely.get_coordinates(max(pieces, key=lambda g: g.area).exterior)
+    return normal_form(np.clip(outline, 0, (width, height)))  # GEOS leaves corners 1e-13 outside
 
 
 def to_valid_shapely(polygons: Sequence[np.ndarray]) -> np.ndarray:
@@ -144,3 +145,15 @@ def aspect_ratios(polygons: Sequence[np.ndarray]) -> np.ndarray:
             w, h = (h, w) if 45 < angle % 180 < 135 else (w, h)
             ratios[k] = (w + 1e-5) / (h + 1e-5)
     return ratios
+
+
+def overlapping_polygons(polygons: Sequence[np.ndarray], fraction: float = 0.5) -> list[int]:
+    """Places of polygons (N, 2) that share more than a fraction of their area with a larger one."""
+    shapes = to_valid_shapely(polygons)
+    tree = shapely.STRtree(shapes)
+    a, b = tree.query(shapes, predicate="intersects")
+    area = shapely.area(shapes)
+    smaller = (area[a] < area[b]) | ((area[a] == area[b]) & (a > b))
+    a, b = a[smaller], b[smaller]
+    shared = shapely.area(shapely.intersection(shapes[a], shapes[b]))
+    return sorted(set(a[shared > fraction * area[a]].tolist()))

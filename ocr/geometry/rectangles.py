@@ -101,9 +101,9 @@ def offset_polygons(
     if not len(others):
         return outlines, owner
     shapes = to_shapely(*flatten([polygons[k] for k in others.tolist()]))
-    parts, of = shapely.get_parts(
-        shapely.buffer(shapes, distances[others], join_style="mitre", quad_segs=2), return_index=True
-    )
+    with np.errstate(divide="ignore", invalid="ignore"):  # GEOS sets their flags on its way to a sound result
+        offset = shapely.buffer(shapes, distances[others], join_style="mitre", quad_segs=2)
+    parts, of = shapely.get_parts(offset, return_index=True)
     points, part = shapely.get_coordinates(shapely.get_exterior_ring(parts), return_index=True)
     outlines += np.split(points, np.flatnonzero(np.diff(part)) + 1) if len(points) else []
     return outlines, np.concatenate([owner, others[of[np.unique(part)]]])

@@ -21,6 +21,7 @@ RELATIVE_LIMIT = 1.5  # coordinates up to that are fractions of the image: a tex
 IGNORE_FLAGS = ("ignore", "difficult", "illegible")  # attributes of a text, in tools with free ones
 TOOL_FOLDERS = frozenset({"crop_img"})  # PPOCRLabel's crops of words: no images of the set
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+NO_NUMBERS = (TypeError, ValueError, OverflowError)  # what numbers and arrays raise of other things, or of huge ones
 CODE_PAGES = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "latin-1")  # by how little each accepts
 
 
@@ -202,7 +203,7 @@ def instance_or_report(points: Any, text: str, ignore: bool, where: Path, line: 
             polygon = polygon.reshape(-1, 2)
         if polygon.ndim != 2 or polygon.shape[1] != 2:
             raise ValueError(f"shape {polygon.shape}")
-    except (TypeError, ValueError, OverflowError) as error:
+    except NO_NUMBERS as error:
         report.add("unparsable_line", where, f"points of {text!r} are no list of [x, y] ({error})", line)
         return None
     return Instance(polygon, text, ignore, line)
@@ -210,11 +211,16 @@ def instance_or_report(points: Any, text: str, ignore: bool, where: Path, line: 
 
 def with_corners(points: Any) -> Any:
     """Points as they are; two of them, or four numbers, as opposite corners of an upright box."""
+    values = as_numbers(points)
+    return box(*values.ravel()) if values is not None and values.shape in ((2, 2), (4,)) else points
+
+
+def as_numbers(points: Any) -> np.ndarray | None:
+    """Nested lists of numbers as float64 of any shape; None where they are ragged or hold other things."""
     try:
-        values = np.asarray(points, np.float64)
-    except (TypeError, ValueError):
-        return points
-    return box(*values.ravel()) if values.shape in ((2, 2), (4,)) else points
+        return np.asarray(points, np.float64)
+    except NO_NUMBERS:
+        return None
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:

@@ -13,13 +13,14 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from ocr.data.formats.files import instance_or_report, list_images, without_suffix
+from ocr.data.formats.files import NO_NUMBERS, instance_or_report, list_images, without_suffix
 from ocr.data.formats.pairing import CommonTails, parents_match
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Instance, Sample
 
 MAX_CATEGORIES, MAX_CATEGORIES_SHOWN = 20, 8
+MAX_SIDE = 10**9  # pixels; of a stated size beyond, which no image has
 PAGE_COVERAGE = 0.4  # of an image, by the bounding box: no text line has that
 UPLOAD_PREFIX = re.compile(
     r"^(?!\d{8}[-_])[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?[-_](?=.)"
@@ -165,7 +166,7 @@ def _page_categories(rows: Iterable[Row]) -> set[str]:
             continue  # a lone text reaches as far as itself: what it covers of the image is not known
         width, height = row.size or _extent(row)
         for entry in row.entries if width * height > 0 else ():
-            with contextlib.suppress(TypeError, ValueError):
+            with contextlib.suppress(*NO_NUMBERS):
                 points = np.asarray(entry.points, np.float64).reshape(-1, 2)
                 coverage = float(np.ptp(points, axis=0).prod()) / (width * height)
                 coverages.setdefault(entry.category, []).append(coverage)
@@ -176,7 +177,7 @@ def _extent(row: Row) -> tuple[float, float]:
     """How far the entries of a row reach, which is less than the image's size."""
     reach = np.zeros(2)
     for entry in row.entries:
-        with contextlib.suppress(TypeError, ValueError):
+        with contextlib.suppress(*NO_NUMBERS):
             reach = np.maximum(reach, np.asarray(entry.points, np.float64).reshape(-1, 2).max(axis=0, initial=0))
     return float(reach[0]), float(reach[1])
 
@@ -252,8 +253,8 @@ def stated_size(entry: Any, *keys: str | tuple[str, int]) -> tuple[int, int] | N
     for key in keys:
         try:
             value = entry[key] if isinstance(key, str) else entry[key[0]][key[1]]
-            values.append(int(float(value)))
-        except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+            values.append(int(min(float(value), MAX_SIDE)))
+        except (KeyError, IndexError, *NO_NUMBERS):
             return None
     width, height = values
     return (width, height) if min(values) > 0 and max(values) > 1 else None  # 1 x 1 is a blank of some writers

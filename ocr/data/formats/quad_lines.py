@@ -202,6 +202,7 @@ def _is_outline(values: list[float], sure: int) -> bool:
 def _has_lead(lines: list[Line]) -> bool:
     """Whether quads are convex from the second number on, and not from the first."""
     rows = np.array([line.values[: QUAD + 1] for line in lines if len(line.values) > QUAD], np.float32)
+    rows = rows[np.isfinite(rows).all(axis=1)] if len(rows) else rows
     if len(rows) < max(2, len(lines) // 2):
         return False
     far = 2 * float(np.abs(rows).max()) + 1

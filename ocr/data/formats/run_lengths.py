@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ocr.data.formats.files import NO_NUMBERS
+
 MAX_PIXELS = 2**28  # of a mask: a file may claim any size
 
 
@@ -26,7 +28,7 @@ def run_length_outlines(segmentation: Mapping[str, Any], stated: tuple[int, int]
         height, width = (int(side) for side in segmentation["size"])
         counts = segmentation["counts"]
         runs = np.array(_unpacked(counts) if isinstance(counts, str) else counts, np.int64)
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (KeyError, *NO_NUMBERS):
         return []
     if not 0 < height * width <= MAX_PIXELS or (runs < 0).any() or runs.ndim != 1 or runs.sum() != height * width:
         return []

@@ -8,9 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ocr.data.formats import LabelFormat, label_formats
 from ocr.errors import UserError
+from ocr.types import Truth
 from ocr.utils.files import write_atomic
+
+DIGITS = 3  # of coordinates: a thousandth of a pixel
 
 
 def writable() -> dict[str, LabelFormat]:
@@ -40,13 +45,24 @@ def write_formats(predictions: Path, formats: Sequence[str], folder: Path) -> di
     check_formats(formats)
     with predictions.open(encoding="utf-8") as file:  # line by line: a name may hold what else ends a line
         lines = [json.loads(line) for line in file]
-    paths = [line["image"] for line in lines]
-    common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
-    names = [Path(os.path.relpath(path, common) if common else path).as_posix() for path in paths]
+    names = names_below([line["image"] for line in lines])
     files = {}
     for name in formats:
         files[name] = write_labels(writable()[name], lines, names, folder, name)
     return files
+
+
+def names_below(paths: Sequence[str]) -> list[str]:
+    """Names of images relative to their common folder, with ``/`` between the parts."""
+    common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    return [Path(os.path.relpath(path, common) if common else path).as_posix() for path in paths]
+
+
+def label_line(name: str, width: int, height: int, truth: Truth) -> dict[str, Any]:
+    """Labels of an image, width x height pixels, as writers take them."""
+    polygons = [[[round(float(v), DIGITS) for v in point] for point in polygon] for polygon in truth.polygons]
+    return {"image": name, "width": width, "height": height, "polygons": polygons, "scores": [1.0] * len(polygons),
+            "texts": [*truth.texts], "ignore": np.asarray(truth.ignore, bool).tolist()}  # fmt: skip
 
 
 def write_labels(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ocr.errors import UserError
+from ocr.errors import UserError, printable
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ KINDS = {
     "ambiguous": "label skipped: it may belong to several images",
     "repeated": "equal boxes are kept once",
     "in_two_splits": "what is trained on is no test",
+    "near_duplicate": "what is trained on is no test: keep them in one split by id lists",
     "many_partly_outside": "coordinates of another kind or frame?",
     "size_mismatch": "image skipped: the label file states another size",
 }
@@ -77,7 +78,7 @@ class Report:
         """
         kind = self.counted_as.get(kind, kind)
         location = f"{where}:{line}" if line else str(where)
-        message = f"{location}: {detail}" if detail else location
+        message = printable(f"{location}: {detail}" if detail else location)
         if self.strict and kind in KINDS:
             raise UserError(f"{message} ({kind}; data.strict=true stops at the first problem)")
         self.counts[kind] += 1

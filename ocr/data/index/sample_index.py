@@ -35,6 +35,14 @@ def _unlocated(report: Report) -> int:
     return report.counts["too_few_points"] + report.counts["not_finite"]
 
 
+def _encoded(string: str) -> bytes:
+    """UTF-8, with the odd bytes of a file name as they are; half of a surrogate pair, from JSON, becomes U+FFFD."""
+    try:
+        return string.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return string.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
 @dataclass(frozen=True)
 class StringTable:
     """Strings as one byte array and offsets."""
@@ -44,7 +52,7 @@ class StringTable:
 
     @classmethod
     def build(cls, strings: Sequence[str]) -> StringTable:
-        encoded = [s.encode("utf-8", "surrogateescape") for s in strings]
+        encoded = [_encoded(s) for s in strings]
         offsets = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum([len(e) for e in encoded], out=offsets[1:])
         return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets)

@@ -91,7 +91,8 @@ def find_candidates(probability: np.ndarray, thresh: float, min_size: float, max
         rectangles.append((*centre, w + 1, h + 1, np.deg2rad(angle)))
         scores.append(mean_inside(probability, contour))
     table = np.array(rectangles, np.float64).reshape(-1, 5)
-    return Candidates(kept, table[:, :2], table[:, 2:4], table[:, 4], np.array(scores, np.float64))
+    certain = np.clip(np.array(scores, np.float64), 0, 1)  # of a map of half precision, or that no network gave
+    return Candidates(kept, table[:, :2], table[:, 2:4], table[:, 4], certain)
 
 
 def mean_inside(probability: np.ndarray, contour: np.ndarray) -> float:

@@ -35,13 +35,17 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
                 report.add("unparsable_line", labels, "no valid_line")
             continue
         lines = [line for line in data["valid_line"] if isinstance(line, dict)]
-        words = [word for line in lines for word in line.get("words") or () if isinstance(word, dict)]
-        quads = [area for area in data.get("dontcare") or () for area in (area if isinstance(area, list) else [area])]
+        words = [word for line in lines for word in _list(line.get("words")) if isinstance(word, dict)]
+        quads = [quad for area in _list(data.get("dontcare")) for quad in (area if isinstance(area, list) else [area])]
         entries = [_entry(word.get("quad"), str(word.get("text") or "")) for word in words]
         entries += [_entry(quad, "", ignore=True) for quad in quads]
         meta = data.get("meta")
         size = stated_size(meta.get("image_size"), "width", "height") if isinstance(meta, dict) else None
         yield sample_of([Row(image.name, entries, 0, size)], image, labels, report)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _entry(quad: Any, text: str, ignore: bool = False) -> Entry:

@@ -8,7 +8,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import ellipse, is_flagged, is_ignored, is_true, json_or_report, list_images, with_corners
+from ocr.data.formats.files import (
+    NO_NUMBERS,
+    ellipse,
+    is_flagged,
+    is_ignored,
+    is_true,
+    json_or_report,
+    list_images,
+    with_corners,
+)
 from ocr.data.formats.manifest import Entry, ImageFinder, Row, labelled, samples_of, stated_size
 from ocr.data.formats.pairing import label_files
 from ocr.data.index.report import Report
@@ -73,7 +82,7 @@ def _circle(points: Any) -> Any:
     try:
         (x, y), (rim_x, rim_y) = points
         radius = math.hypot(rim_x - x, rim_y - y)
-    except (TypeError, ValueError):
+    except NO_NUMBERS:
         return points
     return ellipse(x, y, radius, radius, 0)
 

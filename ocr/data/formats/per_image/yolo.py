@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ocr.data.formats.files import RELATIVE_LIMIT, decode_text, numbered_lines
+from ocr.data.formats.files import NO_NUMBERS, RELATIVE_LIMIT, decode_text, numbered_lines
 from ocr.data.formats.manifest import Entry, Row, choose_categories, labelled, sample_of
 from ocr.data.formats.pairing import pair_by_stem
 from ocr.data.index.report import Report
@@ -67,7 +67,7 @@ def _numbers(line: str) -> list[float] | None:
     except ValueError:
         return None
     fits = len(values) == BOX or (len(values) >= BOX + 2 and len(values) % 2 == 1)
-    return values if fits and values[0] == int(values[0]) and max(map(abs, values[1:])) <= RELATIVE_LIMIT else None
+    return values if fits and values[0].is_integer() and max(map(abs, values[1:])) <= RELATIVE_LIMIT else None
 
 
 def class_names(annotations: Path) -> dict[int, str]:
@@ -78,7 +78,7 @@ def class_names(annotations: Path) -> dict[int, str]:
             try:
                 names = yaml.safe_load(decode_text(file)[0])["names"]
                 return {int(k): str(v) for k, v in (names.items() if isinstance(names, dict) else enumerate(names))}
-            except (yaml.YAMLError, KeyError, TypeError, ValueError):
+            except (yaml.YAMLError, KeyError, *NO_NUMBERS):
                 return {}
     return {}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import is_flagged, is_ignored, is_true, read_json, rotated_box
+from ocr.data.formats.files import NO_NUMBERS, as_numbers, is_flagged, is_ignored, is_true, read_json, rotated_box
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.formats.run_lengths import run_length_outlines
 from ocr.data.index.report import Report
@@ -54,7 +54,9 @@ def read(
 
 
 def _rows(data: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
-    names = {str(c.get("id")): str(c.get("name")) for c in data.get("categories") or () if isinstance(c, dict)}
+    listed = data.get("categories")
+    categories = listed if isinstance(listed, list) else []
+    names = {str(c.get("id")): str(c.get("name")) for c in categories if isinstance(c, dict)}
     by_image: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
     file_names: dict[str, Any] = {}
     for number, item in enumerate(data["annotations"], start=1):
@@ -83,7 +85,7 @@ def _rows(data: dict[str, Any], annotations: Path, report: Report) -> Iterator[R
 
 def _key(identity: Any) -> str:
     """An id, which is text in some files, a number in others."""
-    return str(int(identity)) if isinstance(identity, float) and identity == int(identity) else str(identity)
+    return str(int(identity)) if isinstance(identity, float) and identity.is_integer() else str(identity)
 
 
 def _is_crowd(item: dict[str, Any]) -> bool:
@@ -116,7 +118,7 @@ def _outlines(item: dict[str, Any], size: tuple[int, int] | None) -> list[Any]:
     try:
         x, y, w, h = (float(v) for v in item["bbox"])
         degrees = float(attributes.get("rotation") or 0) if isinstance(attributes, dict) else 0.0
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, *NO_NUMBERS):
         return []
     if item.get("bbox_mode", XYWH) not in (XYXY, XYWH):
         return []
@@ -130,7 +132,8 @@ def _polygons(segmentation: list[Any]) -> list[Any]:
         return [segmentation] if len(segmentation) >= MIN_NUMBERS else []
     if all(isinstance(v, list) and len(v) == 2 for v in segmentation):
         return [segmentation] if 2 * len(segmentation) >= MIN_NUMBERS else []
-    return [outline for outline in segmentation if isinstance(outline, list) and np.size(outline) >= MIN_NUMBERS]
+    outlines = [(outline, as_numbers(outline)) for outline in segmentation if isinstance(outline, list)]
+    return [outline for outline, numbers in outlines if numbers is None or numbers.size >= MIN_NUMBERS]
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

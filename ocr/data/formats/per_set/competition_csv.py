@@ -21,24 +21,32 @@ MARKS_IGNORED = False
 
 def matches(path: Path, content: Any) -> bool:
     """Whether the first line is the header."""
-    return [cell.strip() for cell in next(csv.reader([str(content)]), [])] == ["filename", "polygons"]
+    return _is_header(str(content).split(","))
 
 
 def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
     """Samples of a competition CSV, see :mod:`ocr.data.formats`; it has no texts and nothing ignored."""
-    rows = csv.reader(io.StringIO(read_text(annotations)))
-    if [cell.strip() for cell in next(rows, [])] != ["filename", "polygons"]:
+    reader = csv.reader(io.StringIO(read_text(annotations), newline=""))
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise UserError(f"{annotations}:{reader.line_num}: not valid CSV: {error}") from error
+    if not rows or not _is_header(rows[0][1]):
         raise UserError(f"{annotations}: expected the header filename,polygons")
-    return samples_of(_rows(rows, annotations, report), images, annotations, ids, report)
+    return samples_of(_rows(rows[1:], annotations, report), images, annotations, ids, report)
 
 
-def _rows(rows: Any, annotations: Path, report: Report) -> Iterator[Row]:
-    for row in rows:
-        if row and len(row) != 2:
-            report.add("unparsable_line", annotations, f"expected two columns, got {len(row)}", rows.line_num)
-        elif row:
+def _is_header(cells: Sequence[str]) -> bool:
+    return [cell.strip().strip('"') for cell in cells] == ["filename", "polygons"]
+
+
+def _rows(rows: list[tuple[int, list[str]]], annotations: Path, report: Report) -> Iterator[Row]:
+    for number, row in rows:
+        if len(row) != 2:
+            report.add("unparsable_line", annotations, f"expected two columns, got {len(row)}", number)
+        else:
             polygons = [polygon.split() for polygon in row[1].split("|") if polygon.strip()]
-            yield Row(row[0], [Entry(polygon) for polygon in polygons], rows.line_num)
+            yield Row(row[0], [Entry(polygon) for polygon in polygons], number)
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

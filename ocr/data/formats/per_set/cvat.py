@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from ocr.data.formats.files import ellipse, is_flagged, is_ignored, read_text, rotated_box
+from ocr.data.formats.files import NO_NUMBERS, ellipse, is_flagged, is_ignored, read_text, rotated_box
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.formats.run_lengths import run_length_outlines
 from ocr.data.index.report import Report
@@ -89,7 +89,7 @@ def _outlines(shape: Any, size: tuple[int, int] | None) -> list[Any]:
             runs = [int(run) for run in shape.get("rle").split(",")]  # along the rows: as if turned for COCO's columns
             outlines = run_length_outlines({"size": [width, height], "counts": runs})
             return [outline[:, ::-1] + (left, top) for outline in outlines]
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, *NO_NUMBERS):
         pass
     return []
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import RELATIVE_LIMIT, read_json, with_corners
+from ocr.data.formats.files import RELATIVE_LIMIT, as_numbers, read_json, with_corners
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.index.report import Report
 from ocr.errors import UserError
@@ -73,8 +73,9 @@ def _dimension_order(entries: dict[str, Any]) -> tuple[tuple[str, int], tuple[st
         sizes = [stated_size(entry, *order) for order in ORDERS]
         polygons = [polygon for group in (_polygons_by_class(entry) or {}).values() for polygon in group]
         if sizes[0] and polygons and not _is_relative(polygons):
-            points = [np.asarray(p, np.float64) for p in polygons if np.shape(p)[-1:] == (2,)]
-            reach = np.max([p.reshape(-1, 2).max(axis=0) for p in points], axis=0) if points else np.zeros(2)
+            arrays = [as_numbers(polygon) for polygon in polygons]
+            points = [p.reshape(-1, 2) for p in arrays if p is not None and p.size and p.shape[-1:] == (2,)]
+            reach = np.max([p.max(axis=0) for p in points], axis=0) if points else np.zeros(2)
             for k, size in enumerate(sizes):
                 beyond[k] += bool((reach > np.array(size) + 1).any())
     return None if beyond[0] == beyond[1] else ORDERS[beyond[0] > beyond[1]]
@@ -82,10 +83,10 @@ def _dimension_order(entries: dict[str, Any]) -> tuple[tuple[str, int], tuple[st
 
 def _is_relative(polygons: list[Any]) -> bool:
     """Whether all coordinates lie in 0..1 or hardly beyond, as those of a polygon in pixels never do."""
-    try:
-        values = np.concatenate([np.asarray(polygon, np.float64).ravel() for polygon in polygons])
-    except (TypeError, ValueError):
+    arrays = [as_numbers(polygon) for polygon in polygons]
+    if any(array is None for array in arrays):
         return False
+    values = np.concatenate([array.ravel() for array in arrays if array is not None])
     return bool(len(values) and (np.abs(values) <= RELATIVE_LIMIT).all())
 
 

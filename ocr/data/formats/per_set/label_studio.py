@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import IMAGE_SUFFIXES, ellipse, is_ignored, read_json, rotated_box
+from ocr.data.formats.files import IMAGE_SUFFIXES, NO_NUMBERS, ellipse, is_ignored, read_json, rotated_box
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
 from ocr.data.index.report import Report
 from ocr.errors import UserError
@@ -120,7 +120,7 @@ def _entry(region: dict[str, Any], size: tuple[int, int]) -> Entry:
             (w, h), degrees = size, float(region.get("rotation") or 0)
             x, y = x * w / PER_CENT, y * h / PER_CENT
             points = rotated_box(x, y, width * w / PER_CENT, height * h / PER_CENT, degrees, (x, y))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, *NO_NUMBERS):
         points = None
     labels = next((v for k, v in region.items() if k.endswith("labels") and isinstance(v, list) and v), [""])
     return Entry(points, text, is_ignored(text), category=str(labels[0]))

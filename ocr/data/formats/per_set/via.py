@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import box, ellipse, is_ignored, read_json
+from ocr.data.formats.files import NO_NUMBERS, box, ellipse, is_ignored, read_json
 from ocr.data.formats.manifest import Entry, Row, labelled, samples_of
 from ocr.data.index.report import Report
 from ocr.errors import UserError
@@ -86,7 +86,7 @@ def _outline(shape: dict[str, Any]) -> Any:
             rx, ry = float(shape.get("r", shape.get("rx", 0))), float(shape.get("r", shape.get("ry", 0)))
             degrees = math.degrees(float(shape.get("theta") or 0))
             return ellipse(float(shape["cx"]), float(shape["cy"]), rx, ry, degrees)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, *NO_NUMBERS):
         pass
     return None
 
