@@ -30,7 +30,7 @@ FORMATS = ("<!-- formats: python docs/generate.py -->", "<!-- /formats -->")
 MARKER = "<!-- below: python docs/generate.py -->\n"
 LINE = re.compile(r"^(?P<indent> *)(?P<dash>- )?(?P<key>[\w.]+):(?: +(?P<value>[^#\s].*?))?(?: +# (?P<comment>.*))?$")
 NO_ITEM = 1000
-JOBS = ("train", "test", "tune", "predict", "export", "make_data", "benchmark")
+JOBS = ("train", "test", "tune", "predict", "export", "audit", "convert", "learning_curve", "make_data", "benchmark")
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ def main(config: DictConfig) -> None:
     from ocr.utils.typed import build
 
     plain = plain_config(config)
-    values = {key: plain[key] for key in ("data", "output", "json", "quick")}
-    settings = build(AuditSettings, values | {"pipeline": plain["model"]["pipeline"]})
+    settings = build(AuditSettings, plain | {"pipeline": plain["model"]["pipeline"]})
     if not audit(settings):
         sys.exit(1)
 

@@ -17,6 +17,7 @@ from ocr.data.datasets import EpochSampler, EvalSet, ShardSampler, TrainSet, col
 from ocr.data.index.report import Report
 from ocr.data.sources.build import FileSource, Source, build_sources, check_sources, source_root
 from ocr.data.sources.splits import resolve_sources
+from ocr.data.sources.subset import draw_subset
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.random import RandomGeometry, RandomLight
 from ocr.errors import UserError
@@ -37,6 +38,8 @@ class DetectionData(L.LightningDataModule):
         mix: sources that training sees beside those of ``train``.
         mix_ratio: their fraction of an epoch's samples, 0 <= mix_ratio < 1.
         epoch_samples: samples per epoch, whatever the sizes of the sets; None for every training image once.
+        train_fraction: of the training images that are files, 0..1, to train on: for a learning curve.
+        train_draw: which of them, see :func:`draw_subset`.
         root: folder that relative paths in the sources start from; None for the current one.
         pipeline: resize policy and normalisation.
         batch_size: crops a training step and device.
@@ -69,6 +72,8 @@ class DetectionData(L.LightningDataModule):
         mix: Sequence[Mapping[str, Any]] = (),
         mix_ratio: float = 0.0,
         epoch_samples: int | None = None,
+        train_fraction: float = 1.0,
+        train_draw: int = 0,
         seed: int = 0,
         **words: Any,
     ) -> None:
@@ -87,7 +92,11 @@ class DetectionData(L.LightningDataModule):
             raise UserError(f"data.mix_ratio must lie in 0..1 (below 1) and needs sources in data.mix, got {mix_ratio}")
         if epoch_samples is not None and epoch_samples < 1:
             raise UserError(f"data.epoch_samples must be at least 1, or null, got {epoch_samples}")
+        if not 0 < train_fraction <= 1 or train_draw < 0:
+            given = f"got {train_fraction} and {train_draw}"
+            raise UserError(f"data.train_fraction must lie in 0..1, above 0, data.train_draw be at least 0, {given}")
         self.mix_ratio, self.epoch_samples = float(mix_ratio), epoch_samples
+        self.train_fraction, self.train_draw = float(train_fraction), int(train_draw)
         self.num_workers, self.train_workers = worker_count(num_workers), worker_count(num_workers, training=True)
         self.strict, self.seed = strict, seed
         self.geometry, self.light, self.targets = geometry, light, targets
@@ -117,7 +126,8 @@ class DetectionData(L.LightningDataModule):
             if not resolved:
                 others = ", split=val for that of validation" if split == "test" else ""
                 raise UserError(f"the data has no {split} split: data.{split}=[...] or data=<set> names one{others}")
-            twin = next((s for s in self.sources if self.splits.get(s) == resolved), None)
+            whole_splits = [s for s in self.sources if s != "train" or self.train_fraction == 1]
+            twin = next((s for s in whole_splits if self.splits.get(s) == resolved), None)
             if resolved != specs and not twin:
                 log.info("%s: found %s", split, "; ".join(_in_words(spec) for spec in resolved))
             self.splits[split] = specs = resolved
@@ -125,6 +135,8 @@ class DetectionData(L.LightningDataModule):
                 self.sources[split], self.reports[split] = self.sources[twin], self.reports[twin]
             else:
                 self.sources[split], self.reports[split] = build_sources(list(specs), self.root, split, self.strict)
+            if split == "train" and self.train_fraction < 1:
+                self.sources[split] = draw_subset(self.sources[split], self.train_fraction, self.train_draw)
         return self
 
     def resolved(self, split: str) -> list[dict[str, Any]]:

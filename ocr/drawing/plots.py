@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,39 @@ def _bars(axis: Axes, rows: Sequence[Mapping[str, float]], label: str) -> None:
     axis.set(xlabel=f"{label} (texts below)", ylim=(max(0, low - 0.1), 1), title=label)
     axis.legend(fontsize=8, loc="lower right")
     axis.grid(axis="y", alpha=0.3)
+
+
+def plot_learning_curve(
+    points: Sequence[tuple[int, float, bool]], curve: Callable[[int], Any], whole: int, path: Path, title: str
+) -> Path:
+    """Scores over the number of training images, with the fitted curve and its band up to twice the whole set.
+
+    Args:
+        points: of trainings: number of images, score, whether the curve was fitted to it.
+        curve: gives ``value``, ``low`` and ``high`` of the score for a number of images.
+        whole: number of images of the set.
+        path: of the picture.
+        title: above it.
+    """
+    figure, axes = _figure(1)
+    axis = axes[0, 0]
+    smallest = min(images for images, _, _ in points)
+    xs = [round(smallest * (2 * whole / smallest) ** (k / 60)) for k in range(61)]
+    estimates = [curve(x) for x in xs]
+    axis.plot(xs, [e.value for e in estimates], color=P)
+    axis.fill_between(xs, [e.low for e in estimates], [e.high for e in estimates], color=P, alpha=0.15, lw=0)
+    for fitted, colour, label in ((True, P, "trainings"), (False, H, "training that was not fitted")):
+        of = [(images, score) for images, score, used in points if used == fitted]
+        if of:
+            axis.plot(*zip(*of), "o", color=colour, label=label)
+    axis.axvline(whole, color="0.6", lw=1, ls=":")
+    axis.set(xlabel=f"training images (dotted: all {whole})", xscale="log", title=title)
+    ticks = sorted({images for images, _, _ in points} | {whole, 2 * whole})
+    axis.set_xticks(ticks, [str(t) for t in ticks], fontsize=8)
+    axis.set_xticks([], minor=True)
+    axis.legend(fontsize=8, loc="lower right")
+    axis.grid(alpha=0.3)
+    return _save(figure, path)
 
 
 def plot_surface(table: Table, path: Path, title: str) -> Path:

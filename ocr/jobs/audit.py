@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from tqdm import tqdm
 
-from ocr.data.formats.detect import SPLITS
-from ocr.data.index.identity import name_hash
+from ocr.audit import label_faults
+from ocr.audit.ceiling import Ceiling
+from ocr.audit.duplicates import Fingerprint, near_duplicates
+from ocr.audit.label_faults import Suspects
+from ocr.audit.sections import duplicate_section, lost_section, suspect_sections, witness_section
+from ocr.audit.splits import COUNTS, ReadSplit, read_splits
+from ocr.audit.statistics import TextFigures, labelled_images
+from ocr.data.formats.writers import check_formats, label_line, names_below, writable, write_labels
 from ocr.data.index.report import KINDS, NOTES, Report
-from ocr.data.sources.build import FileSource, Source, build_source, check_sources
-from ocr.data.sources.splits import resolve_sources
-from ocr.data.statistics import TextFigures, labelled_images
-from ocr.data.targets.maps import SHRINK_MAP, TargetMaker
-from ocr.errors import UserError
-from ocr.metrics.hmean import Hmean
-from ocr.metrics.matching import compare
-from ocr.migrations import migrate_sources
-from ocr.models.postprocess.db import detect
+from ocr.data.sources.build import Source
+from ocr.data.transforms.decode import UndecodableImage, decode
+from ocr.errors import UserError, printable
 from ocr.pipeline import Pipeline
+from ocr.types import Truth
 from ocr.utils.config import instantiate
 from ocr.utils.files import write_atomic
 
+if TYPE_CHECKING:
+    from ocr.audit.witness import WitnessReport
+
 MANY_OUTSIDE = 0.2  # of the texts: their coordinates are of another kind or frame
-EXAMPLES = 20  # lost texts that are listed
-COUNTS = ("images", "instances", "ignored")
+SHRINK = 8  # of images whose hashes and ink are looked at
+EXAMPLES = 20  # of each kind in audit.json
+UNREAD = "?"  # transcription of text that only the witness has found
+TILE = 1536  # network pixels; a longer input is read in tiles
 
 
 @dataclass(frozen=True)
@@ -43,71 +50,34 @@ class AuditSettings:
     output: str | None
     json: bool
     quick: bool
+    witness: bool
+    witness_model: str
+    witness_format: str
+    witness_pipeline: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class ReadSplit:
-    """A split as it was read.
+class Images:
+    """The images of all splits, in one order.
 
     Attributes:
-        specs: its sources as they lie in the folder.
-        sources: what of them can be used.
-        report: what cannot, and notes.
+        rows: (path, width, height, labels) of each.
+        splits: the split of each.
     """
 
-    specs: list[dict[str, Any]]
-    sources: list[Source]
-    report: Report
+    rows: list[tuple[str, int, int, Truth]]
+    splits: list[str]
 
-    def counts(self) -> dict[str, int]:
-        """Images, instances (ignored ones included) and ignored instances."""
-        return {key: sum(source.counts()[key] for source in self.sources) for key in COUNTS}
+    def __iter__(self) -> Iterator[tuple[str, int, int, Truth]]:
+        return iter(self.rows)
 
-
-def read_splits(data: Mapping[str, Any], whole: bool = False) -> dict[str, ReadSplit]:
-    """The splits of a data config that exist; one with the sources of another is left out.
-
-    Args:
-        data: the config; its ``root`` and the three splits are read.
-        whole: leave out what is only a hash's part of another split: a folder without parts is its training split.
-
-    Raises:
-        UserError: nothing can be read.
-    """
-    splits: dict[str, ReadSplit] = {}
-    root = Path(data.get("root") or ".").expanduser()
-    read_whole: dict[str, Source] = {}
-    for split in SPLITS:
-        specs = migrate_sources(data.get(split) or [])
-        check_sources(specs, f"data.{split}")
-        resolved = resolve_sources(specs, data.get("root"), whole)
-        if whole:
-            resolved = [{**spec, "hash_range": None} if "hash_range" in spec else spec for spec in resolved]
-        if not resolved or any(resolved == other.specs for other in splits.values()):
-            continue
-        report = Report()
-        sources = [_build(spec, root, report, read_whole) for spec in resolved]
-        splits[split] = ReadSplit(resolved, sources, report)
-    if not splits:
-        raise UserError("the data has no split: data.train=[...] or data=folder data.root=<folder>")
-    return splits
-
-
-def _build(spec: dict[str, Any], root: Path, report: Report, read_whole: dict[str, Source]) -> Source:
-    """A source. Files that splits share by hash ranges are read once, so that what is wrong with them counts once."""
-    if not spec.get("hash_range"):
-        return build_source(spec, root, report)
-    key = json.dumps({**spec, "hash_range": None}, sort_keys=True, default=str)
-    if key not in read_whole:
-        read_whole[key] = build_source({**spec, "hash_range": None}, root, report)
-    whole = read_whole[key]
-    assert isinstance(whole, FileSource)
-    low, high = spec["hash_range"]
-    return whole.only([i for i in range(len(whole)) if low <= name_hash(Path(whole.name(i)).stem) < high])
+    def truths(self) -> dict[str, Truth]:
+        """Labels by path."""
+        return {path: truth for path, _, _, truth in self.rows}
 
 
 def audit(settings: AuditSettings) -> bool:
-    """Read all labels and print what was found; on request also into ``audit.json``.
+    """Look a labelled set over, print what was found, write ``audit.json`` and ``audit.html``.
 
     Returns:
         Whether nothing has to be mended.
@@ -115,57 +85,83 @@ def audit(settings: AuditSettings) -> bool:
     Raises:
         UserError: nothing can be read, or nothing can be learned from it.
     """
+    if settings.witness:
+        check_formats([settings.witness_format])
+        if settings.quick:
+            raise UserError("quick=true looks at labels alone: leave it out for witness=true")
     splits = read_splits(settings.data)
-    merged = Report()
+    report = Report()
     for split in splits.values():
-        merged.merge(split.report.to_dict())
+        report.merge(split.report.to_dict())
     counts = {name: split.counts() for name, split in splits.items()}
-    _compare_splits(splits, merged)
+    _compare_splits(splits, report)
     total = {key: sum(values[key] for values in counts.values()) for key in COUNTS}
-    if total["instances"] == total["ignored"]:
-        what = f"all {total['instances']} instances are ignored" if total["instances"] else "no labelled text"
-        reasons = "; ".join(f"{kind} x {n}, e.g. {merged.examples[kind][0]}" for kind, n in merged.counts.items())
-        words = f"nothing can be learned: {what} in {total['images']} image(s)"
-        raise UserError(words + (f" ({reasons})" if reasons else ""))
-    empty = [name for name, values in counts.items() if not values["images"]]
+    _check_learnable(total, report)
     pipeline, targets = Pipeline.from_dict(settings.pipeline), instantiate(settings.data["targets"])
-    images = (image for split in splits.values() for image in labelled_images(split.sources))
+    pairs = [(row, name) for name, split in splits.items() for row in labelled_images(split.sources)]
+    images = Images([row for row, _ in pairs], [name for _, name in pairs])
+
     figures = TextFigures.of(images, pipeline.resize, targets.min_text_size)
-    result = {
+    suspects = Suspects()
+    for path, _, _, truth in images:
+        suspects.look_at(path, truth)
+    groups, best = None, None
+    if not settings.quick:
+        groups = _look_at_pixels(images, suspects, report)
+        best = Ceiling.of(_progress(images.rows, "ceiling"), pipeline, targets)
+    suspects.finish()
+    witness_report = _call_witness(settings, [s for split in splits.values() for s in split.sources])
+
+    result: dict[str, Any] = {
         "total": total,
         "splits": counts,
-        "problems": {kind: n for kind, n in merged.counts.items() if kind in KINDS},
-        "notes": {kind: n for kind, n in merged.counts.items() if kind in NOTES},
-        "examples": merged.examples,
-        "empty_splits": empty,
-        "text": figures.summary(targets.min_text_size),
-        "ceiling": None if settings.quick else ceiling(splits.values(), pipeline, targets),
+        "problems": {kind: n for kind, n in report.counts.items() if kind in KINDS},
+        "notes": {kind: n for kind, n in report.counts.items() if kind in NOTES},
+        "suspects": suspects.counts(),
+        "examples": report.examples | _suspect_examples(suspects, images.truths()),
+        "empty_splits": [name for name, values in counts.items() if not values["images"]],
+        "text": figures.summary(targets.min_text_size) | {"ignored_share": total["ignored"] / total["instances"]},
+        "ceiling": None if best is None else best.scores | _lost(best, images.truths()),
+        "near_duplicates": None if groups is None else [[images.rows[k][0] for k in group] for group in groups],
+        "witness": None if witness_report is None else _witness_result(witness_report),
         "sources": {name: split.specs for name, split in splits.items()},
     }
-    text = json.dumps(result, indent=1, ensure_ascii=False)
-    if settings.output:
-        write_atomic(Path(settings.output).expanduser() / "audit.json", text + "\n")
+    verdicts = _verdicts(result, pipeline.resize.long_side)
+    text = json.dumps(result, indent=1)  # ASCII: a name that is no Unicode can be written, too
+    output = Path(settings.output).expanduser() if settings.output else None
+    if output is not None:
+        write_atomic(output / "audit.json", text + "\n")
+        if witness_report is not None:
+            _write_relabel_list(witness_report, settings.witness_format, images, output)
     if settings.json:
         print(text)
     else:
-        _print_tables(counts | {"total": total}, merged)
-        _print_figures(result, pipeline.resize.long_side)
-    for name in empty:
+        _print_tables(counts | {"total": total}, report)
+        print("\n".join(verdicts))
+    if output is not None and groups is not None and best is not None:
+        page = _page(
+            result,
+            images,
+            groups,
+            suspects,
+            best,
+            witness_report,
+            verdicts,
+            str(settings.data.get("root") or "the data"),
+        )
+        print(f"page  {write_atomic(output / 'audit.html', page)}", file=sys.stderr if settings.json else sys.stdout)
+    for name in result["empty_splits"]:
         hint = "lower data.val_from, or write id lists train.txt and val.txt"
         print(f"the {name} split has no image: {hint}", file=sys.stderr)
-    return not result["problems"] and not empty
+    return not result["problems"] and not result["empty_splits"]
 
 
-def _print_tables(counts: Mapping[str, Mapping[str, int]], report: Report) -> None:
-    console = Console()
-    table = Table(title="audit", title_justify="left")
-    for column in ("split", *COUNTS):
-        table.add_column(column, justify="left" if column == "split" else "right")
-    for name, values in counts.items():
-        table.add_row(name, *(str(values[key]) for key in COUNTS), style="bold" if name == "total" else None)
-    console.print(table)
-    for line in report.lines():
-        print(line)
+def _check_learnable(total: Mapping[str, int], report: Report) -> None:
+    if total["instances"] == total["ignored"]:
+        what = f"all {total['instances']} instances are ignored" if total["instances"] else "no labelled text"
+        reasons = "; ".join(f"{kind} x {n}, e.g. {report.examples[kind][0]}" for kind, n in report.counts.items())
+        words = f"nothing can be learned: {what} in {total['images']} image(s)"
+        raise UserError(words + (f" ({reasons})" if reasons else ""))
 
 
 def _compare_splits(splits: Mapping[str, ReadSplit], report: Report) -> None:
@@ -182,44 +178,148 @@ def _compare_splits(splits: Mapping[str, ReadSplit], report: Report) -> None:
         report.add("many_partly_outside", "all splits", f"{outside} of {instances} texts reach outside their images")
 
 
-def ceiling(splits: Iterable[ReadSplit], pipeline: Pipeline, targets: TargetMaker) -> dict[str, Any]:
-    """The score of a network that draws the training targets without a fault: nothing trained can be expected beyond.
-
-    Args:
-        splits: whose labels are sent through targets and post-processing, at network size.
-        pipeline: resize policy and post-processing.
-        targets: of training.
-
-    Returns:
-        ``hmean``, ``precision``, ``recall``; ``lost``, texts that are not found again, and examples of them.
-    """
-    totals, lost = np.zeros(Hmean.size), []
-    for split in splits:
-        for name, width, height, truth in labelled_images(split.sources):
-            content, padded = pipeline.resize.content_size(width, height), pipeline.resize.padded_size(width, height)
-            scale = np.array(content) / (width, height)
-            polygons = [(polygon * scale).astype(np.float32) for polygon in truth.polygons]
-            maps = targets(polygons, truth.ignore, padded[1], padded[0])
-            detections = detect(maps[SHRINK_MAP].astype(np.float32), width, height, pipeline)
-            image = compare(detections, truth)
-            totals += Hmean().count(image)
-            missed = np.flatnonzero((image.match.truth < 0) & ~np.asarray(truth.ignore, bool)).tolist()
-            lost += [f"{name}: {truth.texts[k]!r}" for k in missed]
-    return Hmean().scores(totals) | {"lost": len(lost), "examples": lost[:EXAMPLES]}
+def _progress(rows: Sequence[Any], words: str) -> Any:
+    return tqdm(rows, words, unit="image", leave=False, disable=None)
 
 
-def _print_figures(result: Mapping[str, Any], long_side: int) -> None:
-    text, best = result["text"], result["ceiling"]
-    if not text["text_height"]:
-        return
-    heights = ", ".join(f"{float(q):.0%} {value:g}" for q, value in text["text_height"].items())
-    print(f"text height at network input (long side {long_side}), pixels: {heights}")
+def _look_at_pixels(images: Images, suspects: Suspects, report: Report) -> list[list[int]]:
+    """Groups of images that show the same, those across splits first and counted in the report; ink to the suspects."""
+    fingerprints, places = [], []
+    for k, (path, width, height, truth) in enumerate(_progress(images.rows, "pictures")):
+        try:
+            picture = decode(Path(path), SHRINK)
+        except UndecodableImage as error:
+            report.add("unreadable_image", path, str(error).removeprefix(f"{path}: "))
+            continue
+        fingerprints.append(Fingerprint.of(picture, truth, width, height))
+        places.append(k)
+        suspects.look_at_ink(path, picture, truth, width, height)
+    groups = [[places[k] for k in group] for group in near_duplicates(fingerprints)]
+    groups.sort(key=lambda group: -len({images.splits[k] for k in group}))
+    for group in groups:
+        if len(named := sorted({images.splits[k] for k in group})) > 1:
+            names = ", ".join(images.rows[k][0] for k in group[1:])
+            report.add("near_duplicate", images.rows[group[0]][0], f"{names} show the same, in {' and '.join(named)}")
+    return groups
+
+
+def _call_witness(settings: AuditSettings, sources: Sequence[Source]) -> WitnessReport | None:
+    """What a detector that has not seen the labels says of them; None where it was not asked for."""
+    if not settings.witness:
+        return None
+    import torch
+
+    from ocr.audit.witness import WitnessReport, testify
+    from ocr.data.datamodule import worker_count
+    from ocr.models.pretrained.ppocr import PACKAGED, weights_file
+    from ocr.training.loading import DetectorOverrides, checkpoint_path, load_module
+    from ocr.training.process import prepare_process
+
+    prepare_process()
+    model = settings.witness_model
+    path = weights_file(model) if model in PACKAGED else checkpoint_path(model)
+    module = load_module(path, DetectorOverrides(fallback_pipeline=settings.witness_pipeline))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images = sum(len(source) for source in sources)
+    said = testify(module, sources, device, worker_count("auto"))
+    return WitnessReport(list(tqdm(said, "witness", images, unit="image", leave=False, disable=None)))
+
+
+def _witness_result(witness_report: WitnessReport) -> dict[str, Any]:
+    from ocr.audit.witness import in_words
+
+    examples = [in_words(*row) for row in witness_report.ranked()[:EXAMPLES]]
+    return {"doubts": witness_report.counts(), "images": len(witness_report.to_relabel()), "examples": examples}
+
+
+def _write_relabel_list(witness_report: WitnessReport, name: str, images: Images, output: Path) -> None:
+    """The images with doubts, the worst first, with their labels and the text that has none, in a label format."""
+    from ocr.audit.witness import in_words
+
+    rows = witness_report.to_relabel()
+    sizes = {path: (width, height) for path, width, height, _ in images}
+    lines = []
+    for path, truth, found in rows:
+        missing = [doubt.polygon for doubt in found if doubt.label < 0]
+        polygons, texts = [*truth.polygons, *missing], [*truth.texts, *([UNREAD] * len(missing))]
+        ignore = np.concatenate([truth.ignore, np.zeros(len(missing), bool)])
+        lines.append(label_line(path, *sizes[path], Truth(polygons, ignore, texts)))
+    names = names_below([path for path, _, _ in rows])
+    write_labels(writable()[name], lines, names, output / "relabel", "labels")
+    listed = [in_words(path, truth, doubt) for path, truth, found in rows for doubt in found]
+    write_atomic(output / "relabel" / "doubts.txt", "\n".join([*map(printable, listed), ""]))
+
+
+def _suspect_examples(suspects: Suspects, truths: Mapping[str, Truth]) -> dict[str, list[str]]:
+    return {
+        kind: [_named(path, places, truths) for path, places in found[:EXAMPLES]]
+        for kind, found in suspects.found.items()
+        if found
+    }
+
+
+def _lost(best: Ceiling, truths: Mapping[str, Truth]) -> dict[str, Any]:
+    examples = [_named(path, places, truths) for path, places in best.lost[:EXAMPLES]]
+    return {"lost": sum(len(places) for _, places in best.lost), "examples": examples}
+
+
+def _named(path: str, places: Sequence[int], truths: Mapping[str, Truth]) -> str:
+    return f"{path}: {', '.join(repr(truths[path].texts[k]) for k in places)}" if places else path
+
+
+def _page(
+    result: dict[str, Any], images: Images, groups: list[list[int]], suspects: Suspects, best: Ceiling,
+    witness_report: WitnessReport | None, verdicts: Sequence[str], title: str,
+) -> str:  # fmt: skip
+    from ocr.audit.page import render_page
+
+    truths = images.truths()
+    sections = [
+        duplicate_section([[(images.rows[k][0], images.splits[k]) for k in group] for group in groups]),
+        *suspect_sections(suspects, truths),
+        lost_section(best, truths),
+    ]
+    if witness_report is not None:
+        sections.insert(0, witness_section(witness_report))
+    return render_page(result, [section for section in sections if section.rows], verdicts, title)
+
+
+def _verdicts(result: Mapping[str, Any], long_side: int) -> list[str]:
+    """What matters, a sentence each."""
+    text, best, said = result["text"], result["ceiling"], []
+    if text["text_height"]:
+        heights = ", ".join(f"{float(q):.0%} {value:g}" for q, value in text["text_height"].items())
+        said.append(f"text height at network input (long side {long_side}), pixels: {heights}")
     if text["too_small"]:
         needed = text["long_side_needed"]
-        more = f"; a long side of {needed} would leave one in a hundred" if needed > long_side else ""
-        print(f"{text['too_small']} text(s) are below {text['min_text_size']:g} pixels and never learned{more}")
-    if text["overlapping"]:
-        print(f"{text['overlapping']} text(s) lie on another text with more than half of their area")
+        more = f"; model.pipeline.resize.long_side={needed} would leave one in a hundred" if needed > long_side else ""
+        more += f", and tta.tile={TILE} reads it in parts that fit a small GPU" if needed > max(TILE, long_side) else ""
+        said.append(f"{text['too_small']} text(s) are below {text['min_text_size']:g} pixels and never learned{more}")
+    if text["ignored_share"]:
+        said.append(f"{text['ignored_share']:.1%} of the instances are ignored text")
+    said += [f"{kind} x {n}: {label_faults.KINDS[kind]}" for kind, n in result["suspects"].items()]
+    if result["near_duplicates"]:
+        groups = result["near_duplicates"]
+        across = result["problems"].get("near_duplicate", 0)
+        said.append(f"{len(groups)} group(s) of images show the same, {across} of them across splits")
+    if result["witness"]:
+        kinds = ", ".join(f"{kind} x {n}" for kind, n in result["witness"]["doubts"].items()) or "no doubt"
+        said.append(f"the witness doubts labels of {result['witness']['images']} image(s): {kinds}")
     if best is not None:
         example = f", e.g. {best['examples'][0]}" if best["examples"] else ""
-        print(f"a faultless network would have hmean {best['hmean']:.4f} here: {best['lost']} text(s) lost{example}")
+        said.append(
+            f"a faultless network would have hmean {best['hmean']:.4f} here: {best['lost']} text(s) lost{example}"
+        )
+    return said
+
+
+def _print_tables(counts: Mapping[str, Mapping[str, int]], report: Report) -> None:
+    console = Console()
+    table = Table(title="audit", title_justify="left")
+    for column in ("split", *COUNTS):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for name, values in counts.items():
+        table.add_row(name, *(str(values[key]) for key in COUNTS), style="bold" if name == "total" else None)
+    console.print(table)
+    for line in report.lines():
+        print(line)

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ocr.audit.splits import read_splits
+from ocr.audit.statistics import labelled_images
 from ocr.data.formats.files import is_ignored
-from ocr.data.formats.writers import check_formats, writable, write_labels
+from ocr.data.formats.writers import check_formats, label_line, writable, write_labels
 from ocr.data.sources.build import FileSource
 from ocr.errors import UserError
-from ocr.jobs.audit import read_splits
 
 log = logging.getLogger(__name__)
-DIGITS = 3  # of coordinates: a thousandth of a pixel
 
 
 @dataclass(frozen=True)
@@ -54,29 +54,15 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
         sources = [source for source in split.sources if isinstance(source, FileSource)]
         if len(sources) < len(split.sources):
             raise UserError(f"data.{name} has sources that are no files (synthetic, camera): nothing to convert")
-        lines, paths = _lines(sources)
+        lines = [label_line(*image) for image in labelled_images(sources)]
         if chosen.marks_ignored and (marks := _drop_marks(lines)):
             log.warning("%s: %d text(s) that count read like the mark for text to ignore, e.g. '*': written without "
                         "their transcription", name, marks)  # fmt: skip
-        names = _place_images(paths, folder / "images")
+        names = _place_images([Path(line["image"]) for line in lines], folder / "images")
         written[name] = write_labels(chosen, lines, names, folder, "labels")
         if not chosen.marks_ignored and (lost := sum(sum(line["ignore"]) for line in lines)):
             log.warning("%s: %s has no mark for text to ignore: %d text(s) are left out", name, settings.format, lost)
     return written
-
-
-def _lines(sources: Sequence[FileSource]) -> tuple[list[dict[str, Any]], list[Path]]:
-    lines, paths = [], []
-    for source in sources:
-        for i in range(len(source)):
-            truth, (width, height) = source.index.truth(i), source.index.sizes[i].tolist()
-            lines.append({
-                "image": source.name(i), "width": width, "height": height,
-                "polygons": [[[round(float(v), DIGITS) for v in point] for point in p] for p in truth.polygons],
-                "scores": [1.0] * len(truth.polygons), "texts": [*truth.texts], "ignore": truth.ignore.tolist(),
-            })  # fmt: skip
-            paths.append(source.index.path(i))
-    return lines, paths
 
 
 def _drop_marks(lines: Sequence[dict[str, Any]]) -> int:

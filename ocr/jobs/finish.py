@@ -40,7 +40,7 @@ def record(
 
     Args:
         job, module, data, trainer, tracking: of the job.
-        text_sizes: what :func:`ocr.data.statistics.check_text_sizes` has found, for a job that trains.
+        text_sizes: what :func:`ocr.audit.statistics.check_text_sizes` has found, for a job that trains.
     """
     if not trainer.is_global_zero:
         return
@@ -71,7 +71,9 @@ def _audit_rows(
     counts: Mapping[str, Mapping[str, int]], reports: Mapping[str, Any], text_sizes: Mapping[str, Any], job: Job
 ) -> list[list[Any]]:
     rows: list[list[Any]] = [[split, *item, ""] for split, numbers in counts.items() for item in numbers.items()]
-    rows += [["train", f"text_{kind}", text_sizes[kind], ""] for kind in ("too_small", "overlapping") if text_sizes]
+    if text_sizes:
+        rows.append(["train", "text_too_small", text_sizes["too_small"], ""])
+        rows += [["train", f"text_{kind}", count, ""] for kind, count in text_sizes["suspects"].items()]
     for split, report in reports.items():
         for kind, count in report["counts"].items():
             rows.append([split, kind, count, job.redactor.text(report["examples"][kind][0])])

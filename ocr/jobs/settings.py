@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from pydantic import AfterValidator, Field
 
 from ocr.errors import UserError
-from ocr.jobs.check_nodes import check_optimizer, node_faults
+from ocr.jobs.command_line.check_nodes import check_optimizer, node_faults
 from ocr.jobs.command_line.hydra_job import invocation
 from ocr.tracking.job import Job
 from ocr.tracking.schema import LoggerSettings

@@ -9,8 +9,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from ocr.audit.statistics import check_text_sizes
 from ocr.data.datamodule import DetectionData
-from ocr.data.statistics import check_text_sizes
 from ocr.jobs.build import build_callbacks, build_data, build_loggers, build_metrics, build_module
 from ocr.jobs.command_line.hydra_job import rank_command
 from ocr.jobs.finish import evaluate, finish, record
@@ -82,6 +82,7 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
             metrics["best_epoch"] = float(callback.epoch if callback.epoch is not None else -1)
 
     info: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2)}
+    info["train_images"] = data.counts()["train"]["images"]
     headline = Headline("val/hmean", "val", f"{_SELECTED}; no test was run")
     if not trainer.interrupted:
         measured, headline = _measure(job, settings, trainer, module, best, data, data_record if tested else None)

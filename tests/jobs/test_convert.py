@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -12,10 +11,12 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from ocr.audit.splits import read_splits
 from ocr.data.formats.writers import writable
 from ocr.errors import UserError
-from ocr.jobs.audit import AuditSettings, audit, read_splits
+from ocr.jobs.audit import AuditSettings, audit
 from ocr.jobs.convert import ConvertSettings, convert
+from ocr.utils.typed import build
 from tests.conftest import ROOT, write_image
 
 SIZE = (400, 300)
@@ -35,8 +36,8 @@ def audited(root: Path, output: Path | None = None, **more: bool) -> bool:
     with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         config = hydra.compose("audit", overrides=[f"data.root={root}"])
     plain = OmegaConf.to_container(config, resolve=True)
-    settings = AuditSettings(plain["data"], plain["model"]["pipeline"], str(output) if output else None, False, False)
-    return audit(dataclasses.replace(settings, **more))
+    settings = {"pipeline": plain["model"]["pipeline"], "output": str(output) if output else None}
+    return audit(build(AuditSettings, plain | settings | more))
 
 
 def labels_of(root: Path) -> dict[str, list[tuple[list, str, bool]]]:
@@ -144,7 +145,7 @@ def test_an_audit_refuses_what_nothing_can_be_learned_from(tmp_path: Path):
     with pytest.raises(UserError, match=r"nothing can be learned: all 1 instances are ignored in 1 image"):
         audited(tmp_path, json=True)
     with pytest.raises(UserError, match="the data has no split"):
-        audit(AuditSettings({"root": None, "train": [], "val": [], "test": []}, {}, None, json=True, quick=True))
+        read_splits({"root": None, "train": [], "val": [], "test": []})
 
 
 def test_texts_that_a_pipeline_loses_lower_its_ceiling(tmp_path: Path, capsys: pytest.CaptureFixture):

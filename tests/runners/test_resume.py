@@ -111,7 +111,7 @@ def test_any_folder_name_can_be_resumed(name: str, tmp_path: Path):
         ("+callbacks.x._target_=os.system", "os.system"),
         ("+callbacks.x={_target_: os.system, command: 'true'}", "os.system"),
         ("+x=[{deep: {_target_: ocr.training.trainer.torch.hub.load}}]", "torch.hub.load"),
-        ("model.network._target_=ocr.jobs.check_nodes.hydra.utils.call", "hydra.utils.call"),
+        ("model.network._target_=ocr.jobs.command_line.check_nodes.hydra.utils.call", "hydra.utils.call"),
         ("model.loss={_target_: [os.system]}", "os.system"),
         ("trainer.profiler={_target_: os.system, _partial_: true}", "os.system"),
         ("+x='${oc.create:{_target_: os.system}}'", "oc.create"),

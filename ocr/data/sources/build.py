@@ -238,11 +238,12 @@ def _part(files: LabelledFiles, strict: bool) -> tuple[SampleIndex, dict[str, An
 def _build_part(files: LabelledFiles, report: Report) -> SampleIndex:
     report.counted_as = {"image_without_label": "unlisted_image"} if files.shared_images else {}
     chosen = {"categories": files.categories} if files.categories else {}
-    samples = label_format(files.name).read(files.images, files.annotations, files.ids, report, **chosen)
     low, high = files.hash_range
-    if (low, high) != (0.0, 1.0):
-        samples = (s for s in samples if low <= name_hash(s.image.stem) < high)
-    return SampleIndex.build(samples, report)
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite: the checks count it
+        samples = label_format(files.name).read(files.images, files.annotations, files.ids, report, **chosen)
+        if (low, high) != (0.0, 1.0):
+            samples = (s for s in samples if low <= name_hash(s.image.stem) < high)
+        return SampleIndex.build(samples, report)
 
 
 def build_sources(

@@ -1,4 +1,4 @@
-"""Figures of a labelled set: how large its text is at network input, its shape, and labels that look wrong."""
+"""Figures of a labelled set: how large its text is at network input, its shape, how much of it there is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ocr.audit.label_faults import Suspects
 from ocr.data.sources.build import FileSource, Source
 from ocr.errors import UserError
-from ocr.geometry.polygons import to_valid_shapely
 from ocr.geometry.rectangles import Rectangles
 from ocr.pipeline import ResizePolicy
 from ocr.types import Truth
@@ -19,24 +19,24 @@ from ocr.types import Truth
 log = logging.getLogger(__name__)
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 HEIGHT_BINS = (0, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # network pixels
+ASPECT_BINS = (0, 0.5, 1, 2, 3, 5, 8, 12, 20, 40)  # length over height
+ANGLE_BINS = (-90, -60, -30, -10, -3, -1, 1, 3, 10, 30, 60)  # degrees
+COUNT_BINS = (0, 1, 2, 5, 10, 20, 50, 100, 200)  # texts per image
 LEARNABLE = 0.99  # of the texts that the suggested long side makes large enough
-OVERLAP = 0.5  # of the smaller one's area: two texts do not share that much
 CHECKED_IMAGES = 1000  # of a training split, evenly drawn: enough to warn by
 MANY_TOO_SMALL = 0.02  # of the texts that count
 
 
 @dataclass(frozen=True)
 class TextFigures:
-    """Figures of the texts of a set that count, one entry each, M in all.
+    """Figures of the texts of a set that count, M in all.
 
     Attributes:
         heights: float64 (M,), shorter side in network pixels.
         needed: float64 (M,), long side of the network's input at which the text is ``min_text_size`` high.
         aspects: float64 (M,), length over height.
-        angles: float64 (M,), degrees from the horizontal, -90..90.
+        angles: float64 (K,), degrees from the horizontal, -90..90; those of single letters, which have none, left out.
         per_image: int (S,), texts per image.
-        ignored_images: images whose text is all ignored.
-        overlapping: (image, text) of texts that share more than :data:`OVERLAP` of their area with a larger one.
     """
 
     heights: np.ndarray
@@ -44,8 +44,6 @@ class TextFigures:
     aspects: np.ndarray
     angles: np.ndarray
     per_image: np.ndarray
-    ignored_images: list[str]
-    overlapping: list[tuple[str, str]]
 
     @classmethod
     def of(
@@ -59,43 +57,42 @@ class TextFigures:
             min_text_size: network pixels below which a text is not learned.
         """
         columns: list[list[np.ndarray]] = [[np.zeros(0)] for _ in range(4)]
-        per_image, ignored_images, overlapping = [], [], []
-        for name, width, height, truth in images:
+        per_image = []
+        for _, width, height, truth in images:
             counted = np.flatnonzero(~np.asarray(truth.ignore, bool)).tolist()
             per_image.append(len(counted))
             if not counted:
-                ignored_images += [name] if len(truth.ignore) else []
                 continue
             polygons = [truth.polygons[k] for k in counted]
             rectangles = Rectangles.of(polygons)
             scale = policy.scale(width, height)
             height_of = 2 * rectangles.halves[:, 1]
             along = rectangles.axes[:, 0] * np.where(rectangles.axes[:, :1, 0] < 0, -1, 1)
-            turns = np.degrees(np.arctan2(along[:, 1], along[:, 0]))
+            letter = np.array([len(truth.texts[k]) == 1 for k in counted], bool)
+            turns = np.degrees(np.arctan2(along[:, 1], along[:, 0]))[~letter]
             sides = policy.long_side / scale * min_text_size / np.maximum(height_of, 1e-6)
             rows = (height_of * scale, sides, 2 * rectangles.halves[:, 0] / np.maximum(height_of, 1e-6), turns)
             for column, values in zip(columns, rows):
                 column.append(values)
-            overlapping += [(name, truth.texts[counted[k]]) for k in _overlapping(polygons)]
         heights, needed, aspects, angles = (np.concatenate(column) for column in columns)
-        return cls(heights, needed, aspects, angles, np.array(per_image, int), ignored_images, overlapping)
+        return cls(heights, needed, aspects, angles, np.array(per_image, int))
 
     def summary(self, min_text_size: float) -> dict[str, Any]:
-        """Plain figures: quantiles, a histogram of heights, what is too small to be learned."""
+        """Plain figures: quantiles, histograms (texts from each bound on), what is too small to be learned."""
         small = int((self.heights < min_text_size).sum())
-        counts, _ = np.histogram(self.heights, [*HEIGHT_BINS, np.inf])
         return {
             "texts": len(self.heights),
             "text_height": _quantiles(self.heights),
-            "text_height_histogram": dict(zip(map(str, HEIGHT_BINS), counts.tolist())),
+            "text_height_histogram": _histogram(self.heights, HEIGHT_BINS),
             "too_small": small,
             "min_text_size": min_text_size,
             "long_side_needed": int(np.ceil(np.quantile(self.needed, LEARNABLE, method="higher"))) if small else None,
             "aspect": _quantiles(self.aspects),
+            "aspect_histogram": _histogram(self.aspects, ASPECT_BINS),
             "angle": _quantiles(self.angles),
+            "angle_histogram": _histogram(self.angles, ANGLE_BINS),
             "texts_per_image": _quantiles(self.per_image),
-            "images_all_ignored": len(self.ignored_images),
-            "overlapping": len(self.overlapping),
+            "texts_per_image_histogram": _histogram(self.per_image, COUNT_BINS),
         }
 
 
@@ -116,13 +113,16 @@ def check_text_sizes(sources: Sequence[Source], policy: ResizePolicy, min_text_s
         min_text_size: network pixels below which a text is not learned.
 
     Returns:
-        :meth:`TextFigures.summary` of at most :data:`CHECKED_IMAGES` images of each source; empty without files.
+        :meth:`TextFigures.summary` of at most :data:`CHECKED_IMAGES` images of each source, and ``suspects``, see
+        :mod:`ocr.audit.label_faults`; empty without files.
 
     Raises:
         UserError: all of the texts are too small.
     """
     every = -(-max((len(source) for source in sources), default=0) // CHECKED_IMAGES) or 1
-    summary = TextFigures.of(labelled_images(sources, every), policy, min_text_size).summary(min_text_size)
+    images = list(labelled_images(sources, every))
+    summary = TextFigures.of(images, policy, min_text_size).summary(min_text_size)
+    summary["suspects"] = Suspects.of(images).counts()
     texts, small = summary["texts"], summary["too_small"]
     if not texts:
         return {}
@@ -135,19 +135,11 @@ def check_text_sizes(sources: Sequence[Source], policy: ResizePolicy, min_text_s
     return summary
 
 
+def _histogram(values: np.ndarray, bounds: Sequence[float]) -> dict[str, int]:
+    """How many values lie from each bound to the next."""
+    counts, _ = np.histogram(values, [*bounds, np.inf])
+    return dict(zip(map(str, bounds), counts.tolist()))
+
+
 def _quantiles(values: np.ndarray) -> dict[str, float]:
     return {f"{q:g}": round(float(np.quantile(values, q)), 2) for q in QUANTILES} if len(values) else {}
-
-
-def _overlapping(polygons: Sequence[np.ndarray]) -> list[int]:
-    """Indices of polygons that share more than :data:`OVERLAP` of their area with a larger one."""
-    import shapely
-
-    shapes = to_valid_shapely(polygons)
-    tree = shapely.STRtree(shapes)
-    a, b = tree.query(shapes, predicate="intersects")
-    area = shapely.area(shapes)
-    smaller = (area[a] < area[b]) | ((area[a] == area[b]) & (a > b))
-    a, b = a[smaller], b[smaller]
-    shared = shapely.area(shapely.intersection(shapes[a], shapes[b]))
-    return sorted(set(a[shared > OVERLAP * area[a]].tolist()))

@@ -1,4 +1,4 @@
-"""Figures of a set that an audit shows: sizes at network input, what is too small, what overlaps."""
+"""Figures of a set that an audit shows: sizes at network input, what is too small."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ocr.audit.statistics import TextFigures, check_text_sizes
 from ocr.data.index.report import Report
 from ocr.data.sources.build import FileSource, build_source
-from ocr.data.statistics import TextFigures, check_text_sizes
 from ocr.errors import UserError
 from ocr.pipeline import ResizePolicy
 from ocr.types import Truth
@@ -19,7 +19,7 @@ from tests.conftest import quad, write_image
 def figures(*images: tuple[int, int, list, list[bool]]) -> TextFigures:
     rows = []
     for k, (w, h, polygons, ignore) in enumerate(images):
-        truth = Truth([np.array(p, np.float32) for p in polygons], np.array(ignore, bool), ["x"] * len(ignore))
+        truth = Truth([np.array(p, np.float32) for p in polygons], np.array(ignore, bool), ["xy"] * len(ignore))
         rows.append((f"{k}.jpg", w, h, truth))
     return TextFigures.of(rows, ResizePolicy(500, 32, 1.0), 4)
 
@@ -43,17 +43,10 @@ def test_angles_are_those_of_the_text(degrees: float):
     assert figures((400, 400, [corners], [False])).angles[0] == pytest.approx(degrees, abs=0.01)
 
 
-def test_ignored_text_is_left_out_and_images_without_other_text_are_named():
+def test_ignored_text_is_left_out():
     got = figures((400, 400, [quad(10, 10)], [True]), (400, 400, [], []), (400, 400, [quad(10, 10)], [False]))
-    assert got.ignored_images == ["0.jpg"] and got.per_image.tolist() == [0, 0, 1] and len(got.heights) == 1
+    assert got.per_image.tolist() == [0, 0, 1] and len(got.heights) == 1
     assert figures().summary(4)["text_height"] == {}
-
-
-def test_a_text_that_lies_on_another_is_found_once():
-    nested, apart = [quad(10, 10, 200, 20), quad(20, 12, 40, 16)], [quad(10, 60, 40, 12), quad(40, 60, 40, 12)]
-    got = figures((400, 400, nested + apart, [False] * 4))
-    assert got.overlapping == [("0.jpg", "x")]
-    assert figures((400, 400, [quad(10, 10)] * 2, [False] * 2)).summary(4)["overlapping"] == 1
 
 
 def file_source(root: Path, *boxes: list[list[list[int]]]) -> FileSource:

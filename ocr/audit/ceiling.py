@@ -1,0 +1,51 @@
+"""The score of a network that draws the training targets without a fault: nothing trained can be expected beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ocr.data.targets.maps import SHRINK_MAP, TargetMaker
+from ocr.metrics.hmean import Hmean
+from ocr.metrics.matching import compare
+from ocr.models.postprocess.db import detect
+from ocr.pipeline import Pipeline
+from ocr.types import Truth
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What targets and post-processing alone make of labels.
+
+    Attributes:
+        scores: ``hmean``, ``precision`` and ``recall``.
+        lost: (name of the image, places of texts that are not found again) of each image with any.
+    """
+
+    scores: dict[str, float]
+    lost: list[tuple[str, list[int]]]
+
+    @classmethod
+    def of(cls, images: Iterable[tuple[str, int, int, Truth]], pipeline: Pipeline, targets: TargetMaker) -> Ceiling:
+        """The ceiling of images, each (name, width, height, labels).
+
+        Args:
+            images: whose labels are sent through targets and post-processing, at network size.
+            pipeline: resize policy and post-processing.
+            targets: of training.
+        """
+        totals = np.zeros(Hmean.size)
+        lost: list[tuple[str, list[int]]] = []
+        for name, width, height, truth in images:
+            content, padded = pipeline.resize.content_size(width, height), pipeline.resize.padded_size(width, height)
+            scale = np.array(content) / (width, height)
+            polygons = [(polygon * scale).astype(np.float32) for polygon in truth.polygons]
+            maps = targets(polygons, truth.ignore, padded[1], padded[0])
+            image = compare(detect(maps[SHRINK_MAP].astype(np.float32), width, height, pipeline), truth)
+            totals += Hmean().count(image)
+            missed = np.flatnonzero((image.match.truth < 0) & ~np.asarray(truth.ignore, bool)).tolist()
+            if missed:
+                lost.append((name, missed))
+        return cls(Hmean().scores(totals), lost)

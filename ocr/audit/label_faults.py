@@ -1,0 +1,124 @@
+"""Labels that look wrong: suspicions from shapes and transcriptions, and from where the ink of an image lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from ocr.geometry.polygons import overlapping_polygons
+from ocr.geometry.raster import fill
+from ocr.geometry.rectangles import Rectangles
+from ocr.types import Truth
+
+KINDS = {
+    "overlapping": "lies on another text with more than half of its area",
+    "two_lines": "as many letters as two lines of the image's print would have: perhaps a box around both",
+    "mixed_levels": "words are labelled here, lines in most other images, or the other way round",
+    "transposed": "the ink lies where the labels would be with x and y exchanged",
+    "turned": "the ink lies where the labels would be in the image turned by half",
+    "all_ignored": "all of its text is marked to be ignored",
+}
+MIN_LETTERS = 8  # of a text whose letters are measured
+NARROW = 0.4  # of the usual width of a letter in heights: two lines in one box have half the width at twice the height
+MIN_TEXTS = 10  # of an image that is judged as a whole
+WORD_LEVEL, LINE_LEVEL = 0.02, 0.1  # fraction of texts with a blank in them, at most and at least
+MINORITY = 0.02  # of the images: fewer of the other level are chance
+MIN_INK, MORE_INK = 1.2, 1.5  # ink within labels over that of the image; how much more in the other place
+MISPLACED = 0.1  # of the images: of a street scene chance puts as much ink elsewhere
+
+
+@dataclass
+class Suspects:
+    """What looks wrong, by kind.
+
+    Attributes:
+        found: (name of the image, texts by place; none for the whole image) of each.
+        levels: fraction of texts with a blank, of images with enough text, by name.
+        compared: images whose ink was looked at.
+    """
+
+    found: dict[str, list[tuple[str, list[int]]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    levels: dict[str, float] = field(default_factory=dict)
+    compared: int = 0
+
+    @classmethod
+    def of(cls, images: Iterable[tuple[str, int, int, Truth]]) -> Suspects:
+        """What the labels of images, each (name, width, height, labels), show without their pixels."""
+        suspects = cls()
+        for name, _, _, truth in images:
+            suspects.look_at(name, truth)
+        suspects.finish()
+        return suspects
+
+    def look_at(self, name: str, truth: Truth) -> None:
+        """Add what the labels of an image alone show."""
+        counted = np.flatnonzero(~np.asarray(truth.ignore, bool)).tolist()
+        if len(truth.ignore) and not counted:
+            self.found["all_ignored"].append((name, []))
+        polygons, texts = [truth.polygons[k] for k in counted], [truth.texts[k] for k in counted]
+        for kind, places in (
+            ("overlapping", overlapping_polygons(polygons)),
+            ("two_lines", two_lines(polygons, texts)),
+        ):
+            if places:
+                self.found[kind].append((name, [counted[k] for k in places]))
+        if len(texts) >= MIN_TEXTS and all(texts):
+            self.levels[name] = sum(" " in text.strip() for text in texts) / len(texts)
+
+    def look_at_ink(self, name: str, image: np.ndarray, truth: Truth, width: int, height: int) -> None:
+        """Add what an image, uint8 (h, w, 3) of any scale, shows of its labels in width x height pixels."""
+        if len(truth.polygons) >= MIN_TEXTS:
+            self.compared += 1
+            if kind := misplaced(image, truth.polygons, width, height):
+                self.found[kind].append((name, []))
+
+    def finish(self) -> None:
+        """Compare the images with one another; where few are misplaced, their pictures are as they are by chance."""
+        for kind in ("transposed", "turned"):
+            if len(self.found[kind]) < MISPLACED * self.compared:
+                self.found[kind] = []
+        words = [name for name, level in self.levels.items() if level <= WORD_LEVEL]
+        lines = [name for name, level in self.levels.items() if level >= LINE_LEVEL]
+        fewer = min(words, lines, key=len)
+        if len(fewer) > MINORITY * len(self.levels):
+            self.found["mixed_levels"] = [(name, []) for name in fewer]
+
+    def counts(self) -> dict[str, int]:
+        """Texts, or images where they are judged as a whole, by kind."""
+        return {kind: sum(len(places) or 1 for _, places in found) for kind, found in self.found.items() if found}
+
+
+def two_lines(polygons: Sequence[np.ndarray], texts: Sequence[str]) -> list[int]:
+    """Places of texts whose letters would be far narrower than usual among these texts, or that have two lines."""
+    long = [k for k, text in enumerate(texts) if len(text) >= MIN_LETTERS]
+    broken = [k for k, text in enumerate(texts) if "\n" in text.strip()]
+    if len(long) < MIN_TEXTS:
+        return broken
+    halves = Rectangles.of([polygons[k] for k in long]).halves
+    letters = halves[:, 0] / np.array([len(texts[k]) for k in long]) / np.maximum(halves[:, 1], 1e-6)
+    narrow = letters < NARROW * np.median(letters)
+    return sorted({*broken, *(k for k, is_narrow in zip(long, narrow.tolist()) if is_narrow)})
+
+
+def misplaced(image: np.ndarray, polygons: Sequence[np.ndarray], width: int, height: int) -> str | None:
+    """``transposed`` or ``turned`` where the ink lies there and not within the labels; None where nothing tells."""
+    rows, columns = image.shape[:2]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    ink = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).astype(np.float32)
+    scale = np.array([columns / width, rows / height])
+    places = {
+        "": [p * scale for p in polygons],
+        "transposed": [p[:, ::-1] * scale for p in polygons],
+        "turned": [(np.array([width, height]) - p) * scale for p in polygons],
+    }
+    within = {}
+    for kind, outlines in places.items():
+        mask = np.zeros((rows, columns), np.uint8)
+        fill(mask, outlines, 1)
+        within[kind] = float(cv2.mean(ink, mask)[0]) if mask.any() else 0.0
+    best = max(within, key=lambda kind: within[kind])
+    usual = float(ink.mean())
+    return best if within[best] > max(MIN_INK * usual, MORE_INK * within[""]) else None

@@ -1,0 +1,80 @@
+"""The splits of a data config as an audit reads them: all that exist, each with a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ocr.data.formats.detect import SPLITS
+from ocr.data.index.identity import name_hash
+from ocr.data.index.report import Report
+from ocr.data.sources.build import FileSource, Source, build_source, check_sources
+from ocr.data.sources.splits import resolve_sources
+from ocr.errors import UserError
+from ocr.migrations import migrate_sources
+
+COUNTS = ("images", "instances", "ignored")
+
+
+@dataclass(frozen=True)
+class ReadSplit:
+    """A split as it was read.
+
+    Attributes:
+        specs: its sources as they lie in the folder.
+        sources: what of them can be used.
+        report: what cannot, and notes.
+    """
+
+    specs: list[dict[str, Any]]
+    sources: list[Source]
+    report: Report
+
+    def counts(self) -> dict[str, int]:
+        """Images, instances (ignored ones included) and ignored instances."""
+        return {key: sum(source.counts()[key] for source in self.sources) for key in COUNTS}
+
+
+def read_splits(data: Mapping[str, Any], whole: bool = False) -> dict[str, ReadSplit]:
+    """The splits of a data config that exist; one with the sources of another is left out.
+
+    Args:
+        data: the config; its ``root`` and the three splits are read.
+        whole: leave out what is only a hash's part of another split: a folder without parts is its training split.
+
+    Raises:
+        UserError: nothing can be read.
+    """
+    splits: dict[str, ReadSplit] = {}
+    root = Path(data.get("root") or ".").expanduser()
+    read_whole: dict[str, Source] = {}
+    for split in SPLITS:
+        specs = migrate_sources(data.get(split) or [])
+        check_sources(specs, f"data.{split}")
+        resolved = resolve_sources(specs, data.get("root"), whole)
+        if whole:
+            resolved = [{**spec, "hash_range": None} if "hash_range" in spec else spec for spec in resolved]
+        if not resolved or any(resolved == other.specs for other in splits.values()):
+            continue
+        report = Report()
+        sources = [_build(spec, root, report, read_whole) for spec in resolved]
+        splits[split] = ReadSplit(resolved, sources, report)
+    if not splits:
+        raise UserError("the data has no split: data.train=[...] or data=folder data.root=<folder>")
+    return splits
+
+
+def _build(spec: dict[str, Any], root: Path, report: Report, read_whole: dict[str, Source]) -> Source:
+    """A source. Files that splits share by hash ranges are read once, so that what is wrong with them counts once."""
+    if not spec.get("hash_range"):
+        return build_source(spec, root, report)
+    key = json.dumps({**spec, "hash_range": None}, sort_keys=True, default=str)
+    if key not in read_whole:
+        read_whole[key] = build_source({**spec, "hash_range": None}, root, report)
+    whole = read_whole[key]
+    assert isinstance(whole, FileSource)
+    low, high = spec["hash_range"]
+    return whole.only([i for i in range(len(whole)) if low <= name_hash(Path(whole.name(i)).stem) < high])

@@ -1,0 +1,227 @@
+"""A witness of the labels: a stock detector that never saw them, and where the two disagree.
+
+What both see is left alone. Where the detector finds nothing at a label, or text without one, or two lines in one, or
+a text of which the label is a part, one of them is wrong; the strongest doubts come first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import shapely
+import torch
+from torch.utils.data import DataLoader
+
+from ocr.data.datasets import EvalSet, collate_eval
+from ocr.data.sources.build import Source
+from ocr.geometry.polygons import to_valid_shapely
+from ocr.geometry.raster import fill
+from ocr.geometry.rectangles import Rectangles
+from ocr.models.postprocess.db import detect
+from ocr.training.module import DetectionModule
+from ocr.types import Detections, Truth
+
+KINDS = {
+    "label_without_ink": "the witness sees no text at this label, and its contrast is low",
+    "ink_without_label": "the witness sees text that has no label",
+    "merged": "the witness sees two lines in this label",
+    "cut": "the witness sees text beyond the end of this label",
+}
+SURE = 0.8  # score of a detection that is held against the labels
+NOTHING = 0.3  # probability that is reached nowhere in a label: there is no text
+FAINT = 0.35  # of the usual contrast within labels of the image: witnesses miss a lone 1 or a colon, in black ink, too
+LEGIBLE = 8  # network pixels; of smaller text the witness is no judge
+COVERED = 0.1  # of a detection, by labels: less is text without a label
+INSIDE = 0.7  # of a detection's area within a label, or of a label's within a detection, that belong together
+LINE = 0.5  # of a label's length that each of two stacked lines has, and of its height that their centres lie apart
+SLACK = 0.35  # heights that a detection may reach beyond a label: each detector has its own margins
+BEYOND = 0.2  # of a detection's area that lies further beyond
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A place where label and witness disagree.
+
+    Attributes:
+        kind: a key of :data:`KINDS`.
+        score: 0..1, how strong the evidence is.
+        polygon: float32 (N, 2), of the label, or of the detection that has none, pixels of the image.
+        label: place of the label among those of the image; -1 for text without one.
+    """
+
+    kind: str
+    score: float
+    polygon: np.ndarray
+    label: int
+
+
+def testify(
+    module: DetectionModule, sources: Sequence[Source], device: torch.device | str, num_workers: int
+) -> Iterator[tuple[str, Truth, list[Doubt]]]:
+    """Name, labels and doubts of each image.
+
+    Args:
+        module: the detector.
+        sources: labelled images.
+        device: to run on.
+        num_workers: loader processes.
+    """
+    module = module.to(device).eval()
+    loader = DataLoader(EvalSet(sources, module.pipeline), num_workers=num_workers, collate_fn=collate_eval)
+    resize = module.pipeline.resize
+    for batch in loader:
+        for name, image, size, truth in zip(*(batch[key] for key in ("names", "images", "sizes", "truths"))):
+            [probability] = module.probability_maps(image[None].to(device))
+            scale = np.array(resize.content_size(*size)) / size
+            detections = detect(np.ascontiguousarray(probability), size[0], size[1], module.pipeline)
+            grey = cv2.cvtColor(image.numpy(), cv2.COLOR_RGB2GRAY)
+            yield name, truth, doubts(truth, detections, probability, grey, scale)
+
+
+def doubts(
+    truth: Truth, detections: Detections, probability: np.ndarray, grey: np.ndarray, scale: np.ndarray
+) -> list[Doubt]:
+    """Where labels and detections of one image disagree, the strongest first.
+
+    Args:
+        truth: labels, in pixels of the image.
+        detections: of the witness, in the same.
+        probability: float32 (H, W), its map.
+        grey: uint8 (H, W), the image at the map's size.
+        scale: float64 (2,), from pixels of the image to those of the map.
+    """
+    sure = [p for p, score in zip(detections.polygons, detections.scores.tolist()) if score >= SURE]
+    scores = [score for score in detections.scores.tolist() if score >= SURE]
+    labels, found = to_valid_shapely(truth.polygons), to_valid_shapely(sure)
+    rectangles = Rectangles.of(truth.polygons)
+    legible = 2 * rectangles.halves[:, 1] * float(scale.min()) >= LEGIBLE
+    counted = np.flatnonzero(legible & ~np.asarray(truth.ignore, bool)).tolist()
+    contrasts = np.array([_contrast(grey, polygon * scale) for polygon in truth.polygons])
+    usual = max(float(np.median(contrasts)), 1.0) if len(contrasts) else 1.0
+    result = []
+    for k in counted:
+        polygon, contrast = truth.polygons[k], float(contrasts[k]) / usual
+        if contrast < FAINT and _highest(probability, polygon * scale) < NOTHING:
+            result.append(Doubt("label_without_ink", 1 - contrast, polygon, k))
+    if len(sure):
+        stacked = _stacked(labels, found, rectangles, scores)
+        result += [Doubt("merged", stacked[k], truth.polygons[k], k) for k in counted if k in stacked]
+        result += _unlabelled(truth, labels, found, sure, scores, rectangles, scale)
+    return sorted(result, key=lambda doubt: -doubt.score)
+
+
+def _inside(values: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """Values (K,) of a map (H, W) within a polygon (N, 2) in its pixels."""
+    x0, y0 = np.maximum(np.floor(polygon.min(axis=0)), 0).astype(int).tolist()
+    x1, y1 = np.ceil(polygon.max(axis=0)).astype(int).tolist()
+    part = values[y0:y1, x0:x1]
+    mask = np.zeros(part.shape, np.uint8)
+    fill(mask, [polygon - (x0, y0)], 1)
+    return part[mask > 0]
+
+
+def _highest(probability: np.ndarray, polygon: np.ndarray) -> float:
+    """The highest probability within a polygon; 1 where it covers no pixel."""
+    inside = _inside(probability, polygon)
+    return float(inside.max()) if inside.size else 1.0
+
+
+def _contrast(grey: np.ndarray, polygon: np.ndarray) -> float:
+    """Grey levels between the lightest and the darkest pixels within a polygon, outliers left out."""
+    inside = _inside(grey, polygon)
+    return float(np.subtract(*np.percentile(inside, (98, 2)))) if inside.size else 0.0
+
+
+def _stacked(
+    labels: np.ndarray, found: np.ndarray, rectangles: Rectangles, scores: Sequence[float]
+) -> dict[int, float]:
+    """Labels with two long detections one below the other in them, and the lower score of the two."""
+    stacked: dict[int, float] = {}
+    detection, label = shapely.STRtree(labels).query(found, predicate="intersects")
+    shared = shapely.area(shapely.intersection(found[detection], labels[label])) / shapely.area(found[detection])
+    for k in np.unique(label[shared >= INSIDE]).tolist():
+        inside = detection[(label == k) & (shared >= INSIDE)].tolist()
+        if len(inside) < 2:
+            continue
+        spans = [_span(found[d], rectangles, k) for d in inside]
+        length, height = 2 * rectangles.halves[k]
+        for i, (along, across) in enumerate(spans):
+            for j, (other_along, other_across) in enumerate(spans[:i]):
+                both_long = min(np.ptp(along), np.ptp(other_along)) >= LINE * length
+                apart = abs(across.mean() - other_across.mean()) >= LINE * height / 2
+                overlap = min(across[1], other_across[1]) - max(across[0], other_across[0])
+                if both_long and apart and overlap <= LINE * min(np.ptp(across), np.ptp(other_across)):
+                    stacked[k] = max(stacked.get(k, 0.0), min(scores[inside[i]], scores[inside[j]]))
+    return stacked
+
+
+def _span(shape: shapely.Polygon, rectangles: Rectangles, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Extent of a shape along and across a rectangle, (least, greatest) each, from its centre."""
+    points = (shapely.get_coordinates(shape) - rectangles.centres[k]) @ rectangles.axes[k].T
+    return np.array([points[:, 0].min(), points[:, 0].max()]), np.array([points[:, 1].min(), points[:, 1].max()])
+
+
+def _unlabelled(
+    truth: Truth, labels: np.ndarray, found: np.ndarray, polygons: Sequence[np.ndarray], scores: Sequence[float],
+    rectangles: Rectangles, scale: np.ndarray,
+) -> list[Doubt]:  # fmt: skip
+    """Detections without a label, those as high as the labelled text first, and labels that end before their text."""
+    heights = 2 * Rectangles.of(polygons).halves[:, 1]
+    usual = float(np.median(2 * rectangles.halves[:, 1])) if len(labels) else float(np.median(heights))
+    tree = shapely.STRtree(labels)
+    result = []
+    for d, (shape, score, height) in enumerate(zip(found, scores, heights.tolist())):
+        if height * float(scale.min()) < LEGIBLE:
+            continue
+        near = tree.query(shape.buffer(SLACK * height), predicate="intersects").tolist()
+        covered = shapely.area(shapely.intersection(shape, shapely.union_all(labels[near]))) / shape.area
+        if covered < COVERED:
+            likeness = min(height, usual) / max(height, usual)  # a set may leave handwriting and stamps out on purpose
+            result.append(Doubt("ink_without_label", score * (1 - covered) * likeness, polygons[d], -1))
+            continue
+        rest = shapely.difference(shape, shapely.union_all(shapely.buffer(labels[near], SLACK * height)))
+        share = shapely.area(rest) / shape.area
+        if share < BEYOND:
+            continue
+        within = shapely.area(shapely.intersection(shape, labels[near])) / shapely.area(labels[near])
+        parts = [k for k, inside in zip(near, within.tolist()) if inside >= INSIDE and not truth.ignore[k]]
+        if parts:
+            nearest = min(parts, key=lambda k: shapely.distance(labels[k], rest))
+            result.append(Doubt("cut", score * min(1.0, 0.5 + share), truth.polygons[nearest], nearest))
+    return result
+
+
+@dataclass(frozen=True)
+class WitnessReport:
+    """What a witness says of a set.
+
+    Attributes:
+        images: (name, labels, doubts) of each.
+    """
+
+    images: list[tuple[str, Truth, list[Doubt]]]
+
+    def ranked(self) -> list[tuple[str, Truth, Doubt]]:
+        """All doubts, the strongest first; of equal ones the larger text."""
+        every = [(name, truth, doubt) for name, truth, found in self.images for doubt in found]
+        return sorted(every, key=lambda row: (-round(row[2].score, 2), -float(np.ptp(row[2].polygon, axis=0).prod())))
+
+    def to_relabel(self) -> list[tuple[str, Truth, list[Doubt]]]:
+        """The images with doubts, those with the most and strongest first."""
+        doubtful = [row for row in self.images if row[2]]
+        return sorted(doubtful, key=lambda row: -sum(doubt.score for doubt in row[2]))
+
+    def counts(self) -> dict[str, int]:
+        """Doubts by kind."""
+        return dict(Counter(doubt.kind for _, _, found in self.images for doubt in found).most_common())
+
+
+def in_words(name: str, truth: Truth, doubt: Doubt) -> str:
+    """A doubt: image, kind, place of its upper left corner, text, score."""
+    text = repr(truth.texts[doubt.label]) if doubt.label >= 0 else "no label"
+    x, y = doubt.polygon.min(axis=0).round().astype(int).tolist()
+    return f"{name}: {doubt.kind} at {x},{y}: {text} ({doubt.score:.2f})"
