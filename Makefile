@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(EXTRAS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train audit finetune need-data test test-fast sweep evaluate predict data doctor sync clean-runs dashboard bench \
-	soak lint docs schemas format clean
+	soak fuzz lint docs schemas format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench: $(READY)  ## where the time goes, each part beside its goal: make bench A
 
 soak: $(READY)  ## train for 2,000 steps while faults are injected (some 10 minutes on 2 cores); writes soak.json
 	$(PY) -m tests.soak $(ARGS)
+
+fuzz: $(READY)  ## broken label files, outlines and maps, some 300,000 of them (half an hour on 2 cores)
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(PY) -m pytest tests/fuzz -n auto --maxprocesses 8 --timeout 7200 $(ARGS)
 
 test: $(READY)  ## run all tests
 	$(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)

@@ -22,7 +22,7 @@ def main(config: DictConfig) -> None:
     own = [f"test={training.test}".lower(), f"tune={training.tune}".lower()]
     shared = {"data": training.data, "pipeline": training.model.pipeline, "seed": training.seed,
               "metric": training.optimized_metric, "overrides": [*given, *own]}  # fmt: skip
-    learning_curve(build(CurveSettings, plain_config(config.curve) | shared))
+    learning_curve(build(CurveSettings, plain_config(config.curve) | shared, "curve"))
 
 
 if __name__ == "__main__":

@@ -56,11 +56,7 @@ class LearningCurve:
         Raises:
             UserError: there are fewer than three trainings, or all have the same number of images.
         """
-        if len(scores) < 3 or len(set(images)) < 2:
-            raise UserError(
-                f"a learning curve needs three trainings of two sizes at least, here are {len(scores)} of "
-                f"{len(set(images))}: more curve.fractions or curve.draws"
-            )
+        check_points(images)
         x = np.log(np.asarray(images, float))
         y = np.log(np.maximum(1 - np.asarray(scores, float), LEAST_ERROR))
         width = float(((x - x.mean()) ** 2).sum())
@@ -95,6 +91,15 @@ class LearningCurve:
         spreads = self.spread * np.sqrt(freedom / rng.chisquare(freedom, DRAWS))
         intercepts, slopes, noise = rng.standard_normal((3, DRAWS)) * spreads
         return self.intercept + intercepts / np.sqrt(self.points), self.slope + slopes / np.sqrt(self.width), noise
+
+
+def check_points(images: Sequence[int]) -> None:
+    """Raise UserError where a curve does not follow from trainings with these numbers of images."""
+    if len(images) < 3 or len(set(images)) < 2:
+        raise UserError(
+            f"a learning curve needs three trainings of two sizes at least, here are {len(images)} of "
+            f"{len(set(images))}: more curve.fractions or curve.draws"
+        )
 
 
 def _score(log_error: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from ocr.audit.learning_curve import CONFIDENCE, LearningCurve
+from ocr.audit.learning_curve import CONFIDENCE, LearningCurve, check_points
 from ocr.data.datasets import draws_per_epoch
 from ocr.drawing.plots import plot_learning_curve
 from ocr.errors import UserError
@@ -102,7 +102,10 @@ def _images_and_samples(settings: CurveSettings) -> tuple[int, int]:
 
 def _train_points(settings: CurveSettings, output: Path) -> list[Point]:
     """Points of ``fractions`` and ``held_out``; each training is a process with a run folder of its own."""
+    if settings.data["train_fraction"] != 1 or settings.data["train_draw"]:
+        raise UserError("data.train_fraction and data.train_draw are what the curve varies: curve.fractions=[...]")
     images, samples = _images_and_samples(settings)
+    check_points([round(fraction * images) for fraction in settings.fractions for _ in range(settings.draws)])
     log.info("%d training images; every training sees %d samples per epoch", images, samples)
     _check_same_settings(settings.overrides, output)
     jobs = [(fraction, draw, True) for fraction in settings.fractions for draw in range(settings.draws)]
