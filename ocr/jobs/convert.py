@@ -16,8 +16,10 @@ from ocr.data.formats.files import is_ignored
 from ocr.data.formats.writers import check_formats, label_line, writable, write_labels
 from ocr.data.sources.build import FileSource
 from ocr.errors import UserError
+from ocr.utils.files import write_atomic
 
 log = logging.getLogger(__name__)
+MAX_REASONS = 4  # lines of the report in a message
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"output={output} is not an empty folder: name another")
     splits = read_splits(settings.data, whole=True)
-    written = {}
+    if not any(split.counts()["images"] for split in splits.values()):
+        lines = [line.strip() for split in splits.values() for line in split.report.lines()]
+        raise UserError(f"nothing to convert: no usable image ({'; '.join(lines[:MAX_REASONS])})")
+    written, images = {}, {}
     for name, split in splits.items():
         split.report.log(name)
         folder = output / name if len(splits) > 1 or name == "test" else output
@@ -62,6 +67,11 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
         written[name] = write_labels(chosen, lines, names, folder, "labels")
         if not chosen.marks_ignored and (lost := sum(sum(line["ignore"]) for line in lines)):
             log.warning("%s: %s has no mark for text to ignore: %d text(s) are left out", name, settings.format, lost)
+        if not chosen.has_texts and (lost := sum(bool(text) for line in lines for text in line["texts"])):
+            log.warning("%s: %s has no transcriptions: those of %d text(s) are lost", name, settings.format, lost)
+        images[name] = (folder / "images").relative_to(output).as_posix()
+    for file, text in (chosen.describe(images) if chosen.describe else {}).items():
+        write_atomic(output / file, text)
     return written
 
 

@@ -6,9 +6,11 @@ import itertools
 import json
 from pathlib import Path
 
+import cv2
 import hydra
 import numpy as np
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from ocr.audit.splits import read_splits
@@ -107,6 +109,23 @@ def test_a_printed_star_stays_a_text_that_counts(name: str, tmp_path: Path, capl
     assert ("2 text(s) that count read like the mark" in caplog.text) == writable()[name].marks_ignored
 
 
+def test_yolo_gets_the_file_that_its_trainer_reads_and_lost_transcriptions_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    for part in ("train", "val"):
+        write_image(tmp_path / f"in/{part}/img/r_{part}.png")
+        (tmp_path / f"in/{part}/gt").mkdir(parents=True)
+        (tmp_path / f"in/{part}/gt/r_{part}.txt").write_text("10,10,60,10,60,30,10,30,TOTAL\n")
+    convert(ConvertSettings(folder(tmp_path / "in"), "yolo", str(tmp_path / "out")))
+    described = yaml.safe_load((tmp_path / "out/data.yaml").read_text())
+    assert described == {"train": "train/images", "val": "val/images", "names": {0: "text"}}
+    for images in ("train/images", "val/images"):
+        [image] = (tmp_path / "out" / images).iterdir()
+        assert (image.parent.parent / "labels" / f"{image.stem}.txt").is_file()
+    assert "train: yolo has no transcriptions: those of 1 text(s) are lost" in caplog.text
+    assert labels_of(tmp_path / "out").keys() == {"r_train", "r_val"}
+
+
 def test_parts_and_names_are_kept_and_nothing_is_overwritten(tmp_path: Path):
     for part, shop in (("train", "shop1"), ("train", "shop2"), ("test", "shop1")):
         write_image(tmp_path / f"in/{part}/img/{shop}/r0.png")
@@ -127,7 +146,8 @@ def test_parts_and_names_are_kept_and_nothing_is_overwritten(tmp_path: Path):
 
 def test_an_audit_counts_what_is_wrong_with_a_set_without_parts_once(tmp_path: Path, capsys: pytest.CaptureFixture):
     for k in range(30):
-        write_image(tmp_path / f"img/{k}.png")
+        (tmp_path / "img").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"img/{k}.png"), np.random.default_rng(k).integers(0, 255, (100, 200), np.uint8))
         (tmp_path / "gt").mkdir(exist_ok=True)
         (tmp_path / f"gt/{k}.txt").write_text("10,10,60,10,60,30,10,30,x\n" * 2)
     assert not audited(tmp_path, tmp_path / "out")
@@ -136,6 +156,15 @@ def test_an_audit_counts_what_is_wrong_with_a_set_without_parts_once(tmp_path: P
     result = json.loads((tmp_path / "out/audit.json").read_text())
     assert result["problems"] == {"repeated": 30} and result["ceiling"]["hmean"] == 1
     assert result["total"] == {"images": 30, "instances": 30, "ignored": 0}
+
+
+def test_a_set_without_a_usable_image_is_not_converted(tmp_path: Path):
+    write_image(tmp_path / "in/img/a.png")
+    (tmp_path / "in/gt").mkdir()
+    (tmp_path / "in/gt/a.txt").write_text("910,10,960,10,960,30,910,30,x\n" * 3)
+    with pytest.raises(UserError, match=r"nothing to convert: no usable image \(.*outside_image x 3"):
+        convert(ConvertSettings(folder(tmp_path / "in"), "coco", str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_audit_refuses_what_nothing_can_be_learned_from(tmp_path: Path):

@@ -16,8 +16,9 @@ A file registers itself by lying there, under its own name. It has
   ``ignore``, too.
 
 Optional: ``ALIKE``, names of formats whose label files look the same; ``MARKS_IGNORED = False`` where no text can be
-marked as one to ignore, so that ``write`` leaves it out. Where objects have categories, ``read`` takes ``categories``,
-names of those to keep (None for all).
+marked as one to ignore, so that ``write`` leaves it out; ``HAS_TEXTS = False`` where transcriptions have no place;
+``describe(images) -> {file name: text}``, files that a tool wants beside its splits, from the folder of images of each.
+Where objects have categories, ``read`` takes ``categories``, names of those to keep (None for all).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class LabelFormat:
     write: Callable[[Sequence[dict[str, Any]], Sequence[str]], str] | None = None
     alike: tuple[str, ...] = ()
     marks_ignored: bool = True
+    has_texts: bool = True
+    describe: Callable[[Mapping[str, str]], dict[str, str]] | None = None
 
     @property
     def has_categories(self) -> bool:
@@ -65,10 +68,11 @@ def label_formats() -> dict[str, LabelFormat]:
     for folder in FOLDERS:
         for info in pkgutil.iter_modules(importlib.import_module(folder).__path__):
             module = importlib.import_module(f"{folder}.{info.name}")
-            optional = {key: getattr(module, key, None) for key in ("naming", "write")}
+            optional = {key: getattr(module, key, None) for key in ("naming", "write", "describe")}
             formats[info.name] = LabelFormat(
                 info.name, module.SUFFIXES, module.matches, module.read, file=getattr(module, "FILE", None),
-                alike=getattr(module, "ALIKE", ()), marks_ignored=getattr(module, "MARKS_IGNORED", True), **optional,
+                alike=getattr(module, "ALIKE", ()), marks_ignored=getattr(module, "MARKS_IGNORED", True),
+                has_texts=getattr(module, "HAS_TEXTS", True), **optional,
             )  # fmt: skip
     return formats
 

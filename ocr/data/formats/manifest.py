@@ -22,6 +22,7 @@ from ocr.types import Instance, Sample
 MAX_CATEGORIES, MAX_CATEGORIES_SHOWN = 20, 8
 MAX_SIDE = 10**9  # pixels; of a stated size beyond, which no image has
 PAGE_COVERAGE = 0.4  # of an image, by the bounding box: no text line has that
+IGNORED_CATEGORIES = frozenset({"ignore", "ignored", "dontcare", "donotcare", "illegible", "unreadable"})
 UPLOAD_PREFIX = re.compile(
     r"^(?!\d{8}[-_])[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?[-_](?=.)"
 )  # of Label Studio
@@ -139,12 +140,16 @@ def choose_categories(
     Raises:
         UserError: a category is not in the file, or one outlines whole pages and none was chosen.
     """
+    rows = [_with_ignored_categories(row, categories or (), annotations, report) for row in rows]
     used = Counter(entry.category for row in rows for entry in row.entries if not entry.ignore)
     listed = ", ".join(f"{name or 'none'} ({count})" for name, count in used.most_common(MAX_CATEGORIES_SHOWN))
     if categories is not None:
         if unknown := set(categories) - set(used):
             raise UserError(f"{annotations}: no category {', '.join(sorted(unknown))}; in use are {listed}")
-        return [replace(row, entries=[e for e in row.entries if e.category in categories], count=None) for row in rows]
+        return [
+            replace(row, entries=[e for e in row.entries if e.category in categories or _says_ignore(e)], count=None)
+            for row in rows
+        ]
     pages = sorted(_page_categories(rows) & set(used) - {""})
     if pages:
         others = [name for name, _ in used.most_common(MAX_CATEGORIES_SHOWN) if name and name not in pages]
@@ -156,6 +161,23 @@ def choose_categories(
     if 1 < len(used) <= MAX_CATEGORIES:  # of more, the names are transcriptions
         report.add("several_categories", annotations, f"{listed}: all are taken as text; data.categories=[...] chooses")
     return rows
+
+
+def _says_ignore(entry: Entry) -> bool:
+    """Whether a category is one such as ``ignore`` or ``Don't care``."""
+    return re.sub(r"[\W_]", "", entry.category).lower() in IGNORED_CATEGORIES
+
+
+def _with_ignored_categories(row: Row, chosen: Sequence[str], annotations: Path, report: Report) -> Row:
+    """The row with text whose category says so marked to be ignored, unless it is among those chosen as text."""
+    marked = [_says_ignore(entry) and entry.category not in chosen for entry in row.entries]
+    if not any(marked):
+        return row
+    for entry, is_marked in zip(row.entries, marked):
+        if is_marked:
+            report.add("difficult", row.file or annotations, f"category {entry.category}", entry.line or row.line)
+    entries = [e._replace(ignore=True) if is_marked else e for e, is_marked in zip(row.entries, marked)]
+    return replace(row, entries=entries, count=len(row.entries) if row.count is None else row.count)
 
 
 def _page_categories(rows: Iterable[Row]) -> set[str]:

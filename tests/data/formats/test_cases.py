@@ -133,6 +133,18 @@ def test_a_category_that_outlines_pages_is_never_taken_for_text_unasked(tmp_path
     assert split.counts()["instances"] == 2 and split.report.counts == {"several_categories": 1}
 
 
+@pytest.mark.parametrize("name", ["ignore", "Don't care", "ILLEGIBLE", "do_not_care"])
+def test_a_category_that_says_ignore_is_ignored_text(name: str, tmp_path: Path):
+    write_image(tmp_path / "img/a.jpg", 200, 100)
+    boxes = [{"image_id": 1, "category_id": k, "bbox": [10, 30 * k, 50, 10]} for k in (1, 2)]
+    coco(tmp_path, boxes, (200, 100), categories=[{"id": 1, "name": "text"}, {"id": 2, "name": name}])
+    for chosen in (None, ["text"]):
+        split = split_of(tmp_path, categories=chosen)
+        assert split.sources[0].index.ignore.tolist() == [False, True]
+        assert split.report.counts == {"difficult": 1}
+    assert split_of(tmp_path, categories=["text", name]).sources[0].index.ignore.tolist() == [False, False]
+
+
 @pytest.mark.parametrize("degrees", [0, 20, -35, 340])
 def test_rotation_turns_a_box_about_its_centre(degrees: float, tmp_path: Path):
     write_image(tmp_path / "img/a.jpg", 400, 300)
@@ -240,7 +252,7 @@ def test_cvat_has_boxes_masks_and_refuses_video_and_entities(tmp_path: Path):
     bounds = [(*i.polygon.min(axis=0), *i.polygon.max(axis=0)) for i in sample.instances]
     np.testing.assert_allclose(bounds, [[25, -5, 35, 35], [100, 50, 104, 53], [60, 10, 90, 20]], atol=0.01)
     assert sample.instances[2].ignore and sample.instances[2].text == "x & y"
-    assert report.counts == {"unparsable_line": 1} and sample.entries == 4
+    assert report.counts == {"unparsable_line": 1, "difficult": 1} and sample.entries == 4
     for content, message in (
         ("<annotations><track/></annotations>", "CVAT for video"),
         ('<!DOCTYPE x [<!ENTITY a "b">]><annotations/>', "document type or entities"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ocr.types import RELATIVE, Sample
 SUFFIXES = (".txt",)
 FILE = "{stem}.txt"
 MARKS_IGNORED = False
+HAS_TEXTS = False
 BOX = 5  # numbers of a line with a box; a polygon has an odd number from 7 on
 DIGITS = 9  # of written fractions: below a thousandth of a pixel
 
@@ -89,3 +90,8 @@ def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     size = np.array([line["width"], line["height"]])
     polygons = [np.asarray(polygon, np.float64) / size for polygon, _, ignore in labelled(line) if not ignore]
     return "".join(f"0 {' '.join(f'{v:.{DIGITS}f}' for v in polygon.ravel())}\n" for polygon in polygons)
+
+
+def describe(images: Mapping[str, str]) -> dict[str, str]:
+    """``data.yaml``; without ``path`` its own folder is where the splits lie."""
+    return {"data.yaml": yaml.safe_dump({**images, "names": {0: "text"}}, sort_keys=False)}

@@ -17,6 +17,7 @@ from ocr.types import Sample
 SUFFIXES = (".csv",)
 FILE = "competition.csv"
 MARKS_IGNORED = False
+HAS_TEXTS = False
 
 
 def matches(path: Path, content: Any) -> bool:

@@ -21,6 +21,7 @@ from ocr.types import RELATIVE, Sample
 SUFFIXES = (".json",)
 FILE = "labels.json"
 MARKS_IGNORED = False
+HAS_TEXTS = False
 ORDERS = ((("img_dimensions", 0), ("img_dimensions", 1)), (("img_dimensions", 1), ("img_dimensions", 0)))
 
 
