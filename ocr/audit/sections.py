@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ocr.audit import label_faults
 from ocr.audit.ceiling import Ceiling
+from ocr.audit.findings import Findings
 from ocr.audit.label_faults import Suspects
 from ocr.audit.page import Picture, Section, crop, thumbnail
 from ocr.types import Truth
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
 GROUPS, PER_GROUP = 12, 4
 PICTURES = 9  # of a section
 WITNESS_PICTURES = 20
+
+
+def sections(findings: Findings) -> list[Section]:
+    """Those that have pictures, the most telling first."""
+    truths, rows = findings.images.truths(), findings.images.rows
+    groups = [[(rows[k][0], findings.images.splits[k]) for k in group] for group in findings.groups or ()]
+    found = [duplicate_section(groups), *suspect_sections(findings.suspects, truths)]
+    if findings.witness is not None:
+        found.insert(0, witness_section(findings.witness))
+    if findings.ceiling is not None:
+        found.append(lost_section(findings.ceiling, truths))
+    return [section for section in found if section.rows]
 
 
 def duplicate_section(groups: Sequence[Sequence[tuple[str, str]]]) -> Section:

@@ -50,8 +50,8 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
         raise UserError(f"output={output} is not an empty folder: name another")
     splits = read_splits(settings.data, whole=True)
     if not any(split.counts()["images"] for split in splits.values()):
-        lines = [line.strip() for split in splits.values() for line in split.report.lines()]
-        raise UserError(f"nothing to convert: no usable image ({'; '.join(lines[:MAX_REASONS])})")
+        reasons = [line.strip() for split in splits.values() for line in split.report.lines()]
+        raise UserError(f"nothing to convert: no usable image ({'; '.join(reasons[:MAX_REASONS])})")
     written, images = {}, {}
     for name, split in splits.items():
         split.report.log(name)

@@ -1,0 +1,157 @@
+"""What an audit has found, as plain values for ``audit.json`` and in sentences for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ocr.audit import label_faults
+from ocr.audit.ceiling import Ceiling
+from ocr.audit.label_faults import Suspects
+from ocr.audit.splits import COUNTS, ReadSplit
+from ocr.audit.statistics import TextFigures, labelled_images
+from ocr.data.index.report import KINDS, NOTES, Report
+from ocr.types import Truth
+
+if TYPE_CHECKING:  # it imports torch
+    from ocr.audit.witness import WitnessReport
+
+EXAMPLES = 20  # of each kind in audit.json
+TILE = 1536  # network pixels; a longer input is read in tiles
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of all splits, in one order.
+
+    Attributes:
+        rows: (path, width, height, labels) of each.
+        splits: the split of each.
+    """
+
+    rows: list[tuple[str, int, int, Truth]]
+    splits: list[str]
+
+    @classmethod
+    def of(cls, splits: Mapping[str, ReadSplit]) -> Images:
+        """Those that are files."""
+        pairs = [(row, name) for name, split in splits.items() for row in labelled_images(split.sources)]
+        return cls([row for row, _ in pairs], [name for _, name in pairs])
+
+    def __iter__(self) -> Iterator[tuple[str, int, int, Truth]]:
+        return iter(self.rows)
+
+    def truths(self) -> dict[str, Truth]:
+        """Labels by path."""
+        return {path: truth for path, _, _, truth in self.rows}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that an audit has found.
+
+    Attributes:
+        splits: as they were read.
+        report: problems and notes of all splits, and of their comparison.
+        images: of all splits.
+        figures: of their text.
+        min_text_size: network pixels below which a text is not learned.
+        long_side: of the network's input, pixels.
+        suspects: labels that look wrong.
+        groups: near-duplicates, places of images; None where pixels were not looked at.
+        ceiling: None for the same reason.
+        witness: None where none was asked.
+    """
+
+    splits: Mapping[str, ReadSplit]
+    report: Report
+    images: Images
+    figures: TextFigures
+    min_text_size: float
+    long_side: int
+    suspects: Suspects
+    groups: list[list[int]] | None = None
+    ceiling: Ceiling | None = None
+    witness: WitnessReport | None = None
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images, instances and ignored instances by split."""
+        return {name: split.counts() for name, split in self.splits.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, see ``docs/audit.md``."""
+        counts, truths = self.counts(), self.images.truths()
+        total = {key: sum(values[key] for values in counts.values()) for key in COUNTS}
+        text = self.figures.summary(self.min_text_size)
+        return {
+            "total": total,
+            "splits": counts,
+            "problems": {kind: n for kind, n in self.report.counts.items() if kind in KINDS},
+            "notes": {kind: n for kind, n in self.report.counts.items() if kind in NOTES},
+            "suspects": self.suspects.counts(),
+            "examples": self.report.examples | self._suspect_examples(truths),
+            "empty_splits": [name for name, values in counts.items() if not values["images"]],
+            "text": text | {"ignored_share": total["ignored"] / max(total["instances"], 1)},
+            "ceiling": None if self.ceiling is None else _ceiling(self.ceiling, truths),
+            "near_duplicates": self.groups and [[self.images.rows[k][0] for k in group] for group in self.groups],
+            "witness": self._witness(),
+            "sources": {name: split.specs for name, split in self.splits.items()},
+        }
+
+    def _suspect_examples(self, truths: Mapping[str, Truth]) -> dict[str, list[str]]:
+        found = {kind: rows[:EXAMPLES] for kind, rows in self.suspects.found.items() if rows}
+        return {kind: [named(path, places, truths) for path, places in rows] for kind, rows in found.items()}
+
+    def _witness(self) -> dict[str, Any] | None:
+        if self.witness is None:
+            return None
+        from ocr.audit.witness import in_words
+
+        examples = [in_words(*row) for row in self.witness.ranked()[:EXAMPLES]]
+        return {"doubts": self.witness.counts(), "images": len(self.witness.to_relabel()), "examples": examples}
+
+    def verdicts(self) -> list[str]:
+        """What matters, a sentence each."""
+        found, said = self.to_dict(), []
+        text = found["text"]
+        if text["text_height"]:
+            heights = ", ".join(f"{float(q):.0%} {value:g}" for q, value in text["text_height"].items())
+            said.append(f"text height at network input (long side {self.long_side}), pixels: {heights}")
+        if text["too_small"]:
+            said.append(
+                f"{text['too_small']} text(s) are below {text['min_text_size']:g} pixels and never learned"
+                + self._remedy(text["long_side_needed"])
+            )
+        if text["ignored_share"]:
+            said.append(f"{text['ignored_share']:.1%} of the instances are ignored text")
+        said += [f"{kind} x {n}: {label_faults.KINDS[kind]}" for kind, n in found["suspects"].items()]
+        if self.groups:
+            across = found["problems"].get("near_duplicate", 0)
+            said.append(f"{len(self.groups)} group(s) of images show the same, {across} of them across splits")
+        if self.witness is not None:
+            kinds = ", ".join(f"{kind} x {n}" for kind, n in self.witness.counts().items()) or "no doubt"
+            said.append(f"the witness doubts labels of {found['witness']['images']} image(s): {kinds}")
+        if self.ceiling is not None:
+            best = found["ceiling"]
+            example = f", e.g. {best['examples'][0]}" if best["examples"] else ""
+            lost = f"{best['lost']} text(s) lost{example}"
+            said.append(f"a faultless network would have hmean {best['hmean']:.4f} here: {lost}")
+        return said
+
+    def _remedy(self, needed: int) -> str:
+        """The input size at which small text would be learned, and how it is read on a small machine."""
+        if needed <= self.long_side:
+            return ""
+        tiles = f", and tta.tile={TILE} reads it in parts that fit a small GPU" if needed > TILE else ""
+        return f"; model.pipeline.resize.long_side={needed} would leave one in a hundred{tiles}"
+
+
+def _ceiling(ceiling: Ceiling, truths: Mapping[str, Truth]) -> dict[str, Any]:
+    examples = [named(path, places, truths) for path, places in ceiling.lost[:EXAMPLES]]
+    return ceiling.scores | {"lost": sum(len(places) for _, places in ceiling.lost), "examples": examples}
+
+
+def named(path: str, places: Sequence[int], truths: Mapping[str, Truth]) -> str:
+    """An image, and the texts of it that are meant, if any."""
+    return f"{path}: {', '.join(repr(truths[path].texts[k]) for k in places)}" if places else path
