@@ -77,8 +77,11 @@ def audit(settings: AuditSettings) -> bool:
         _print_tables(result["splits"] | {"total": result["total"]}, report)
         print("\n".join(findings.verdicts()))
     if settings.output:
-        page = _write(findings, Path(settings.output).expanduser(), settings)
-        print(f"results  {page}", file=sys.stderr if settings.json else sys.stdout)
+        try:
+            file = _write(findings, Path(settings.output).expanduser(), settings)
+        except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+            raise UserError(f"output={settings.output}: {error.strerror}; output=null writes no file") from error
+        print(f"results  {file}", file=sys.stderr if settings.json else sys.stdout)
     for name in result["empty_splits"]:
         hint = "lower data.val_from, or write id lists train.txt and val.txt"
         print(f"the {name} split has no image: {hint}", file=sys.stderr)

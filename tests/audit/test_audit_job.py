@@ -91,6 +91,14 @@ def test_the_runner_keeps_stdout_for_the_json(receipts: Path, tmp_path: Path):
     assert refused.stderr.startswith("error: quick=true looks at labels alone")
 
 
+def test_an_output_that_is_no_folder_is_said_after_the_json(receipts: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    done = run("audit", f"data.root={receipts}", "json=true", "quick=true", "output=file", cwd=tmp_path)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["total"]["images"] == 3
+    assert done.stderr.startswith("error: output=file: ")
+
+
 @pytest.mark.slow
 def test_the_witness_finds_a_label_that_was_taken_away_and_one_that_was_made_up(tmp_path: Path):
     try:

@@ -1,7 +1,7 @@
 """Label lines of the ICDAR family: coordinates, perhaps a column about the text, the text.
 
-Coordinates are apart by commas or blanks. Two points are opposite corners. Where the text begins with numbers itself
-(``12,50``), the other lines of the file tell how many coordinates a line has.
+Coordinates are apart by commas, semicolons or blanks. Two points are opposite corners. Where the text begins with
+numbers itself (``12,50``), the other lines of the file tell how many coordinates a line has.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ocr.types import Instance, Sample
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|[+-]?inf"
 _COMMAS = re.compile(rf"\s*({_NUMBER})\s*(?:,|$)", re.IGNORECASE)
+_SEMICOLONS = re.compile(rf"\s*({_NUMBER})\s*(?:;|$)", re.IGNORECASE)
 _BLANKS = re.compile(rf"\s*({_NUMBER})(?:\s+|$)", re.IGNORECASE)
 USUAL_SHARE = 0.2  # of the lines of the most frequent number of coordinates: fewer are numbers in the text
 MOSTLY = 0.8  # of the lines
@@ -40,7 +41,7 @@ class Line(NamedTuple):
 
     Attributes:
         number: in the file.
-        commas: its numbers are apart by commas, else by blanks.
+        commas: its numbers are apart by commas or semicolons, else by blanks.
         values: the leading numbers.
         rests: what follows the first k of them, for k from 0.
     """
@@ -130,16 +131,16 @@ def _column_kind(heads: list[str]) -> str | None:
 
 def split_line(text: str, number: int = 0) -> Line:
     """The leading numbers of a line, and what follows each of them."""
-    first = re.match(rf"\s*(?:{_NUMBER})\s*(,?)", text, re.IGNORECASE)
-    commas = first is not None and first[1] == ","
-    pattern = _COMMAS if commas else _BLANKS
+    first = re.match(rf"\s*(?:{_NUMBER})\s*([,;]?)", text, re.IGNORECASE)
+    mark = first[1] if first is not None else ""
+    pattern = {",": _COMMAS, ";": _SEMICOLONS}.get(mark, _BLANKS)
     values: list[float] = []
     rests, at = [text.strip()], 0
     while match := pattern.match(text, at):
         values.append(float(match[1]))
         at = match.end()
         rests.append(text[at:].strip())
-    return Line(number, commas, values, rests)
+    return Line(number, mark != "", values, rests)
 
 
 def is_quad_line(line: Any) -> bool:
