@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,15 +21,17 @@ class Ceiling:
 
     Attributes:
         scores: ``hmean``, ``precision`` and ``recall``.
-        lost: (name of the image, places of texts that are not found again) of each image with any.
+        lost: (key of the image, places of texts that are not found again) of each image with any.
     """
 
     scores: dict[str, float]
-    lost: list[tuple[str, list[int]]]
+    lost: list[tuple[Hashable, list[int]]]
 
     @classmethod
-    def of(cls, images: Iterable[tuple[str, int, int, Truth]], pipeline: Pipeline, targets: TargetMaker) -> Ceiling:
-        """The ceiling of images, each (name, width, height, labels).
+    def of(
+        cls, images: Iterable[tuple[Hashable, int, int, Truth]], pipeline: Pipeline, targets: TargetMaker
+    ) -> Ceiling:
+        """The ceiling of images, each (key, width, height, labels).
 
         Args:
             images: whose labels are sent through targets and post-processing, at network size.
@@ -37,8 +39,8 @@ class Ceiling:
             targets: of training.
         """
         totals = np.zeros(Hmean.size)
-        lost: list[tuple[str, list[int]]] = []
-        for name, width, height, truth in images:
+        lost: list[tuple[Hashable, list[int]]] = []
+        for key, width, height, truth in images:
             content, padded = pipeline.resize.content_size(width, height), pipeline.resize.padded_size(width, height)
             scale = np.array(content) / (width, height)
             polygons = [(polygon * scale).astype(np.float32) for polygon in truth.polygons]
@@ -47,5 +49,5 @@ class Ceiling:
             totals += Hmean().count(image)
             missed = np.flatnonzero((image.match.truth < 0) & ~np.asarray(truth.ignore, bool)).tolist()
             if missed:
-                lost.append((name, missed))
+                lost.append((key, missed))
         return cls(Hmean().scores(totals), lost)

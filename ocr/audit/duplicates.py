@@ -1,14 +1,15 @@
 """Near-duplicates: images that show the same receipt or scene, within a split and across splits.
 
-A difference hash alone is weak on receipts, which are white paper and rows of print. It is joined with the layout of
-the labelled polygons and with what tells receipts of one shop apart in their transcriptions: numbers, dates, times.
+A difference hash alone is weak on receipts, which are white paper and rows of print, alike in all receipts of a shop.
+It is joined with the layout of the labelled polygons and with the transcriptions: numbers (dates, totals, invoices)
+tell receipts of one shop apart.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,17 +19,21 @@ import numpy as np
 
 from ocr.types import Truth
 
-HASH_SIDE = 16  # cells a side; a hash has one bit per cell
-MAX_HASH_DISTANCE = 0.08  # of the bits, of two scans of one receipt
+SIDE = 16  # cells per side of a hash
+OVERSAMPLED = 16  # pixels per side of a cell, whose mean it is
+FLAT = 0.15  # of the standard deviation of the cells: neighbours that differ by less are equal
+MIN_TEXTURE = 32  # cells that differ from their neighbours, of an image that a hash tells something of
+MIN_LIKENESS = 0.9  # of two hashes, see _likeness; receipts of one shop have up to 0.87 of each other
 MIN_LAYOUT = 0.8  # of the polygons that have a counterpart
 MIN_OVERLAP = 0.5  # intersection over union of a box and its counterpart
 MIN_FRAMING = 5  # polygons whose common box is the frame, so that margins of paper count for nothing; fewer: the image
-MIN_TOKENS = 3  # numbers without which transcriptions tell nothing
-MIN_SHARED_TOKENS, MIN_SHARED_LINES = 0.9, 0.7  # Jaccard indices of transcriptions of one receipt
-MIN_TOKENS_IF_ALIKE = 0.7  # the same for two that look alike, too
+MIN_NUMBERS = 3  # without which transcriptions do not tell that two images are the same
+SHARED_NUMBERS, SHARED_WORDS = 0.95, 0.7  # of the image that has fewer, for two scans of one receipt
+SHARED_IF_ALIKE = 0.6  # both, where the pictures are alike, too: each annotator reads otherwise
+MIN_BOTH = 0.5  # of the numbers of both images: else one may be labelled at its letterhead alone
 COMMON = 50  # images that share a number which is looked at no further: it is a shop's
-NUMBER = re.compile(r"\d(?:[\d:/.\-]*\d)?")
-MIN_DIGITS = 4  # of a number that tells receipts apart
+NUMBER = re.compile(r"\d(?:[\d:/.,\-]*\d)?")
+MIN_DIGITS = 3  # of a number that tells receipts apart
 BLOCK = 2048  # images whose hashes are compared at once
 
 
@@ -37,17 +42,17 @@ class Fingerprint:
     """What two images are compared by.
 
     Attributes:
-        bits: bool (HASH_SIDE ** 2,), difference hash of the framed part.
+        hashes: int8 (2, SIDE ** 2), of the whole image and of its framed part, see :func:`difference_hash`.
         boxes: float64 (M, 4), x0, y0, x1, y1 of the polygons in fractions of the frame.
-        lines: transcriptions.
-        tokens: numbers of at least :data:`MIN_DIGITS` digits in them.
+        words: of the transcriptions, in small letters.
+        numbers: those of at least :data:`MIN_DIGITS` digits among them.
         digest: of the pixels, equal for copies.
     """
 
-    bits: np.ndarray
+    hashes: np.ndarray
     boxes: np.ndarray
-    lines: Counter[str]
-    tokens: Counter[str]
+    words: frozenset[str]
+    numbers: frozenset[str]
     digest: bytes
 
     @classmethod
@@ -60,34 +65,41 @@ class Fingerprint:
             width, height: the frame of the labels, pixels.
         """
         boxes = np.array([[*p.min(axis=0), *p.max(axis=0)] for p in truth.polygons], np.float64).reshape(-1, 4)
-        frame = np.array([0, 0, width, height], np.float64)
+        whole = frame = np.array([0, 0, width, height], np.float64)
         if len(boxes) >= MIN_FRAMING:
             frame = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
         size = np.maximum(np.tile(frame[2:] - frame[:2], 2), 1e-6)
-        texts = [t for t, ignore in zip(truth.texts, truth.ignore) if t and not ignore]
+        texts = [t.casefold() for t, ignore in zip(truth.texts, truth.ignore) if t and not ignore]
         numbers = (match for text in texts for match in NUMBER.findall(text))
-        tokens = Counter(n for n in numbers if sum(map(str.isdigit, n)) >= MIN_DIGITS)
-        lines = Counter(" ".join(text.split()).casefold() for text in texts)
-        scale = np.array(image.shape[1::-1]) / (width, height)
-        bits = difference_hash(image, frame * np.tile(scale, 2))
-        digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-        return cls(bits, (boxes - np.tile(frame[:2], 2)) / size, lines, tokens, digest)
+        scale = np.tile(np.array(image.shape[1::-1]) / (width, height), 2)
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        return cls(
+            np.stack([difference_hash(grey, part * scale) for part in (whole, frame)]),
+            (boxes - np.tile(frame[:2], 2)) / size,
+            frozenset(word for text in texts for word in text.split()),
+            frozenset(n for n in numbers if sum(map(str.isdigit, n)) >= MIN_DIGITS),
+            hashlib.blake2b(image.tobytes(), digest_size=16).digest(),
+        )
 
 
-def difference_hash(image: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Whether each cell of a grid is lighter than its left neighbour, bool (HASH_SIDE ** 2,).
+def difference_hash(grey: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Whether each cell of a grid is lighter (1) or darker (-1) than its left neighbour, int8 (SIDE ** 2,).
+
+    Cells that hardly differ are 0: on blank paper noise would decide.
 
     Args:
-        image: uint8 (H, W, 3) RGB.
+        grey: uint8 (H, W).
         frame: x0, y0, x1, y1, the part of it that the grid covers, pixels.
     """
-    x0, y0, x1, y1 = np.rint(frame).astype(int).tolist()
-    part = image[max(y0, 0) : max(y1, y0 + 1), max(x0, 0) : max(x1, x0 + 1)]
-    if not part.size:
-        part = image
-    grey = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)
-    cells = cv2.resize(grey, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
-    return (cells[:, 1:] > cells[:, :-1]).ravel()
+    columns, rows = (SIDE + 1) * OVERSAMPLED, SIDE * OVERSAMPLED
+    x0, y0, x1, y1 = frame.tolist()
+    step_x, step_y = (x1 - x0) / columns, (y1 - y0) / rows
+    to_image = np.array([[step_x, 0, x0 + step_x / 2 - 0.5], [0, step_y, y0 + step_y / 2 - 0.5]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    part = cv2.warpAffine(grey, to_image, (columns, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    cells = cv2.resize(part, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
+    difference = np.diff(cells, axis=1)
+    return (np.sign(difference) * (np.abs(difference) > FLAT * max(float(cells.std()), 1.0))).astype(np.int8).ravel()
 
 
 def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
@@ -112,39 +124,61 @@ def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
 def are_same(a: Fingerprint, b: Fingerprint) -> bool:
     """Whether two images show the same receipt or scene.
 
-    Where both have enough numbers these decide, for receipts of one shop look alike; a few may be read otherwise.
+    They do where nearly all numbers of the one are on the other, or where they look the same and nothing in their
+    labels speaks against it.
     """
     if a.digest == b.digest:
         return True
-    layout = not len(a.boxes) or not len(b.boxes) or _layout(a.boxes, b.boxes) >= MIN_LAYOUT
-    alike = layout and (a.bits != b.bits).mean() <= MAX_HASH_DISTANCE
-    if min(a.tokens.total(), b.tokens.total()) < MIN_TOKENS:
-        return bool(alike)
-    needed = MIN_TOKENS_IF_ALIKE if alike else MIN_SHARED_TOKENS
-    return _jaccard(a.tokens, b.tokens) >= needed and _jaccard(a.lines, b.lines) >= MIN_SHARED_LINES
+    words, numbers = _shared(a.words, b.words), _shared(a.numbers, b.numbers)
+    fewer, more = sorted((len(a.numbers), len(b.numbers)))
+    read_alike = numbers >= SHARED_NUMBERS and words >= SHARED_WORDS
+    if read_alike and fewer >= MIN_NUMBERS and fewer >= MIN_BOTH * more:
+        return True
+    if float(_likeness(a.hashes, b.hashes).diagonal().max()) < MIN_LIKENESS:
+        return False
+    if read_alike and fewer:  # words of one are labelled, lines of the other, or a part of it alone
+        return True
+    if (a.words and b.words and words < SHARED_IF_ALIKE) or (fewer and numbers < SHARED_IF_ALIKE):
+        return False
+    return not (len(a.boxes) and len(b.boxes)) or _layout(a.boxes, b.boxes) >= MIN_LAYOUT
 
 
 def _candidates(fingerprints: Sequence[Fingerprint]) -> set[tuple[int, int]]:
-    """Pairs that share a number which few images have, or have hashes near each other."""
-    by_token: dict[str, list[int]] = defaultdict(list)
-    for k, fingerprint in enumerate(fingerprints):
-        for token in fingerprint.tokens:
-            by_token[token].append(k)
+    """Pairs that are copies, share a number which few images have, or have like hashes."""
+    by_number: dict[str, list[int]] = defaultdict(list)
     by_digest: dict[bytes, list[int]] = defaultdict(list)
     for k, fingerprint in enumerate(fingerprints):
         by_digest[fingerprint.digest].append(k)
+        for number in fingerprint.numbers:
+            by_number[number].append(k)
     pairs = {(a, b) for ks in by_digest.values() for a, b in pairwise(ks)}
-    pairs |= {(a, b) for ks in by_token.values() if len(ks) <= COMMON for a in ks for b in ks if a < b}
-    signs = np.array([f.bits for f in fingerprints], np.float32).reshape(len(fingerprints), HASH_SIDE**2) * 2 - 1
-    for start in range(0, len(signs), BLOCK):
-        distances = (1 - signs[start : start + BLOCK] @ signs.T / HASH_SIDE**2) / 2
-        rows, columns = np.nonzero(distances <= MAX_HASH_DISTANCE)
-        pairs |= {(a, b) for a, b in zip((rows + start).tolist(), columns.tolist()) if a < b}
+    pairs |= {(a, b) for ks in by_number.values() if len(ks) <= COMMON for a in ks for b in ks if a < b}
+    for kind in range(2):
+        hashes = np.array([f.hashes[kind] for f in fingerprints], np.float32).reshape(len(fingerprints), SIDE**2)
+        for start in range(0, len(hashes), BLOCK):
+            rows, columns = np.nonzero(_likeness(hashes[start : start + BLOCK], hashes) >= MIN_LIKENESS)
+            pairs |= {(a, b) for a, b in zip((rows + start).tolist(), columns.tolist()) if a < b}
     return pairs
 
 
-def _jaccard(a: Counter[str], b: Counter[str]) -> float:
-    return (a & b).total() / max((a | b).total(), 1)
+def _likeness(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cells that agree, less those that differ, over those that either image has; 0 where one has too few.
+
+    Args:
+        a, b: hashes (A, SIDE ** 2) and (B, SIDE ** 2).
+
+    Returns:
+        float32 (A, B).
+    """
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    of_a, of_b = np.abs(a).sum(axis=1)[:, None], np.abs(b).sum(axis=1)[None]
+    either = of_a + of_b - np.abs(a) @ np.abs(b).T
+    return np.where(np.minimum(of_a, of_b) >= MIN_TEXTURE, a @ b.T / np.maximum(either, 1), 0)
+
+
+def _shared(a: frozenset[str], b: frozenset[str]) -> float:
+    """The fraction that both have, of the one that has fewer."""
+    return len(a & b) / max(min(len(a), len(b)), 1)
 
 
 def _layout(a: np.ndarray, b: np.ndarray) -> float:

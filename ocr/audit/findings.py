@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,21 @@ from ocr.audit.label_faults import Suspects
 from ocr.audit.splits import COUNTS, ReadSplit
 from ocr.audit.statistics import TextFigures, labelled_images
 from ocr.data.index.report import KINDS, NOTES, Report
+from ocr.errors import printable
 from ocr.types import Truth
 
 if TYPE_CHECKING:  # it imports torch
     from ocr.audit.witness import WitnessReport
 
 EXAMPLES = 20  # of each kind in audit.json
+PER_IMAGE = 3  # doubts of one image among the examples
+TEXTS, LETTERS = 3, 60  # of an image that are named; of a text
 TILE = 1536  # network pixels; a longer input is read in tiles
 
 
 @dataclass(frozen=True)
 class Images:
-    """The images of all splits, in one order.
+    """The images of all splits that are files, in one order; their places in it are their keys.
 
     Attributes:
         rows: (path, width, height, labels) of each.
@@ -35,16 +38,28 @@ class Images:
 
     @classmethod
     def of(cls, splits: Mapping[str, ReadSplit]) -> Images:
-        """Those that are files."""
         pairs = [(row, name) for name, split in splits.items() for row in labelled_images(split.sources)]
         return cls([row for row, _ in pairs], [name for _, name in pairs])
 
-    def __iter__(self) -> Iterator[tuple[str, int, int, Truth]]:
-        return iter(self.rows)
+    def keyed(self, split: str | None = None) -> list[tuple[Hashable, int, int, Truth]]:
+        """(key, width, height, labels) of each, or of those of a split."""
+        return [(k, *row[1:]) for k, row in enumerate(self.rows) if split in (None, self.splits[k])]
 
-    def truths(self) -> dict[str, Truth]:
-        """Labels by path."""
-        return {path: truth for path, _, _, truth in self.rows}
+    def row(self, key: Hashable) -> tuple[str, int, int, Truth]:
+        """Path, width, height and labels of an image."""
+        assert isinstance(key, int)
+        return self.rows[key]
+
+    def name(self, key: Hashable, places: Sequence[int] = ()) -> str:
+        """The path of an image, and the texts of it that are meant, if any."""
+        path, _, _, truth = self.row(key)
+        texts = [repr(_shortened(truth.texts[k])) for k in places[:TEXTS]]
+        more = f" and {len(places) - TEXTS} more" if len(places) > TEXTS else ""
+        return f"{path}: {', '.join(texts)}{more}" if places else path
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LETTERS else f"{text[:LETTERS]}..."
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ class Findings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, see ``docs/audit.md``."""
-        counts, truths = self.counts(), self.images.truths()
+        counts = self.counts()
         total = {key: sum(values[key] for values in counts.values()) for key in COUNTS}
         text = self.figures.summary(self.min_text_size)
         return {
@@ -90,26 +105,31 @@ class Findings:
             "problems": {kind: n for kind, n in self.report.counts.items() if kind in KINDS},
             "notes": {kind: n for kind, n in self.report.counts.items() if kind in NOTES},
             "suspects": self.suspects.counts(),
-            "examples": self.report.examples | self._suspect_examples(truths),
+            "examples": self.report.examples | self._suspect_examples(),
             "empty_splits": [name for name, values in counts.items() if not values["images"]],
             "text": text | {"ignored_share": total["ignored"] / max(total["instances"], 1)},
-            "ceiling": None if self.ceiling is None else _ceiling(self.ceiling, truths),
+            "ceiling": None if self.ceiling is None else self._ceiling(self.ceiling),
             "near_duplicates": self.groups and [[self.images.rows[k][0] for k in group] for group in self.groups],
             "witness": self._witness(),
             "sources": {name: split.specs for name, split in self.splits.items()},
         }
 
-    def _suspect_examples(self, truths: Mapping[str, Truth]) -> dict[str, list[str]]:
+    def _suspect_examples(self) -> dict[str, list[str]]:
         found = {kind: rows[:EXAMPLES] for kind, rows in self.suspects.found.items() if rows}
-        return {kind: [named(path, places, truths) for path, places in rows] for kind, rows in found.items()}
+        return {kind: [self.images.name(*row) for row in rows] for kind, rows in found.items()}
+
+    def _ceiling(self, ceiling: Ceiling) -> dict[str, Any]:
+        examples = [self.images.name(*row) for row in ceiling.lost[:EXAMPLES]]
+        return ceiling.scores | {"lost": sum(len(places) for _, places in ceiling.lost), "examples": examples}
 
     def _witness(self) -> dict[str, Any] | None:
         if self.witness is None:
             return None
         from ocr.audit.witness import in_words
 
-        examples = [in_words(*row) for row in self.witness.ranked()[:EXAMPLES]]
-        return {"doubts": self.witness.counts(), "images": len(self.witness.to_relabel()), "examples": examples}
+        examples = [in_words(*row) for row in self.witness.ranked(PER_IMAGE)[:EXAMPLES]]
+        return {"doubts": self.witness.counts(), "images": len(self.witness.to_relabel()),
+                "not_judged": self.witness.not_judged(), "examples": examples}  # fmt: skip
 
     def verdicts(self) -> list[str]:
         """What matters, a sentence each."""
@@ -132,12 +152,14 @@ class Findings:
         if self.witness is not None:
             kinds = ", ".join(f"{kind} x {n}" for kind, n in self.witness.counts().items()) or "no doubt"
             said.append(f"the witness doubts labels of {found['witness']['images']} image(s): {kinds}")
+            if blind := self.witness.not_judged():
+                said.append(f"the witness is no judge of {blind} text(s): they are too small for it")
         if self.ceiling is not None:
             best = found["ceiling"]
             example = f", e.g. {best['examples'][0]}" if best["examples"] else ""
             lost = f"{best['lost']} text(s) lost{example}"
             said.append(f"a faultless network would have hmean {best['hmean']:.4f} here: {lost}")
-        return said
+        return [printable(sentence) for sentence in said]
 
     def _remedy(self, needed: int) -> str:
         """The input size at which small text would be learned, and how it is read on a small machine."""
@@ -145,13 +167,3 @@ class Findings:
             return ""
         tiles = f", and tta.tile={TILE} reads it in parts that fit a small GPU" if needed > TILE else ""
         return f"; model.pipeline.resize.long_side={needed} would leave one in a hundred{tiles}"
-
-
-def _ceiling(ceiling: Ceiling, truths: Mapping[str, Truth]) -> dict[str, Any]:
-    examples = [named(path, places, truths) for path, places in ceiling.lost[:EXAMPLES]]
-    return ceiling.scores | {"lost": sum(len(places) for _, places in ceiling.lost), "examples": examples}
-
-
-def named(path: str, places: Sequence[int], truths: Mapping[str, Truth]) -> str:
-    """An image, and the texts of it that are meant, if any."""
-    return f"{path}: {', '.join(repr(truths[path].texts[k]) for k in places)}" if places else path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -35,56 +35,56 @@ class Suspects:
     """What looks wrong, by kind.
 
     Attributes:
-        found: (name of the image, texts by place; none for the whole image) of each.
-        levels: fraction of texts with a blank, of images with enough text, by name.
+        found: (key of the image, texts by place; none for the whole image) of each.
+        levels: fraction of texts with a blank, of images with enough text, by key.
         compared: images whose ink was looked at.
     """
 
-    found: dict[str, list[tuple[str, list[int]]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
-    levels: dict[str, float] = field(default_factory=dict)
+    found: dict[str, list[tuple[Hashable, list[int]]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    levels: dict[Hashable, float] = field(default_factory=dict)
     compared: int = 0
 
     @classmethod
-    def of(cls, images: Iterable[tuple[str, int, int, Truth]]) -> Suspects:
-        """What the labels of images, each (name, width, height, labels), show without their pixels."""
+    def of(cls, images: Iterable[tuple[Hashable, int, int, Truth]]) -> Suspects:
+        """What the labels of images, each (key, width, height, labels), show without their pixels."""
         suspects = cls()
-        for name, _, _, truth in images:
-            suspects.look_at(name, truth)
+        for key, _, _, truth in images:
+            suspects.look_at(key, truth)
         suspects.finish()
         return suspects
 
-    def look_at(self, name: str, truth: Truth) -> None:
+    def look_at(self, key: Hashable, truth: Truth) -> None:
         """Add what the labels of an image alone show."""
         counted = np.flatnonzero(~np.asarray(truth.ignore, bool)).tolist()
         if len(truth.ignore) and not counted:
-            self.found["all_ignored"].append((name, []))
+            self.found["all_ignored"].append((key, []))
         polygons, texts = [truth.polygons[k] for k in counted], [truth.texts[k] for k in counted]
         for kind, places in (
             ("overlapping", overlapping_polygons(polygons)),
             ("two_lines", two_lines(polygons, texts)),
         ):
             if places:
-                self.found[kind].append((name, [counted[k] for k in places]))
+                self.found[kind].append((key, [counted[k] for k in places]))
         if len(texts) >= MIN_TEXTS and all(texts):
-            self.levels[name] = sum(" " in text.strip() for text in texts) / len(texts)
+            self.levels[key] = sum(" " in text.strip() for text in texts) / len(texts)
 
-    def look_at_ink(self, name: str, image: np.ndarray, truth: Truth, width: int, height: int) -> None:
+    def look_at_ink(self, key: Hashable, image: np.ndarray, truth: Truth, width: int, height: int) -> None:
         """Add what an image, uint8 (h, w, 3) of any scale, shows of its labels in width x height pixels."""
         if len(truth.polygons) >= MIN_TEXTS:
             self.compared += 1
             if kind := misplaced(image, truth.polygons, width, height):
-                self.found[kind].append((name, []))
+                self.found[kind].append((key, []))
 
     def finish(self) -> None:
         """Compare the images with one another; where few are misplaced, their pictures are as they are by chance."""
         for kind in ("transposed", "turned"):
             if len(self.found[kind]) < MISPLACED * self.compared:
                 self.found[kind] = []
-        words = [name for name, level in self.levels.items() if level <= WORD_LEVEL]
-        lines = [name for name, level in self.levels.items() if level >= LINE_LEVEL]
+        words = [key for key, level in self.levels.items() if level <= WORD_LEVEL]
+        lines = [key for key, level in self.levels.items() if level >= LINE_LEVEL]
         fewer = min(words, lines, key=len)
         if len(fewer) > MINORITY * len(self.levels):
-            self.found["mixed_levels"] = [(name, []) for name in fewer]
+            self.found["mixed_levels"] = [(key, []) for key in fewer]
 
     def counts(self) -> dict[str, int]:
         """Texts, or images where they are judged as a whole, by kind."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +47,12 @@ class TextFigures:
 
     @classmethod
     def of(
-        cls, images: Iterable[tuple[str, int, int, Truth]], policy: ResizePolicy, min_text_size: float
+        cls, images: Iterable[tuple[Hashable, int, int, Truth]], policy: ResizePolicy, min_text_size: float
     ) -> TextFigures:
-        """Figures of images, each (name, width, height, labels).
+        """Figures of images, each (key, width, height, labels).
 
         Args:
-            images: name, size in pixels, labels.
+            images: key, size in pixels, labels.
             policy: the way to network size.
             min_text_size: network pixels below which a text is not learned.
         """
@@ -121,18 +121,30 @@ def check_text_sizes(sources: Sequence[Source], policy: ResizePolicy, min_text_s
     """
     every = -(-max((len(source) for source in sources), default=0) // CHECKED_IMAGES) or 1
     images = list(labelled_images(sources, every))
-    summary = TextFigures.of(images, policy, min_text_size).summary(min_text_size)
+    figures = TextFigures.of(images, policy, min_text_size)
+    summary = figures.summary(min_text_size)
     summary["suspects"] = Suspects.of(images).counts()
     texts, small = summary["texts"], summary["too_small"]
     if not texts:
         return {}
-    needed = f"model.pipeline.resize.long_side={summary['long_side_needed']} keeps all but one in a hundred"
-    where = f"below {min_text_size:g} pixels high at network input (long side {policy.long_side})"
-    if small == texts:
-        raise UserError(f"the train split has nothing to learn from: all {texts} texts are {where}; {needed}")
+    check_any_large_enough(figures, policy, min_text_size)
     if small > MANY_TOO_SMALL * texts:
+        where = f"below {min_text_size:g} pixels high at network input (long side {policy.long_side})"
+        needed = f"model.pipeline.resize.long_side={summary['long_side_needed']} keeps all but one in a hundred"
         log.warning("%d of %d texts looked at are %s and never learned; %s", small, texts, where, needed)
     return summary
+
+
+def check_any_large_enough(figures: TextFigures, policy: ResizePolicy, min_text_size: float) -> None:
+    """Raise UserError where all texts of a training split are too small to be learned."""
+    texts = len(figures.heights)
+    if texts and (figures.heights < min_text_size).all():
+        needed = figures.summary(min_text_size)["long_side_needed"]
+        raise UserError(
+            f"the train split has nothing to learn from: all {texts} texts are below {min_text_size:g} pixels high at "
+            f"network input (long side {policy.long_side}); model.pipeline.resize.long_side={needed} keeps all but one "
+            "in a hundred"
+        )
 
 
 def _histogram(values: np.ndarray, bounds: Sequence[float]) -> dict[str, int]:

@@ -33,7 +33,8 @@ KINDS = {
 }
 SURE = 0.8  # score of a detection that is held against the labels
 NOTHING = 0.3  # probability that is reached nowhere in a label: there is no text
-FAINT = 0.35  # of the usual contrast within labels of the image: witnesses miss a lone 1 or a colon, in black ink, too
+FAINT = 0.35  # of the usual contrast: witnesses miss a lone 1 or a colon, in black ink, too
+LEAST_CONTRAST = 100  # grey levels that print has
 LEGIBLE = 8  # network pixels; of smaller text the witness is no judge
 COVERED = 0.1  # of a detection, by labels: less is text without a label
 INSIDE = 0.7  # of a detection's area within a label, or of a label's within a detection, that belong together
@@ -59,10 +60,29 @@ class Doubt:
     label: int
 
 
+@dataclass(frozen=True)
+class Statement:
+    """What the witness says of one image.
+
+    Attributes:
+        image: its name.
+        size: width, height, pixels.
+        truth: its labels.
+        doubts: the strongest first.
+        not_judged: number of texts that are too small for the witness.
+    """
+
+    image: str
+    size: tuple[int, int]
+    truth: Truth
+    doubts: list[Doubt]
+    not_judged: int = 0
+
+
 def testify(
     module: DetectionModule, sources: Sequence[Source], device: torch.device | str, num_workers: int
-) -> Iterator[tuple[str, Truth, list[Doubt]]]:
-    """Name, labels and doubts of each image.
+) -> Iterator[Statement]:
+    """What the witness says of each image.
 
     Args:
         module: the detector.
@@ -79,7 +99,8 @@ def testify(
             scale = np.array(resize.content_size(*size)) / size
             detections = detect(np.ascontiguousarray(probability), size[0], size[1], module.pipeline)
             grey = cv2.cvtColor(image.numpy(), cv2.COLOR_RGB2GRAY)
-            yield name, truth, doubts(truth, detections, probability, grey, scale)
+            blind = int((~_legible(truth, scale) & ~np.asarray(truth.ignore, bool)).sum())
+            yield Statement(name, size, truth, doubts(truth, detections, probability, grey, scale), blind)
 
 
 def doubts(
@@ -98,10 +119,11 @@ def doubts(
     scores = [score for score in detections.scores.tolist() if score >= SURE]
     labels, found = to_valid_shapely(truth.polygons), to_valid_shapely(sure)
     rectangles = Rectangles.of(truth.polygons)
-    legible = 2 * rectangles.halves[:, 1] * float(scale.min()) >= LEGIBLE
-    counted = np.flatnonzero(legible & ~np.asarray(truth.ignore, bool)).tolist()
+    counted = np.flatnonzero(_legible(truth, scale) & ~np.asarray(truth.ignore, bool)).tolist()
     contrasts = np.array([_contrast(grey, polygon * scale) for polygon in truth.polygons])
-    usual = max(float(np.median(contrasts)), 1.0) if len(contrasts) else 1.0
+    # not the labels' alone: where all of them lie on blank paper, that would be the usual one
+    extent = float(np.subtract(*np.percentile(grey, (99.9, 0.1))))
+    usual = max(float(np.median(contrasts)) if len(contrasts) else 0.0, extent / 2, LEAST_CONTRAST)
     result = []
     for k in counted:
         polygon, contrast = truth.polygons[k], float(contrasts[k]) / usual
@@ -112,6 +134,11 @@ def doubts(
         result += [Doubt("merged", stacked[k], truth.polygons[k], k) for k in counted if k in stacked]
         result += _unlabelled(truth, labels, found, sure, scores, rectangles, scale)
     return sorted(result, key=lambda doubt: -doubt.score)
+
+
+def _legible(truth: Truth, scale: np.ndarray) -> np.ndarray:
+    """Which texts are large enough for the witness, bool (M,)."""
+    return 2 * Rectangles.of(truth.polygons).halves[:, 1] * float(scale.min()) >= LEGIBLE
 
 
 def _inside(values: np.ndarray, polygon: np.ndarray) -> np.ndarray:
@@ -200,28 +227,32 @@ class WitnessReport:
     """What a witness says of a set.
 
     Attributes:
-        images: (name, labels, doubts) of each.
+        statements: on each image.
     """
 
-    images: list[tuple[str, Truth, list[Doubt]]]
+    statements: list[Statement]
 
-    def ranked(self) -> list[tuple[str, Truth, Doubt]]:
-        """All doubts, the strongest first; of equal ones the larger text."""
-        every = [(name, truth, doubt) for name, truth, found in self.images for doubt in found]
-        return sorted(every, key=lambda row: (-round(row[2].score, 2), -float(np.ptp(row[2].polygon, axis=0).prod())))
+    def ranked(self, per_image: int | None = None) -> list[tuple[Statement, Doubt]]:
+        """All doubts, or the strongest few of each image, the strongest first; of equal ones the larger text."""
+        every = [(statement, doubt) for statement in self.statements for doubt in statement.doubts[:per_image]]
+        return sorted(every, key=lambda row: (-round(row[1].score, 2), -float(np.ptp(row[1].polygon, axis=0).prod())))
 
-    def to_relabel(self) -> list[tuple[str, Truth, list[Doubt]]]:
-        """The images with doubts, those with the most and strongest first."""
-        doubtful = [row for row in self.images if row[2]]
-        return sorted(doubtful, key=lambda row: -sum(doubt.score for doubt in row[2]))
+    def to_relabel(self) -> list[Statement]:
+        """Those on images with doubts, the images with the most and strongest first."""
+        doubtful = [statement for statement in self.statements if statement.doubts]
+        return sorted(doubtful, key=lambda statement: -sum(doubt.score for doubt in statement.doubts))
 
     def counts(self) -> dict[str, int]:
         """Doubts by kind."""
-        return dict(Counter(doubt.kind for _, _, found in self.images for doubt in found).most_common())
+        return dict(Counter(doubt.kind for statement in self.statements for doubt in statement.doubts).most_common())
+
+    def not_judged(self) -> int:
+        """Number of texts that are too small for the witness."""
+        return sum(statement.not_judged for statement in self.statements)
 
 
-def in_words(name: str, truth: Truth, doubt: Doubt) -> str:
+def in_words(statement: Statement, doubt: Doubt) -> str:
     """A doubt: image, kind, place of its upper left corner, text, score."""
-    text = repr(truth.texts[doubt.label]) if doubt.label >= 0 else "no label"
+    text = repr(statement.truth.texts[doubt.label]) if doubt.label >= 0 else "no label"
     x, y = doubt.polygon.min(axis=0).round().astype(int).tolist()
-    return f"{name}: {doubt.kind} at {x},{y}: {text} ({doubt.score:.2f})"
+    return f"{statement.image}: {doubt.kind} at {x},{y}: {text} ({doubt.score:.2f})"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +21,31 @@ from ocr.audit.duplicates import Fingerprint, near_duplicates
 from ocr.audit.findings import Findings, Images
 from ocr.audit.label_faults import Suspects
 from ocr.audit.splits import COUNTS, ReadSplit, read_splits
-from ocr.audit.statistics import TextFigures
-from ocr.data.formats.writers import check_formats, label_line, names_below, writable, write_labels
+from ocr.audit.statistics import TextFigures, check_any_large_enough
+from ocr.data.formats.writers import (
+    check_formats,
+    drop_what_cannot_be_said,
+    label_line,
+    names_below,
+    writable,
+    write_labels,
+)
 from ocr.data.index.report import Report
-from ocr.data.sources.build import Source
-from ocr.data.transforms.decode import UndecodableImage, decode
+from ocr.data.sources.build import FileSource, Source
+from ocr.data.transforms.decode import DECODE_FLAGS, UndecodableImage, decode
 from ocr.errors import UserError, printable
 from ocr.pipeline import Pipeline
 from ocr.types import Truth
 from ocr.utils.config import instantiate
-from ocr.utils.files import write_atomic
+from ocr.utils.files import make_folder, write_atomic
 
 if TYPE_CHECKING:  # it imports torch
     from ocr.audit.witness import WitnessReport
 
+log = logging.getLogger(__name__)
 MANY_OUTSIDE = 0.2  # of the texts: their coordinates are of another kind or frame
-SHRINK = 8  # of images whose hashes and ink are looked at
+LOOKED_AT_SIDE = 320  # pixels, at least, of the longer side of an image whose hash and ink are looked at
+RELABEL = "relabel"  # folder of the list to re-label
 UNREAD = "?"  # transcription of text that only the witness has found
 
 
@@ -69,22 +80,22 @@ def audit(settings: AuditSettings) -> bool:
     splits = read_splits(settings.data)
     report = _compare_splits(splits)
     _check_learnable(splits, report)
-    findings = _look(settings, splits, report)
+    images = Images.of(splits)
+    output = _output_folder(settings, images)
+    findings = _look(settings, splits, images, report)
     result = findings.to_dict()
     if settings.json:
         print(json.dumps(result, indent=1))
     else:
         _print_tables(result["splits"] | {"total": result["total"]}, report)
         print("\n".join(findings.verdicts()))
-    if settings.output:
-        try:
-            file = _write(findings, Path(settings.output).expanduser(), settings)
-        except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-            raise UserError(f"output={settings.output}: {error.strerror}; output=null writes no file") from error
+    if output is not None:
+        file = _write(findings, output, settings)
         print(f"results  {file}", file=sys.stderr if settings.json else sys.stdout)
     for name in result["empty_splits"]:
-        hint = "lower data.val_from, or write id lists train.txt and val.txt"
-        print(f"the {name} split has no image: {hint}", file=sys.stderr)
+        by_hash = any(spec.get("hash_range") for spec in splits[name].specs)
+        hint = f"{'raise' if name == 'train' else 'lower'} data.val_from, or write id lists train.txt and val.txt"
+        print(f"the {name} split has no image: {hint if by_hash else 'see its sources above'}", file=sys.stderr)
     return not result["problems"] and not result["empty_splits"]
 
 
@@ -106,27 +117,58 @@ def _compare_splits(splits: Mapping[str, ReadSplit]) -> Report:
 
 
 def _check_learnable(splits: Mapping[str, ReadSplit], report: Report) -> None:
-    images, instances, ignored = (sum(split.counts()[key] for split in splits.values()) for key in COUNTS)
-    if instances == ignored:
-        what = f"all {instances} instances are ignored" if instances else "no labelled text"
-        reasons = "; ".join(f"{kind} x {n}, e.g. {report.examples[kind][0]}" for kind, n in report.counts.items())
-        words = f"nothing can be learned: {what} in {images} image(s)"
-        raise UserError(words + (f" ({reasons})" if reasons else ""))
+    """Raise UserError where neither all splits together nor the training split have text that counts."""
+    for name, parts in (
+        ("", [*splits.values()]),
+        (" in the train split", [splits["train"]] if "train" in splits else []),
+    ):
+        images, instances, ignored = (sum(split.counts()[key] for split in parts) for key in COUNTS)
+        if instances == ignored and (images or not name):
+            what = f"all {instances} instances are ignored" if instances else "no labelled text"
+            reasons = "; ".join(f"{kind} x {n}, e.g. {report.examples[kind][0]}" for kind, n in report.counts.items())
+            words = f"nothing can be learned: {what} in {images} image(s){name}"
+            raise UserError(words + (f" ({reasons})" if reasons else ""))
 
 
-def _look(settings: AuditSettings, splits: Mapping[str, ReadSplit], report: Report) -> Findings:
+def _output_folder(settings: AuditSettings, images: Images) -> Path | None:
+    """The folder to write to, made before the work begins.
+
+    Raises:
+        UserError: it cannot be written to, or the list to re-label cannot.
+    """
+    if settings.output is None:
+        return None
+    output = make_folder(Path(settings.output).expanduser(), "output")
+    if settings.witness:
+        if (output / RELABEL).exists():
+            raise UserError(f"{output / RELABEL} is there already, perhaps with your corrections: name another output")
+        stems = Counter(str(Path(path).with_suffix("")) for path, *_ in images.rows)
+        twins = [stem for stem, count in stems.items() if count > 1]
+        if writable()[settings.witness_format].naming is not None and twins:
+            raise UserError(
+                f"witness_format={settings.witness_format} has a label file per stem, which several images share, e.g. "
+                f"{twins[0]}.*: take one with a file for all, such as label_studio"
+            )
+    return output
+
+
+def _look(settings: AuditSettings, splits: Mapping[str, ReadSplit], images: Images, report: Report) -> Findings:
     pipeline, targets = Pipeline.from_dict(settings.pipeline), instantiate(settings.data["targets"])
-    images = Images.of(splits)
-    figures = TextFigures.of(images, pipeline.resize, targets.min_text_size)
+    figures = TextFigures.of(images.keyed(), pipeline.resize, targets.min_text_size)
+    learned = images.keyed("train" if "train" in splits else None)
+    check_any_large_enough(TextFigures.of(learned, pipeline.resize, targets.min_text_size), pipeline.resize,
+                           targets.min_text_size)  # fmt: skip
     suspects = Suspects()
-    for path, _, _, truth in images:
-        suspects.look_at(path, truth)
+    for key, _, _, truth in images.keyed():
+        suspects.look_at(key, truth)
     groups, ceiling, witness = None, None, None
     if not settings.quick:
         groups = _look_at_pixels(images, suspects, report)
-        ceiling = Ceiling.of(_progress(images.rows, "ceiling"), pipeline, targets)
+        if images.rows:  # drawn ones are none
+            ceiling = Ceiling.of(_progress(images.keyed(), "ceiling"), pipeline, targets)
     if settings.witness:
-        witness = _call_witness(settings, [source for split in splits.values() for source in split.sources])
+        sources = [source for split in splits.values() for source in split.sources if isinstance(source, FileSource)]
+        witness = _call_witness(settings, sources)
     suspects.finish()
     return Findings(splits, report, images, figures, targets.min_text_size, pipeline.resize.long_side, suspects, groups,
                     ceiling, witness)  # fmt: skip
@@ -137,13 +179,13 @@ def _look_at_pixels(images: Images, suspects: Suspects, report: Report) -> list[
     fingerprints, places = [], []
     for k, (path, width, height, truth) in enumerate(_progress(images.rows, "pictures")):
         try:
-            picture = decode(Path(path), SHRINK)
+            picture = decode(Path(path), _shrink(max(width, height)))
         except UndecodableImage as error:
             report.add("unreadable_image", path, str(error).removeprefix(f"{path}: "))
             continue
         fingerprints.append(Fingerprint.of(picture, truth, width, height))
         places.append(k)
-        suspects.look_at_ink(path, picture, truth, width, height)
+        suspects.look_at_ink(k, picture, truth, width, height)
     groups = [[places[k] for k in group] for group in near_duplicates(fingerprints)]
     groups.sort(key=lambda group: -len({images.splits[k] for k in group}))
     for group in groups:
@@ -151,6 +193,11 @@ def _look_at_pixels(images: Images, suspects: Suspects, report: Report) -> list[
             names = ", ".join(images.rows[k][0] for k in group[1:])
             report.add("near_duplicate", images.rows[group[0]][0], f"{names} show the same, in {' and '.join(of)}")
     return groups
+
+
+def _shrink(side: int) -> int:
+    """How many times smaller an image is decoded whose hash and ink are looked at."""
+    return max(factor for factor in DECODE_FLAGS if factor == 1 or side >= factor * LOOKED_AT_SIDE)
 
 
 def _call_witness(settings: AuditSettings, sources: Sequence[Source]) -> WitnessReport:
@@ -180,31 +227,33 @@ def _write(findings: Findings, output: Path, settings: AuditSettings) -> Path:
     """``audit.json``, the page where pixels were looked at, the list to re-label; the main file of these."""
     file = write_atomic(output / "audit.json", json.dumps(findings.to_dict(), indent=1) + "\n")  # ASCII: any name fits
     if findings.witness is not None:
-        _write_relabel_list(findings.witness, settings.witness_format, findings.images, output / "relabel")
+        _write_relabel_list(findings.witness, settings.witness_format, output / RELABEL)
     if findings.groups is not None:
         from ocr.audit.page import render_page
         from ocr.audit.sections import sections
 
         title = str(settings.data.get("root") or "the data")
         page = render_page(findings.to_dict(), sections(findings), findings.verdicts(), title)
-        file = write_atomic(output / "audit.html", page.encode("utf-8", "backslashreplace"))
+        return write_atomic(output / "audit.html", page.encode("utf-8", "backslashreplace"))
+    (output / "audit.html").unlink(missing_ok=True)  # of an earlier audit
     return file
 
 
-def _write_relabel_list(witness: WitnessReport, name: str, images: Images, folder: Path) -> None:
+def _write_relabel_list(witness: WitnessReport, name: str, folder: Path) -> None:
     """The images with doubts, the worst first, with their labels and the text that has none, in a label format."""
     from ocr.audit.witness import in_words
 
-    rows = witness.to_relabel()
-    sizes = {path: (width, height) for path, width, height, _ in images}
+    statements = witness.to_relabel()
     lines = []
-    for path, truth, found in rows:
-        missing = [doubt.polygon for doubt in found if doubt.label < 0]
+    for said in statements:
+        truth, missing = said.truth, [doubt.polygon for doubt in said.doubts if doubt.label < 0]
         ignore = np.concatenate([truth.ignore, np.zeros(len(missing), bool)])
         with_missing = Truth([*truth.polygons, *missing], ignore, [*truth.texts, *([UNREAD] * len(missing))])
-        lines.append(label_line(path, *sizes[path], with_missing))
-    write_labels(writable()[name], lines, names_below([path for path, _, _ in rows]), folder, "labels")
-    listed = [printable(in_words(path, truth, doubt)) for path, truth, found in rows for doubt in found]
+        lines.append(label_line(said.image, *said.size, with_missing))
+    for words in drop_what_cannot_be_said(writable()[name], lines):
+        log.warning("%s: %s", folder, words)
+    write_labels(writable()[name], lines, names_below([said.image for said in statements]), folder, "labels")
+    listed = [printable(in_words(said, doubt)) for said in statements for doubt in said.doubts]
     write_atomic(folder / "doubts.txt", "".join(f"{line}\n" for line in listed))
 
 

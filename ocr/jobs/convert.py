@@ -12,11 +12,10 @@ from typing import Any
 
 from ocr.audit.splits import read_splits
 from ocr.audit.statistics import labelled_images
-from ocr.data.formats.files import is_ignored
-from ocr.data.formats.writers import check_formats, label_line, writable, write_labels
+from ocr.data.formats.writers import check_formats, drop_what_cannot_be_said, label_line, writable, write_labels
 from ocr.data.sources.build import FileSource
 from ocr.errors import UserError
-from ocr.utils.files import write_atomic
+from ocr.utils.files import make_folder, write_atomic
 
 log = logging.getLogger(__name__)
 MAX_REASONS = 4  # lines of the report in a message
@@ -52,6 +51,7 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
     if not any(split.counts()["images"] for split in splits.values()):
         reasons = [line.strip() for split in splits.values() for line in split.report.lines()]
         raise UserError(f"nothing to convert: no usable image ({'; '.join(reasons[:MAX_REASONS])})")
+    make_folder(output, "output")
     written, images = {}, {}
     for name, split in splits.items():
         split.report.log(name)
@@ -60,30 +60,14 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
         if len(sources) < len(split.sources):
             raise UserError(f"data.{name} has sources that are no files (synthetic, camera): nothing to convert")
         lines = [label_line(*image) for image in labelled_images(sources)]
-        if chosen.marks_ignored and (marks := _drop_marks(lines)):
-            log.warning("%s: %d text(s) that count read like the mark for text to ignore, e.g. '*': written without "
-                        "their transcription", name, marks)  # fmt: skip
+        for words in drop_what_cannot_be_said(chosen, lines):
+            log.warning("%s: %s", name, words)
         names = _place_images([Path(line["image"]) for line in lines], folder / "images")
         written[name] = write_labels(chosen, lines, names, folder, "labels")
-        if not chosen.marks_ignored and (lost := sum(sum(line["ignore"]) for line in lines)):
-            log.warning("%s: %s has no mark for text to ignore: %d text(s) are left out", name, settings.format, lost)
-        if not chosen.has_texts and (lost := sum(bool(text) for line in lines for text in line["texts"])):
-            log.warning("%s: %s has no transcriptions: those of %d text(s) are lost", name, settings.format, lost)
         images[name] = (folder / "images").relative_to(output).as_posix()
     for file, text in (chosen.describe(images) if chosen.describe else {}).items():
         write_atomic(output / file, text)
     return written
-
-
-def _drop_marks(lines: Sequence[dict[str, Any]]) -> int:
-    """Empty the transcriptions that would be read as a mark, of texts that are not ignored; their number."""
-    dropped = 0
-    for line in lines:
-        for k, (text, ignore) in enumerate(zip(line["texts"], line["ignore"])):
-            if is_ignored(text) and not ignore:
-                line["texts"][k] = ""
-                dropped += 1
-    return dropped
 
 
 def _place_images(paths: Sequence[Path], folder: Path) -> list[str]:

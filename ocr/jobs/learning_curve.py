@@ -6,10 +6,10 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 from rich.console import Console
@@ -22,11 +22,12 @@ from ocr.errors import UserError
 from ocr.jobs.build import build_data
 from ocr.jobs.command_line.overrides import text_of
 from ocr.pipeline import Pipeline
-from ocr.utils.files import write_atomic
+from ocr.utils.files import make_folder, write_atomic
 from ocr.utils.typed import Count, Seed
 
 log = logging.getLogger(__name__)
 TRAIN = Path(__file__).resolve().parents[2] / "runners" / "train.py"
+SETTINGS = "settings.json"  # of the trainings in a folder
 OWN_SETTINGS = ("curve", "hydra")  # of the runner, not of the trainings
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -73,7 +74,11 @@ def learning_curve(settings: CurveSettings) -> LearningCurve:
     points = _finished_runs(settings) if settings.runs else _train_points(settings, output)
     fitted = [p for p in points if p.fitted]
     curve = LearningCurve.fit([p.images for p in fitted], [p.score for p in fitted])
-    whole = max(p.images for p in points) if settings.runs else _images_and_samples(settings)[0]
+    if max(p.score for p in fitted) <= 0:
+        raise UserError(
+            f"{settings.metric} is 0 in all trainings: nothing was learned; train longer (trainer.max_epochs)"
+        )
+    whole = max(p.images for p in points) if settings.runs else _training_set(settings).images
     result = {
         "metric": settings.metric,
         "confidence": CONFIDENCE,
@@ -93,21 +98,38 @@ def learning_curve(settings: CurveSettings) -> LearningCurve:
     return curve
 
 
-def _images_and_samples(settings: CurveSettings) -> tuple[int, int]:
-    """Training images that are files, and samples per epoch of a training on all of them."""
+class TrainingSet(NamedTuple):
+    """All of the training split.
+
+    Attributes:
+        images: number of those that are files.
+        samples: per epoch of a training on all of them.
+        fingerprint: tells it from another one.
+    """
+
+    images: int
+    samples: int
+    fingerprint: str
+
+
+def _training_set(settings: CurveSettings) -> TrainingSet:
     data = build_data({**settings.data, "train_fraction": 1.0}, Pipeline.from_dict(settings.pipeline), settings.seed)
     sources = data.load("train").sources["train"]
-    return data.counts()["train"]["images"], settings.data["epoch_samples"] or sum(draws_per_epoch(sources))
+    samples = settings.data["epoch_samples"] or sum(draws_per_epoch(sources))
+    return TrainingSet(data.counts()["train"]["images"], samples, data.fingerprint()["train"])
 
 
 def _train_points(settings: CurveSettings, output: Path) -> list[Point]:
     """Points of ``fractions`` and ``held_out``; each training is a process with a run folder of its own."""
     if settings.data["train_fraction"] != 1 or settings.data["train_draw"]:
         raise UserError("data.train_fraction and data.train_draw are what the curve varies: curve.fractions=[...]")
-    images, samples = _images_and_samples(settings)
+    training_set = _training_set(settings)
+    images, samples = training_set.images, training_set.samples
     check_points([round(fraction * images) for fraction in settings.fractions for _ in range(settings.draws)])
     log.info("%d training images; every training sees %d samples per epoch", images, samples)
-    _check_same_settings(settings.overrides, output)
+    make_folder(output, "curve.output")
+    made_with = {"overrides": settings.overrides, "data": training_set.fingerprint}
+    _check_same_settings(made_with, output)
     jobs = [(fraction, draw, True) for fraction in settings.fractions for draw in range(settings.draws)]
     jobs += [(fraction, 0, False) for fraction in settings.held_out]
     points = []
@@ -117,20 +139,23 @@ def _train_points(settings: CurveSettings, output: Path) -> list[Point]:
             log.info("training %d of %d: fraction %g, draw %d", k + 1, len(jobs), fraction, draw)
             own = [f"data.train_fraction={fraction}", f"data.train_draw={draw}", f"data.epoch_samples={samples}"]
             _run([*settings.overrides, *own, f"hydra.run.dir={text_of(str(folder))}"], folder)
+        write_atomic(output / SETTINGS, json.dumps(made_with, ensure_ascii=False, indent=1) + "\n")
         points.append(_point(folder / "metrics.json", settings.metric, fitted))
     return points
 
 
-def _check_same_settings(overrides: Sequence[str], output: Path) -> None:
+def _check_same_settings(made_with: Mapping[str, Any], output: Path) -> None:
     """Points of one curve differ in their images alone.
 
     Raises:
-        UserError: the folder has trainings with other settings.
+        UserError: the folder has trainings with other settings, or on another set.
     """
-    path = output / "overrides.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != list(overrides):
-        raise UserError(f"curve.output={output} has trainings with other settings ({path}): name another folder")
-    write_atomic(path, json.dumps(list(overrides), ensure_ascii=False, indent=1) + "\n")
+    path = output / SETTINGS
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before != made_with:
+            what = "with other settings" if before.get("data") == made_with["data"] else "on other images or labels"
+            raise UserError(f"curve.output={output} has trainings {what} ({path}): name another folder")
 
 
 def _run(overrides: Sequence[str], folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -11,9 +12,30 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ocr.errors import NO_SPACE, disk_full
+from ocr.errors import NO_SPACE, UserError, disk_full
 
 PARTIAL_SUFFIX = ".part"  # end of the name of a file that is being written
+
+
+def make_folder(path: Path, setting: str) -> Path:
+    """A folder that can be written to, made where it is not there.
+
+    Args:
+        path: of the folder.
+        setting: that names it, for the message.
+
+    Raises:
+        UserError: it cannot be made, or not be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise disk_full(path) from error
+        raise UserError(f"{setting}={path}: {error.strerror}: name a folder that can be written to") from error
+    return path
 
 
 def write_atomic(path: str | Path, content: str | bytes | memoryview) -> Path:

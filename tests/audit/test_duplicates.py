@@ -56,6 +56,43 @@ def test_without_numbers_the_picture_and_the_layout_decide(texts: str):
     assert groups(bare(*receipt(*ONE)), bare(*receipt(*ONE, margin=60)), (noise, moved, far[2], far[3])) == [[0, 1]]
 
 
+def test_pictures_that_are_alike_are_two_where_their_words_differ():
+    image, truth, width, height = receipt(*ONE)
+    tickets = [Truth(truth.polygons, truth.ignore, [f"{letter * 4}{k}" for k in range(8)]) for letter in "abc"]
+    pictures = [cv2.GaussianBlur(image, (2 * k + 1, 2 * k + 1), 0) for k in range(3)]
+    assert groups(*((p, t, width, height) for p, t in zip(pictures, tickets, strict=True))) == []
+
+
+@pytest.mark.parametrize("change", ["every second label", "words", "misread", "half", "padded"])
+def test_a_scan_that_is_labelled_or_stored_otherwise_is_the_same(change: str):
+    image, truth, width, height = receipt(*ONE)
+    other, labels, size = cv2.GaussianBlur(image, (3, 3), 0), truth, (width, height)
+    if change == "every second label":
+        labels = Truth(truth.polygons[::2], truth.ignore[::2], truth.texts[::2])
+    elif change == "words":
+        words = [(p, word) for p, t in zip(truth.polygons, truth.texts, strict=True) for word in t.split()]
+        labels = Truth([p for p, _ in words], np.zeros(len(words), bool), [word for _, word in words])
+    elif change == "misread":
+        labels = Truth(
+            truth.polygons, truth.ignore, [t[:-1] + "x" if k % 4 == 0 else t for k, t in enumerate(truth.texts)]
+        )
+    elif change == "half":
+        other = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    else:
+        other = cv2.copyMakeBorder(image, 40, 10, 30, 60, cv2.BORDER_CONSTANT, value=(60, 80, 90))
+        labels = Truth([p + np.array([30, 40], np.float32) for p in truth.polygons], truth.ignore, truth.texts)
+        size = (width + 90, height + 50)
+    assert groups((image, truth, width, height), (other, labels, *size)) == [[0, 1]]
+
+
+def test_pictures_without_texture_are_not_the_same_by_chance():
+    none = Truth([], np.zeros(0, bool), [])
+    blank = [np.full((300, 200, 3), 250 - k, np.uint8) for k in range(3)]
+    for k, image in enumerate(blank):
+        cv2.circle(image, (40 + 50 * k, 100), 9, (0, 0, 0), -1)
+    assert groups(*((image, none, 200, 300) for image in blank)) == []
+
+
 def test_equal_pixels_are_one_image_whatever_their_labels_say():
     image, truth, width, height = receipt(*ONE)
     relabelled = Truth(truth.polygons[:4], truth.ignore[:4], ["111111", "222222", "333333", "444444"])

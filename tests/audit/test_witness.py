@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from ocr.audit.witness import WitnessReport, doubts, in_words
+from ocr.audit.witness import Doubt, Statement, WitnessReport, doubts, in_words
 from ocr.types import Detections, Truth
 from tests.conftest import quad
 
@@ -21,6 +22,8 @@ def doubted(labels: list[np.ndarray], found: list[np.ndarray], ink: list[np.ndar
     for box in ink:
         (x0, y0), (x1, y1) = box.min(axis=0).astype(int), box.max(axis=0).astype(int)
         grey[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2 : 3] = 10
+    noise = np.random.default_rng(0).normal(0, more.get("noise", 0), grey.shape)
+    grey = np.clip(grey + noise, 0, 255).astype(np.uint8)
     for box in found:
         (x0, y0), (x1, y1) = box.min(axis=0).astype(int), box.max(axis=0).astype(int)
         probability[y0:y1, x0:x1] = 0.95
@@ -68,13 +71,22 @@ def test_a_label_that_ends_before_its_text_is_cut():
     assert doubted([array(20, 20, 120, 20)], [text], [text], ignored=[0]) == []
 
 
-def test_the_strongest_doubts_and_the_worst_images_come_first():
-    from ocr.audit.witness import Doubt
+def test_labels_on_blank_paper_are_doubted_where_all_of_them_lie_there(recwarn: pytest.WarningsRecorder):
+    elsewhere = [line + np.array([0, 220], np.float32) for line in LINES[:3]]
+    assert sorted(doubted(elsewhere, [], LINES, noise=8)) == [("label_without_ink", k) for k in range(3)]
+    assert sorted(doubted(LINES, [], [], noise=8)) == [("label_without_ink", k) for k in range(5)]
+    assert not recwarn.list
 
+
+def test_the_strongest_doubts_and_the_worst_images_come_first():
     box, truth = array(20, 30, 40, 10), Truth([array(20, 30, 40, 10)], np.zeros(1, bool), ["a"])
     weak, strong, large = Doubt("cut", 0.5, box, 0), Doubt("merged", 0.9, box, 0), Doubt("cut", 0.9, 2 * box, 0)
-    said = WitnessReport([("a", truth, [weak]), ("b", truth, []), ("c", truth, [strong, large, weak])])
-    assert [doubt for _, _, doubt in said.ranked()] == [large, strong, weak, weak]
-    assert [name for name, _, _ in said.to_relabel()] == ["c", "a"]
-    assert said.counts() == {"cut": 3, "merged": 1}
-    assert in_words("c", truth, strong) == "c: merged at 20,30: 'a' (0.90)"
+    said = [Statement("a", SIZE, truth, [weak], 2), Statement("b", SIZE, truth, []),
+            Statement("c", SIZE, truth, [strong, large, weak], 1)]  # fmt: skip
+    report = WitnessReport(said)
+    assert [doubt for _, doubt in report.ranked()] == [large, strong, weak, weak]
+    assert [doubt for _, doubt in report.ranked(1)] == [strong, weak]
+    assert [statement.image for statement in report.to_relabel()] == ["c", "a"]
+    assert report.counts() == {"cut": 3, "merged": 1}
+    assert report.not_judged() == 3
+    assert in_words(said[2], strong) == "c: merged at 20,30: 'a' (0.90)"

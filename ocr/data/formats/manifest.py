@@ -37,6 +37,7 @@ class Entry(NamedTuple):
         ignore: whether it neither counts as found nor as missed.
         line: in the file, for messages; 0 for that of the row.
         category: of the object, in formats that have categories.
+        difficult: what marks it as difficult, for the report; empty where nothing does.
     """
 
     points: Any
@@ -44,6 +45,7 @@ class Entry(NamedTuple):
     ignore: bool = False
     line: int = 0
     category: str = ""
+    difficult: str = ""
 
 
 @dataclass
@@ -140,7 +142,7 @@ def choose_categories(
     Raises:
         UserError: a category is not in the file, or one outlines whole pages and none was chosen.
     """
-    rows = [_with_ignored_categories(row, categories or (), annotations, report) for row in rows]
+    rows = [_with_ignored_categories(row, categories or ()) for row in rows]
     used = Counter(entry.category for row in rows for entry in row.entries if not entry.ignore)
     listed = ", ".join(f"{name or 'none'} ({count})" for name, count in used.most_common(MAX_CATEGORIES_SHOWN))
     if categories is not None:
@@ -168,15 +170,15 @@ def _says_ignore(entry: Entry) -> bool:
     return re.sub(r"[\W_]", "", entry.category).lower() in IGNORED_CATEGORIES
 
 
-def _with_ignored_categories(row: Row, chosen: Sequence[str], annotations: Path, report: Report) -> Row:
+def _with_ignored_categories(row: Row, chosen: Sequence[str]) -> Row:
     """The row with text whose category says so marked to be ignored, unless it is among those chosen as text."""
     marked = [_says_ignore(entry) and entry.category not in chosen for entry in row.entries]
     if not any(marked):
         return row
-    for entry, is_marked in zip(row.entries, marked):
-        if is_marked:
-            report.add("difficult", row.file or annotations, f"category {entry.category}", entry.line or row.line)
-    entries = [e._replace(ignore=True) if is_marked else e for e, is_marked in zip(row.entries, marked)]
+    entries = [
+        entry._replace(ignore=True, difficult=f"category {entry.category}") if is_marked else entry
+        for entry, is_marked in zip(row.entries, marked)
+    ]
     return replace(row, entries=entries, count=len(row.entries) if row.count is None else row.count)
 
 
@@ -210,8 +212,11 @@ def sample_of(rows: list[Row], image: Path, annotations: Path, report: Report) -
         report.add("repeated", annotations, f"{row.name} is listed a second time: equal boxes are kept once", row.line)
     instances: list[Instance] = []
     for row in rows:
-        for points, text, ignore, line, _ in row.entries:
-            instance = instance_or_report(points, text, ignore, row.file or annotations, line or row.line, report)
+        for entry in row.entries:
+            where, line = row.file or annotations, entry.line or row.line
+            if entry.difficult:
+                report.add("difficult", where, entry.difficult, line)
+            instance = instance_or_report(entry.points, entry.text, entry.ignore, where, line, report)
             if instance is not None:
                 instances.append(instance)
     count = sum(len(row.entries) if row.count is None else row.count for row in rows)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ocr.data.formats import LabelFormat, label_formats
+from ocr.data.formats.files import is_ignored
 from ocr.errors import UserError
 from ocr.types import Truth
 from ocr.utils.files import write_atomic
@@ -63,6 +64,23 @@ def label_line(name: str, width: int, height: int, truth: Truth) -> dict[str, An
     polygons = [[[round(float(v), DIGITS) for v in point] for point in polygon] for polygon in truth.polygons]
     return {"image": name, "width": width, "height": height, "polygons": polygons, "scores": [1.0] * len(polygons),
             "texts": [*truth.texts], "ignore": np.asarray(truth.ignore, bool).tolist()}  # fmt: skip
+
+
+def drop_what_cannot_be_said(chosen: LabelFormat, lines: Sequence[dict[str, Any]]) -> list[str]:
+    """Empty the transcriptions that would be read as a mark for text to ignore; say what a format loses."""
+    said = []
+    marks = [(line, k) for line in lines for k, text in enumerate(line["texts"]) if is_ignored(text)]
+    marks = [(line, k) for line, k in marks if not line["ignore"][k]]
+    if chosen.marks_ignored and marks:
+        for line, k in marks:
+            line["texts"][k] = ""
+        said.append(f"{len(marks)} text(s) that count read like the mark for text to ignore, e.g. '*': written without "
+                    "their transcription")  # fmt: skip
+    if not chosen.marks_ignored and (lost := sum(sum(line["ignore"]) for line in lines)):
+        said.append(f"{chosen.name} has no mark for text to ignore: {lost} text(s) are left out")
+    if not chosen.has_texts and (lost := sum(bool(text) for line in lines for text in line["texts"])):
+        said.append(f"{chosen.name} has no transcriptions: those of {lost} text(s) are lost")
+    return said
 
 
 def write_labels(

@@ -70,11 +70,10 @@ def _entry(shape: dict[str, Any], labels: Path, number: int, report: Report) -> 
         report.add("unparsable_line", labels, f"{text!r} is a {kind}, which encloses no text", number)
         return None
     difficult = is_true(shape.get("difficult")) or is_flagged(shape.get("flags"))
-    if difficult:
-        report.add("difficult", labels, repr(text), number)
     points = shape.get("points")
     points = _circle(points) if kind == "circle" else with_corners(points) if kind == "rectangle" else points
-    return Entry(points, text, difficult or is_ignored(text), number, str(shape.get("label") or ""))
+    detail = repr(text) if difficult else ""
+    return Entry(points, text, difficult or is_ignored(text), number, str(shape.get("label") or ""), detail)
 
 
 def _circle(points: Any) -> Any:

@@ -98,7 +98,8 @@ def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     """CVAT for images 1.1, to be uploaded to a task with the same images."""
     rows = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "<version>1.1</version>"]
     for k, (line, name) in enumerate(zip(lines, names)):
-        rows.append(f'<image id="{k}" name={quoteattr(name)} width="{line["width"]}" height="{line["height"]}">')
+        named = quoteattr("".join(c if c.isprintable() else "\ufffd" for c in name))  # XML has no control characters
+        rows.append(f'<image id="{k}" name={named} width="{line["width"]}" height="{line["height"]}">')
         for polygon, text, skip in labelled(line):
             points = ";".join(f"{x!r},{y!r}" for x, y in np.asarray(polygon, np.float64).tolist())
             shown = "".join(c for c in ("###" if skip else text) if c.isprintable())

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -143,5 +144,7 @@ def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
                     {"id": str(k), "type": "textarea", "value": value, **shared, "from_name": "transcription"}
                 )
         key = "annotations" if "texts" in line else "predictions"
-        tasks.append({"data": {"image": f"/data/local-files/?d={name}"}, "annotations": [], key: [{"result": result}]})
+        tasks.append(
+            {"data": {"image": f"/data/local-files/?d={quote(name)}"}, "annotations": [], key: [{"result": result}]}
+        )
     return json.dumps(tasks, ensure_ascii=False)

@@ -37,15 +37,14 @@ def _rows(annotations: Path, report: Report) -> Iterator[Row]:
             report.add("unparsable_line", annotations, f"expected path<TAB>[{{...}}, ...] ({error})", number)
             continue
         found = [entry if isinstance(entry, dict) else {} for entry in entries]
-        for entry in found:
-            if is_true(entry.get("difficult")):
-                report.add("difficult", annotations, f"{name}: {entry.get('transcription')!r}", number)
-        yield Row(name, [_entry(entry) for entry in found], number)
+        yield Row(name, [_entry(entry, name) for entry in found], number)
 
 
-def _entry(entry: dict[str, Any]) -> Entry:
+def _entry(entry: dict[str, Any], name: str) -> Entry:
     text = str(entry.get("transcription", ""))
-    return Entry(entry.get("points"), text, is_ignored(text) or is_true(entry.get("difficult")))
+    difficult = is_true(entry.get("difficult"))
+    detail = f"{name}: {text!r}" if difficult else ""
+    return Entry(entry.get("points"), text, is_ignored(text) or difficult, difficult=detail)
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
