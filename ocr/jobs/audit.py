@@ -189,7 +189,8 @@ def _look_at_pixels(images: Images, suspects: Suspects, report: Report) -> list[
     groups = [[places[k] for k in group] for group in near_duplicates(fingerprints)]
     groups.sort(key=lambda group: -len({images.splits[k] for k in group}))
     for group in groups:
-        if len(of := sorted({images.splits[k] for k in group})) > 1:
+        paths = {images.rows[k][0] for k in group}  # one alone is counted as in_two_splits
+        if len(of := sorted({images.splits[k] for k in group})) > 1 and len(paths) > 1:
             names = ", ".join(images.rows[k][0] for k in group[1:])
             report.add("near_duplicate", images.rows[group[0]][0], f"{names} show the same, in {' and '.join(of)}")
     return groups
