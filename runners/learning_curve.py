@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import hydra
 from _launch import CONFIGS, job, launch
 from omegaconf import DictConfig
@@ -11,7 +13,7 @@ from omegaconf import DictConfig
 @job
 def main(config: DictConfig) -> None:
     from ocr.jobs.command_line.hydra_job import invocation
-    from ocr.jobs.command_line.overrides import key_of
+    from ocr.jobs.command_line.overrides import key_of, text_of
     from ocr.jobs.learning_curve import OWN_SETTINGS, CurveSettings, learning_curve
     from ocr.jobs.settings import TrainSettings, read
     from ocr.utils.config import plain_config
@@ -19,7 +21,8 @@ def main(config: DictConfig) -> None:
 
     training = read(config, TrainSettings)
     given = [o for o in invocation()["overrides"] if key_of(o).split(".")[0] not in OWN_SETTINGS]
-    own = [f"test={training.test}".lower(), f"tune={training.tune}".lower()]
+    group = text_of(training.logger.group or f"learning_curve_{Path(config.curve.output).name}")
+    own = [f"test={training.test}".lower(), f"tune={training.tune}".lower(), f"logger.group={group}"]
     shared = {"data": training.data, "pipeline": training.model.pipeline, "seed": training.seed,
               "metric": training.optimized_metric, "overrides": [*given, *own]}  # fmt: skip
     learning_curve(build(CurveSettings, plain_config(config.curve) | shared, "curve"))
