@@ -34,7 +34,7 @@ KINDS = {
 SURE = 0.8  # score of a detection that is held against the labels
 NOTHING = 0.3  # probability that is reached nowhere in a label: there is no text
 FAINT = 0.35  # of the usual contrast: witnesses miss a lone 1 or a colon, in black ink, too
-LEAST_CONTRAST = 100  # grey levels that print has
+LEAST_CONTRAST = 100  # grey levels of print: the labels' own would be none where all of them lie on blank paper
 LEGIBLE = 8  # network pixels; of smaller text the witness is no judge
 COVERED = 0.1  # of a detection, by labels: less is text without a label
 INSIDE = 0.7  # of a detection's area within a label, or of a label's within a detection, that belong together
@@ -121,9 +121,7 @@ def doubts(
     rectangles = Rectangles.of(truth.polygons)
     counted = np.flatnonzero(_legible(truth, scale) & ~np.asarray(truth.ignore, bool)).tolist()
     contrasts = np.array([_contrast(grey, polygon * scale) for polygon in truth.polygons])
-    # not the labels' alone: where all of them lie on blank paper, that would be the usual one
-    extent = float(np.subtract(*np.percentile(grey, (99.9, 0.1))))
-    usual = max(float(np.median(contrasts)) if len(contrasts) else 0.0, extent / 2, LEAST_CONTRAST)
+    usual = max(float(np.median(contrasts)) if len(contrasts) else 0.0, LEAST_CONTRAST)
     result = []
     for k in counted:
         polygon, contrast = truth.polygons[k], float(contrasts[k]) / usual

@@ -57,6 +57,16 @@ def test_text_without_a_label_is_doubted_unless_the_witness_is_unsure_or_it_is_i
     assert doubted(LINES, LINES, LINES, ignored=[4]) == []
 
 
+def test_unlabelled_print_comes_before_unlabelled_handwriting():
+    handwriting, print_ = array(20, 300, 150, 50), array(20, 220, 150, 20)
+    labels = np.array([array(20, 20 + 40 * k, 150, 20) for k in range(4)])
+    grey, probability = np.full(SIZE[::-1], 250, np.uint8), np.zeros(SIZE[::-1], np.float32)
+    truth = Truth([*labels], np.ones(4, bool), ["a"] * 4)
+    detections = Detections([handwriting, print_], np.array([0.95, 0.9], np.float32))
+    found = doubts(truth, detections, probability, grey, np.ones(2))
+    assert [doubt.polygon.tolist() for doubt in found] == [print_.tolist(), handwriting.tolist()]
+
+
 def test_two_lines_in_a_label_are_merged_and_two_words_of_a_line_are_not():
     upper, lower = array(20, 20, 150, 18), array(20, 42, 150, 18)
     assert doubted([array(18, 18, 155, 44)], [upper, lower], [upper, lower]) == [("merged", 0)]
