@@ -56,7 +56,7 @@ def test_bad_line_is_counted_and_the_rest_kept(kind: str, tmp_path: Path):
         load(tmp_path, strict=True)
 
 
-@pytest.mark.parametrize("bad", ["10,10,50", "", ",,,,,,,,", "text only", "1;2;3;4;5;6;7;8;x"])
+@pytest.mark.parametrize("bad", ["10,10,50", "", ",,,,,,,,", "text only", "1:2:3:4:5:6:7:8:x"])
 def test_lines_that_are_no_quads(bad: str, tmp_path: Path):
     make_set(tmp_path, [line(quad(5, 5)), bad])
     _, report = load(tmp_path)
