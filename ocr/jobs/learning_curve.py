@@ -203,4 +203,4 @@ def _print(result: dict[str, Any], metric: str, points: Sequence[Point]) -> None
     for more, gain in result["gain"].items():
         low, value, high = (100 * gain[key] for key in ("low", "value", "high"))
         words = f"{more} more images are worth {low:.1f} to {high:.1f} points of {metric} (expected: {value:.1f})"
-        print(words + ("; no gain is shown by these trainings" if low <= 0 else ""))
+        print(words + ("; these trainings show no gain" if low <= 0 else ""))
