@@ -15,7 +15,7 @@ from ocr.types import Truth
 
 KINDS = {
     "overlapping": "lies on another text with more than half of its area",
-    "two_lines": "as many letters as two lines of the image's print would have: perhaps a box around both",
+    "two_lines": "more letters than fit in one line: a box around two, or the transcription of another text",
     "mixed_levels": "words are labelled here, lines in most other images, or the other way round",
     "transposed": "the ink lies where the labels would be with x and y exchanged",
     "turned": "the ink lies where the labels would be in the image turned by half",
