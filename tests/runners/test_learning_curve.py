@@ -11,8 +11,8 @@ from ocr.jobs.make_data import write_icdar
 from tests.tiny import OFF, SMALL, run
 
 pytestmark = pytest.mark.slow
-QUICK = [*(o for o in SMALL if not o.startswith(("data.t", "data.val"))), OFF, "trainer.max_epochs=2",
-         "data.epoch_samples=40", "optimizer.lr=5e-3"]  # fmt: skip
+QUICK = [*(o for o in SMALL if not o.startswith(("data.t", "data.val"))), OFF, "trainer.max_epochs=4",
+         "data.epoch_samples=160", "optimizer.lr=5e-3"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,20 @@ def curve(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd
 
 
-ARGUMENTS = ["data=folder", "data.root=set", *QUICK, "curve.fractions=[0.25,0.5]", "curve.output=out"]
+ARGUMENTS = [
+    "data=folder",
+    "data.root=set",
+    *QUICK,
+    "curve.fractions=[0.25,0.5,0.75]",
+    "curve.draws=1",
+    "curve.output=out",
+]
 
 
 def test_points_are_trainings_on_parts_of_the_set_of_equal_length(curve: Path):
     result = json.loads((curve / "out/learning_curve.json").read_text())
     assert [(p["images"], p["fitted"]) for p in result["points"]] == [
-        (2, True), (2, True), (4, True), (4, True), (9, False)
+        (2, True), (4, True), (7, True), (9, False)
     ]  # fmt: skip
     assert result["images"] == 9
     steps = set()
@@ -61,14 +68,14 @@ def test_finished_trainings_are_kept_and_those_of_other_settings_refused(curve: 
 def test_trainings_of_a_sweep_are_fitted(curve: Path):
     done = run("learning_curve", *ARGUMENTS[:-1], "curve.output=fitted", "curve.runs=out", cwd=curve)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads((curve / "fitted/learning_curve.json").read_text())["points"]) == 5
+    assert len(json.loads((curve / "fitted/learning_curve.json").read_text())["points"]) == 4
     none = run("learning_curve", *ARGUMENTS[:-1], "curve.output=fitted", "curve.runs=set", cwd=curve)
     assert none.returncode == 2
     assert "no folder in it has a metrics.json" in none.stderr
 
 
 @pytest.mark.parametrize("wrong, message", [
-    ("curve.fractions=[0.5]", "needs three trainings of two sizes"), ("curve.fractions=[2.0]", "curve.fractions"),
+    ("curve.fractions=[0.5,0.75]", "needs three trainings of two sizes"), ("curve.fractions=[2.0]", "curve.fractions"),
     ("curve.draw=3", "there is no setting 'curve.draw'"), ("data.train_fraction=0.5", "are what the curve varies"),
 ])  # fmt: skip
 def test_wrong_settings_end_before_a_training_starts(wrong: str, message: str, curve: Path):
