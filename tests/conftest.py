@@ -20,7 +20,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
+from ocr.errors import UserError
 from ocr.metrics.collection import MetricCollection
+from ocr.models.pretrained.ppocr import weights_file
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
 from ocr.types import Sample
 
@@ -84,6 +86,15 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["val/hmean"] > 0.5, "nothing was learned, so that equal figures would show nothing"
     return folder
+
+
+@pytest.fixture(scope="session")
+def stock_weights() -> Path:
+    """The file of PP-OCRv6's weights; skips where the extra ``[ppocr]`` is not installed, which the message names."""
+    try:
+        return weights_file("ppocr_v6")
+    except UserError as error:
+        pytest.skip(str(error))
 
 
 def all_metrics() -> MetricCollection:

@@ -21,7 +21,7 @@ class Ceiling:
 
     Attributes:
         scores: ``hmean``, ``precision`` and ``recall``.
-        lost: (key of the image, places of texts that are not found again) of each image with any.
+        lost: (key of the image, indices of texts that are lost) of each image with any.
     """
 
     scores: dict[str, float]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ocr.audit import label_faults
@@ -26,7 +27,7 @@ TILE = 1536  # network pixels; a longer input is read in tiles
 
 @dataclass(frozen=True)
 class Images:
-    """The images of all splits that are files, in one order; their places in it are their keys.
+    """The images of all splits that are files, in one order; their indices are their keys.
 
     Attributes:
         rows: (path, width, height, labels) of each.
@@ -50,12 +51,12 @@ class Images:
         assert isinstance(key, int)
         return self.rows[key]
 
-    def name(self, key: Hashable, places: Sequence[int] = ()) -> str:
+    def name(self, key: Hashable, indices: Sequence[int] = ()) -> str:
         """The path of an image, and the texts of it that are meant, if any."""
         path, _, _, truth = self.row(key)
-        texts = [repr(_shortened(truth.texts[k])) for k in places[:TEXTS]]
-        more = f" and {len(places) - TEXTS} more" if len(places) > TEXTS else ""
-        return f"{path}: {', '.join(texts)}{more}" if places else path
+        texts = [repr(_shortened(truth.texts[k])) for k in indices[:TEXTS]]
+        more = f" and {len(indices) - TEXTS} more" if len(indices) > TEXTS else ""
+        return f"{path}: {', '.join(texts)}{more}" if indices else path
 
 
 def _shortened(text: str) -> str:
@@ -74,7 +75,7 @@ class Findings:
         min_text_size: network pixels below which a text is not learned.
         long_side: of the network's input, pixels.
         suspects: labels that look wrong.
-        groups: near-duplicates, places of images; None where pixels were not looked at.
+        groups: near-duplicates, keys of images; None where pixels were not looked at.
         ceiling: None for the same reason.
         witness: None where none was asked.
     """
@@ -94,7 +95,8 @@ class Findings:
         """Images, instances and ignored instances by split."""
         return {name: split.counts() for name, split in self.splits.items()}
 
-    def to_dict(self) -> dict[str, Any]:
+    @cached_property
+    def result(self) -> dict[str, Any]:
         """Plain values, see ``docs/audit.md``."""
         counts = self.counts()
         total = {key: sum(values[key] for values in counts.values()) for key in COUNTS}
@@ -115,12 +117,12 @@ class Findings:
         }
 
     def _suspect_examples(self) -> dict[str, list[str]]:
-        found = {kind: rows[:EXAMPLES] for kind, rows in self.suspects.found.items() if rows}
-        return {kind: [self.images.name(*row) for row in rows] for kind, rows in found.items()}
+        first = {kind: rows[:EXAMPLES] for kind, rows in self.suspects.by_kind.items() if rows}
+        return {kind: [self.images.name(*row) for row in rows] for kind, rows in first.items()}
 
     def _ceiling(self, ceiling: Ceiling) -> dict[str, Any]:
         examples = [self.images.name(*row) for row in ceiling.lost[:EXAMPLES]]
-        return ceiling.scores | {"lost": sum(len(places) for _, places in ceiling.lost), "examples": examples}
+        return ceiling.scores | {"lost": sum(len(indices) for _, indices in ceiling.lost), "examples": examples}
 
     def _witness(self) -> dict[str, Any] | None:
         if self.witness is None:
@@ -133,33 +135,33 @@ class Findings:
 
     def verdicts(self) -> list[str]:
         """What matters, a sentence each."""
-        found, said = self.to_dict(), []
-        text = found["text"]
+        result, sentences = self.result, []
+        text = result["text"]
         if text["text_height"]:
             heights = ", ".join(f"{float(q):.0%} {value:g}" for q, value in text["text_height"].items())
-            said.append(f"text height at network input (long side {self.long_side}), pixels: {heights}")
+            sentences.append(f"text height at network input (long side {self.long_side}), pixels: {heights}")
         if text["too_small"]:
-            said.append(
+            sentences.append(
                 f"{text['too_small']} text(s) are below {text['min_text_size']:g} pixels and never learned"
                 + self._remedy(text["long_side_needed"])
             )
         if text["ignored_share"]:
-            said.append(f"{text['ignored_share']:.1%} of the instances are ignored text")
-        said += [f"{kind} x {n}: {label_faults.KINDS[kind]}" for kind, n in found["suspects"].items()]
+            sentences.append(f"{text['ignored_share']:.1%} of the instances are ignored text")
+        sentences += [f"{kind} x {n}: {label_faults.KINDS[kind]}" for kind, n in result["suspects"].items()]
         if self.groups:
-            across = found["problems"].get("near_duplicate", 0)
-            said.append(f"{len(self.groups)} group(s) of images show the same, {across} of them across splits")
+            across = result["problems"].get("near_duplicate", 0)
+            sentences.append(f"{len(self.groups)} group(s) of images show the same, {across} of them across splits")
         if self.witness is not None:
             kinds = ", ".join(f"{kind} x {n}" for kind, n in self.witness.counts().items()) or "no doubt"
-            said.append(f"the witness doubts labels of {found['witness']['images']} image(s): {kinds}")
-            if blind := self.witness.not_judged():
-                said.append(f"the witness is no judge of {blind} text(s): they are too small for it")
+            sentences.append(f"the witness doubts labels of {result['witness']['images']} image(s): {kinds}")
+            if not_judged := self.witness.not_judged():
+                sentences.append(f"the witness is no judge of {not_judged} text(s): they are too small for it")
         if self.ceiling is not None:
-            best = found["ceiling"]
+            best = result["ceiling"]
             example = f", e.g. {best['examples'][0]}" if best["examples"] else ""
             lost = f"{best['lost']} text(s) lost{example}"
-            said.append(f"a faultless network would have hmean {best['hmean']:.4f} here: {lost}")
-        return [printable(sentence) for sentence in said]
+            sentences.append(f"a faultless network would have hmean {best['hmean']:.4f} here: {lost}")
+        return [printable(sentence) for sentence in sentences]
 
     def _remedy(self, needed: int) -> str:
         """The input size at which small text would be learned, and how it is read on a small machine."""

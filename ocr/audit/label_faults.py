@@ -18,7 +18,7 @@ KINDS = {
     "two_lines": "more letters than fit in one line: a box around two, or the transcription of another text",
     "mixed_levels": "words are labelled here, lines in most other images, or the other way round",
     "transposed": "the ink lies where the labels would be with x and y exchanged",
-    "turned": "the ink lies where the labels would be in the image turned by half",
+    "upside_down": "the ink lies where the labels would be in the image turned by 180 degrees",
     "all_ignored": "all of its text is marked to be ignored",
 }
 MIN_LETTERS = 8  # of a text whose letters are measured
@@ -35,12 +35,12 @@ class Suspects:
     """What looks wrong, by kind.
 
     Attributes:
-        found: (key of the image, texts by place; none for the whole image) of each.
+        by_kind: (key of the image, indices of texts; none for the whole image) of each suspicion.
         levels: fraction of texts with a blank, of images with enough text, by key.
-        compared: images whose ink was looked at.
+        compared: number of images whose ink was inspected.
     """
 
-    found: dict[str, list[tuple[Hashable, list[int]]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    by_kind: dict[str, list[tuple[Hashable, list[int]]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     levels: dict[Hashable, float] = field(default_factory=dict)
     compared: int = 0
 
@@ -49,50 +49,50 @@ class Suspects:
         """What the labels of images, each (key, width, height, labels), show without their pixels."""
         suspects = cls()
         for key, _, _, truth in images:
-            suspects.look_at(key, truth)
+            suspects.inspect_labels(key, truth)
         suspects.finish()
         return suspects
 
-    def look_at(self, key: Hashable, truth: Truth) -> None:
+    def inspect_labels(self, key: Hashable, truth: Truth) -> None:
         """Add what the labels of an image alone show."""
         counted = np.flatnonzero(~np.asarray(truth.ignore, bool)).tolist()
         if len(truth.ignore) and not counted:
-            self.found["all_ignored"].append((key, []))
+            self.by_kind["all_ignored"].append((key, []))
         polygons, texts = [truth.polygons[k] for k in counted], [truth.texts[k] for k in counted]
-        for kind, places in (
+        for kind, indices in (
             ("overlapping", overlapping_polygons(polygons)),
             ("two_lines", two_lines(polygons, texts)),
         ):
-            if places:
-                self.found[kind].append((key, [counted[k] for k in places]))
+            if indices:
+                self.by_kind[kind].append((key, [counted[k] for k in indices]))
         if len(texts) >= MIN_TEXTS and all(texts):
             self.levels[key] = sum(" " in text.strip() for text in texts) / len(texts)
 
-    def look_at_ink(self, key: Hashable, image: np.ndarray, truth: Truth, width: int, height: int) -> None:
+    def inspect_ink(self, key: Hashable, image: np.ndarray, truth: Truth, width: int, height: int) -> None:
         """Add what an image, uint8 (h, w, 3) of any scale, shows of its labels in width x height pixels."""
         if len(truth.polygons) >= MIN_TEXTS:
             self.compared += 1
             if kind := misplaced(image, truth.polygons, width, height):
-                self.found[kind].append((key, []))
+                self.by_kind[kind].append((key, []))
 
     def finish(self) -> None:
         """Compare the images with one another; where few are misplaced, their pictures are as they are by chance."""
-        for kind in ("transposed", "turned"):
-            if len(self.found[kind]) < MISPLACED * self.compared:
-                self.found[kind] = []
+        for kind in ("transposed", "upside_down"):
+            if len(self.by_kind[kind]) < MISPLACED * self.compared:
+                self.by_kind[kind] = []
         words = [key for key, level in self.levels.items() if level <= WORD_LEVEL]
         lines = [key for key, level in self.levels.items() if level >= LINE_LEVEL]
         fewer = min(words, lines, key=len)
         if len(fewer) > MINORITY * len(self.levels):
-            self.found["mixed_levels"] = [(key, []) for key in fewer]
+            self.by_kind["mixed_levels"] = [(key, []) for key in fewer]
 
     def counts(self) -> dict[str, int]:
         """Texts, or images where they are judged as a whole, by kind."""
-        return {kind: sum(len(places) or 1 for _, places in found) for kind, found in self.found.items() if found}
+        return {kind: sum(len(indices) or 1 for _, indices in rows) for kind, rows in self.by_kind.items() if rows}
 
 
 def two_lines(polygons: Sequence[np.ndarray], texts: Sequence[str]) -> list[int]:
-    """Places of texts whose letters would be far narrower than usual among these texts, or that have two lines."""
+    """Indices of texts whose letters would be far narrower than usual among these texts, or that have two lines."""
     long = [k for k, text in enumerate(texts) if len(text) >= MIN_LETTERS]
     broken = [k for k, text in enumerate(texts) if "\n" in text.strip()]
     if len(long) < MIN_TEXTS:
@@ -104,18 +104,18 @@ def two_lines(polygons: Sequence[np.ndarray], texts: Sequence[str]) -> list[int]
 
 
 def misplaced(image: np.ndarray, polygons: Sequence[np.ndarray], width: int, height: int) -> str | None:
-    """``transposed`` or ``turned`` where the ink lies there and not within the labels; None where nothing tells."""
+    """``transposed`` or ``upside_down`` where the ink lies there and not within the labels; None otherwise."""
     rows, columns = image.shape[:2]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     ink = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).astype(np.float32)
     scale = np.array([columns / width, rows / height])
-    places = {
+    candidates = {
         "": [p * scale for p in polygons],
         "transposed": [p[:, ::-1] * scale for p in polygons],
-        "turned": [(np.array([width, height]) - p) * scale for p in polygons],
+        "upside_down": [(np.array([width, height]) - p) * scale for p in polygons],
     }
     within = {}
-    for kind, outlines in places.items():
+    for kind, outlines in candidates.items():
         mask = np.zeros((rows, columns), np.uint8)
         fill(mask, outlines, 1)
         within[kind] = float(cv2.mean(ink, mask)[0]) if mask.any() else 0.0

@@ -14,7 +14,7 @@ import numpy as np
 from ocr.errors import UserError
 
 CONFIDENCE = 0.9  # of the bands
-LEAST_ERROR = 1e-4  # a score of 1 has no logarithm
+MIN_ERROR = 1e-4  # a score of 1 has no logarithm
 DRAWS = 20_000  # of the fitted line, for the band of a difference
 
 
@@ -58,7 +58,7 @@ class LearningCurve:
         """
         check_points(images)
         x = np.log(np.asarray(images, float))
-        y = np.log(np.maximum(1 - np.asarray(scores, float), LEAST_ERROR))
+        y = np.log(np.maximum(1 - np.asarray(scores, float), MIN_ERROR))
         width = float(((x - x.mean()) ** 2).sum())
         slope = float(((x - x.mean()) * y).sum() / width)
         residuals = y - y.mean() - slope * (x - x.mean())

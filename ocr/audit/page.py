@@ -18,13 +18,13 @@ from ocr.drawing.polygons import FOUND, MISSED, draw_polygons
 THUMBNAIL = 320  # pixels of the longer side
 CROP = 480
 MARGIN = 1.5  # heights of a text that a crop shows around it
-LEAST_MARGIN = 24  # pixels
+MIN_MARGIN = 24  # pixels
 JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of the page.
+class PageImage:
+    """Image of the page with its caption.
 
     Attributes:
         source: data URI of a JPEG.
@@ -47,10 +47,10 @@ class Section:
 
     title: str
     words: str
-    rows: list[list[Picture]] = field(default_factory=list)
+    rows: list[list[PageImage]] = field(default_factory=list)
 
 
-def thumbnail(path: str | Path, caption: str, polygons: Sequence[np.ndarray] = ()) -> Picture | None:
+def thumbnail(path: str | Path, caption: str, polygons: Sequence[np.ndarray] = ()) -> PageImage | None:
     """A whole image, small, with the outlines of its labels; None where it cannot be read."""
     try:
         image = decode(Path(path), 1)
@@ -60,12 +60,12 @@ def thumbnail(path: str | Path, caption: str, polygons: Sequence[np.ndarray] = (
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
     image = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     draw_polygons(image, [p * scale for p in polygons], FOUND)
-    return Picture(_uri(image), caption)
+    return PageImage(_uri(image), caption)
 
 
 def crop(
     path: str | Path, caption: str, polygons: Sequence[np.ndarray], others: Sequence[np.ndarray] = ()
-) -> Picture | None:
+) -> PageImage | None:
     """The part of an image around some polygons, orange, with others in it, blue; None where it cannot be read."""
     try:
         image = decode(Path(path), 1)
@@ -73,7 +73,7 @@ def crop(
         return None
     points = np.concatenate(list(polygons))
     low, high = points.min(axis=0), points.max(axis=0)
-    margin = max(LEAST_MARGIN, MARGIN * float(min(high - low)))
+    margin = max(MIN_MARGIN, MARGIN * float(min(high - low)))
     x0, y0 = np.maximum(np.floor(low - margin), 0).astype(int).tolist()
     x1, y1 = np.minimum(np.ceil(high + margin), image.shape[1::-1]).astype(int).tolist()
     part = image[y0:y1, x0:x1]
@@ -82,7 +82,7 @@ def crop(
     part = np.ascontiguousarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
     for outlines, colour, width in ((others, FOUND, 1), (polygons, MISSED, 2)):
         draw_polygons(part, [(p - (x0, y0)) * scale for p in outlines], colour, width)
-    return Picture(_uri(part), caption)
+    return PageImage(_uri(part), caption)
 
 
 def _uri(image: np.ndarray) -> str:

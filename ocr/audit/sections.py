@@ -10,7 +10,7 @@ from ocr.audit import label_faults
 from ocr.audit.ceiling import Ceiling
 from ocr.audit.findings import PER_IMAGE, Findings, Images
 from ocr.audit.label_faults import Suspects
-from ocr.audit.page import Picture, Section, crop, thumbnail
+from ocr.audit.page import PageImage, Section, crop, thumbnail
 from ocr.types import Truth
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def duplicate_section(groups: Sequence[Sequence[tuple[str, str]]]) -> Section:
         f"what is trained on is no test: keep a group on one side by id lists.{_shown(len(groups), GROUPS, 'groups')}",
     )
     for group in groups[:GROUPS]:
-        section.rows.append(_there(thumbnail(path, f"{split}: {Path(path).name}") for path, split in group[:PER_GROUP]))
+        section.rows.append(
+            _readable(thumbnail(path, f"{split}: {Path(path).name}") for path, split in group[:PER_GROUP])
+        )
     return section
 
 
@@ -50,17 +52,17 @@ def suspect_sections(suspects: Suspects, images: Images) -> list[Section]:
     """A section for each kind of label that looks wrong."""
     counts = suspects.counts()
     sections = []
-    for kind, found in suspects.found.items():
-        if found:
-            words = f"{counts[kind]}: {label_faults.KINDS[kind]}.{_shown(len(found), PICTURES, 'images')} "
+    for kind, rows in suspects.by_kind.items():
+        if rows:
+            words = f"{counts[kind]}: {label_faults.KINDS[kind]}.{_shown(len(rows), PICTURES, 'images')} "
             words += "In orange what is meant, in blue the other labels."
-            sections.append(Section(kind.replace("_", " ").capitalize(), words, [_pictures(found, images)]))
+            sections.append(Section(kind.replace("_", " ").capitalize(), words, [_pictures(rows, images)]))
     return sections
 
 
 def lost_section(ceiling: Ceiling, images: Images) -> Section:
     """Texts that targets and post-processing lose whatever the network does."""
-    count = sum(len(places) for _, places in ceiling.lost)
+    count = sum(len(indices) for _, indices in ceiling.lost)
     words = (
         f"A network without a fault would have hmean {ceiling.scores['hmean']:.4f} with this recipe: {count} text(s) "
         "are too small for it, or merge with their neighbours."
@@ -81,25 +83,25 @@ def witness_section(report: WitnessReport) -> Section:
              said.truth.polygons)
         for said, doubt in ranked[:WITNESS_PICTURES]
     )  # fmt: skip
-    return Section("The witness", words, [_there(pictures)] if ranked else [])
+    return Section("The witness", words, [_readable(pictures)] if ranked else [])
 
 
 def _shown(count: int, limit: int, what: str) -> str:
     return f" The first {limit} of {count} {what}." if count > limit else ""
 
 
-def _pictures(found: Sequence[tuple[Hashable, list[int]]], images: Images) -> list[Picture]:
-    return _there(_picture(images.row(key), places) for key, places in found[:PICTURES])
+def _pictures(rows: Sequence[tuple[Hashable, list[int]]], images: Images) -> list[PageImage]:
+    return _readable(_picture(images.row(key), indices) for key, indices in rows[:PICTURES])
 
 
-def _picture(row: tuple[str, int, int, Truth], places: Sequence[int]) -> Picture | None:
+def _picture(row: tuple[str, int, int, Truth], indices: Sequence[int]) -> PageImage | None:
     path, _, _, truth = row
-    if not places:
+    if not indices:
         return thumbnail(path, Path(path).name, truth.polygons)
-    k = places[0]  # a crop around all of them would be most of the image
-    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    k = indices[0]  # a crop around all of them would be most of the image
+    more = f" and {len(indices) - 1} more" if len(indices) > 1 else ""
     return crop(path, f"{Path(path).name}: {truth.texts[k]!r}{more}", [truth.polygons[k]], truth.polygons)
 
 
-def _there(pictures: Iterable[Picture | None]) -> list[Picture]:
+def _readable(pictures: Iterable[PageImage | None]) -> list[PageImage]:
     return [picture for picture in pictures if picture is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,11 @@ class TextFigures:
                 column.append(values)
         heights, needed, aspects, angles = (np.concatenate(column) for column in columns)
         return cls(heights, needed, aspects, angles, np.array(per_image, int))
+
+    @classmethod
+    def join(cls, parts: Sequence[TextFigures]) -> TextFigures:
+        """Figures of several parts of a set."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
     def summary(self, min_text_size: float) -> dict[str, Any]:
         """Plain figures: quantiles, histograms (texts from each bound on), what is too small to be learned."""

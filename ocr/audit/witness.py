@@ -34,7 +34,7 @@ KINDS = {
 SURE = 0.8  # score of a detection that is held against the labels
 NOTHING = 0.3  # probability that is reached nowhere in a label: there is no text
 FAINT = 0.35  # of the usual contrast: witnesses miss a lone 1 or a colon, in black ink, too
-LEAST_CONTRAST = 100  # grey levels of print: the labels' own would be none where all of them lie on blank paper
+MIN_CONTRAST = 100  # grey levels of print: the labels' own would be none where all of them lie on blank paper
 LEGIBLE = 8  # network pixels; of smaller text the witness is no judge
 COVERED = 0.1  # of a detection, by labels: less is text without a label
 INSIDE = 0.7  # of a detection's area within a label, or of a label's within a detection, that belong together
@@ -79,7 +79,7 @@ class Statement:
     not_judged: int = 0
 
 
-def testify(
+def ask_witness(
     module: DetectionModule, sources: Sequence[Source], device: torch.device | str, num_workers: int
 ) -> Iterator[Statement]:
     """What the witness says of each image.
@@ -99,8 +99,8 @@ def testify(
             scale = np.array(resize.content_size(*size)) / size
             detections = detect(np.ascontiguousarray(probability), size[0], size[1], module.pipeline)
             grey = cv2.cvtColor(image.numpy(), cv2.COLOR_RGB2GRAY)
-            blind = int((~_legible(truth, scale) & ~np.asarray(truth.ignore, bool)).sum())
-            yield Statement(name, size, truth, doubts(truth, detections, probability, grey, scale), blind)
+            not_judged = int((~_legible(truth, scale) & ~np.asarray(truth.ignore, bool)).sum())
+            yield Statement(name, size, truth, doubts(truth, detections, probability, grey, scale), not_judged)
 
 
 def doubts(
@@ -121,7 +121,7 @@ def doubts(
     rectangles = Rectangles.of(truth.polygons)
     counted = np.flatnonzero(_legible(truth, scale) & ~np.asarray(truth.ignore, bool)).tolist()
     contrasts = np.array([_contrast(grey, polygon * scale) for polygon in truth.polygons])
-    usual = max(float(np.median(contrasts)) if len(contrasts) else 0.0, LEAST_CONTRAST)
+    usual = max(float(np.median(contrasts)) if len(contrasts) else 0.0, MIN_CONTRAST)
     result = []
     for k in counted:
         polygon, contrast = truth.polygons[k], float(contrasts[k]) / usual

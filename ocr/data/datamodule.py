@@ -69,11 +69,11 @@ class DetectionData(L.LightningDataModule):
         geometry: RandomGeometry,
         light: RandomLight,
         targets: TargetMaker,
+        train_fraction: float,
+        train_draw: int,
         mix: Sequence[Mapping[str, Any]] = (),
         mix_ratio: float = 0.0,
         epoch_samples: int | None = None,
-        train_fraction: float = 1.0,
-        train_draw: int = 0,
         seed: int = 0,
         **words: Any,
     ) -> None:

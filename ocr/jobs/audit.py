@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # it imports torch
 
 log = logging.getLogger(__name__)
 MANY_OUTSIDE = 0.2  # of the texts: their coordinates are of another kind or frame
-LOOKED_AT_SIDE = 320  # pixels, at least, of the longer side of an image whose hash and ink are looked at
+MIN_INSPECTED_SIDE = 320  # pixels of the longer side of an image that hash and ink are taken from
 RELABEL = "relabel"  # folder of the list to re-label
 UNREAD = "?"  # transcription of text that only the witness has found
 
@@ -82,8 +82,8 @@ def audit(settings: AuditSettings) -> bool:
     _check_learnable(splits, report)
     images = Images.of(splits)
     output = _output_folder(settings, images)
-    findings = _look(settings, splits, images, report)
-    result = findings.to_dict()
+    findings = _inspect(settings, splits, images, report)
+    result = findings.result
     if settings.json:
         print(json.dumps(result, indent=1))
     else:
@@ -152,18 +152,17 @@ def _output_folder(settings: AuditSettings, images: Images) -> Path | None:
     return output
 
 
-def _look(settings: AuditSettings, splits: Mapping[str, ReadSplit], images: Images, report: Report) -> Findings:
+def _inspect(settings: AuditSettings, splits: Mapping[str, ReadSplit], images: Images, report: Report) -> Findings:
     pipeline, targets = Pipeline.from_dict(settings.pipeline), instantiate(settings.data["targets"])
-    figures = TextFigures.of(images.keyed(), pipeline.resize, targets.min_text_size)
-    learned = images.keyed("train" if "train" in splits else None)
-    check_any_large_enough(TextFigures.of(learned, pipeline.resize, targets.min_text_size), pipeline.resize,
-                           targets.min_text_size)  # fmt: skip
+    by_split = {name: TextFigures.of(images.keyed(name), pipeline.resize, targets.min_text_size) for name in splits}
+    figures = TextFigures.join([*by_split.values()])
+    check_any_large_enough(by_split.get("train", figures), pipeline.resize, targets.min_text_size)
     suspects = Suspects()
     for key, _, _, truth in images.keyed():
-        suspects.look_at(key, truth)
+        suspects.inspect_labels(key, truth)
     groups, ceiling, witness = None, None, None
     if not settings.quick:
-        groups = _look_at_pixels(images, suspects, report)
+        groups = _inspect_pixels(images, suspects, report)
         if images.rows:  # drawn ones are none
             ceiling = Ceiling.of(_progress(images.keyed(), "ceiling"), pipeline, targets)
     if settings.witness:
@@ -174,9 +173,9 @@ def _look(settings: AuditSettings, splits: Mapping[str, ReadSplit], images: Imag
                     ceiling, witness)  # fmt: skip
 
 
-def _look_at_pixels(images: Images, suspects: Suspects, report: Report) -> list[list[int]]:
+def _inspect_pixels(images: Images, suspects: Suspects, report: Report) -> list[list[int]]:
     """Groups of images that show the same, those across splits first and counted in the report; ink to the suspects."""
-    fingerprints, places = [], []
+    fingerprints, keys = [], []
     for k, (path, width, height, truth) in enumerate(_progress(images.rows, "pictures")):
         try:
             picture = decode(Path(path), _shrink(max(width, height)))
@@ -184,28 +183,28 @@ def _look_at_pixels(images: Images, suspects: Suspects, report: Report) -> list[
             report.add("unreadable_image", path, str(error).removeprefix(f"{path}: "))
             continue
         fingerprints.append(Fingerprint.of(picture, truth, width, height))
-        places.append(k)
-        suspects.look_at_ink(k, picture, truth, width, height)
-    groups = [[places[k] for k in group] for group in near_duplicates(fingerprints)]
+        keys.append(k)
+        suspects.inspect_ink(k, picture, truth, width, height)
+    groups = [[keys[k] for k in group] for group in near_duplicates(fingerprints)]
     groups.sort(key=lambda group: -len({images.splits[k] for k in group}))
     for group in groups:
         paths = {images.rows[k][0] for k in group}  # one alone is counted as in_two_splits
-        if len(of := sorted({images.splits[k] for k in group})) > 1 and len(paths) > 1:
+        if len(splits := sorted({images.splits[k] for k in group})) > 1 and len(paths) > 1:
             names = ", ".join(images.rows[k][0] for k in group[1:])
-            report.add("near_duplicate", images.rows[group[0]][0], f"{names} show the same, in {' and '.join(of)}")
+            report.add("near_duplicate", images.rows[group[0]][0], f"{names} show the same, in {' and '.join(splits)}")
     return groups
 
 
 def _shrink(side: int) -> int:
-    """How many times smaller an image is decoded whose hash and ink are looked at."""
-    return max(factor for factor in DECODE_FLAGS if factor == 1 or side >= factor * LOOKED_AT_SIDE)
+    """Factor by which an image is shrunk when it is decoded for its hash and ink."""
+    return max(factor for factor in DECODE_FLAGS if factor == 1 or side >= factor * MIN_INSPECTED_SIDE)
 
 
 def _call_witness(settings: AuditSettings, sources: Sequence[Source]) -> WitnessReport:
     """What a detector that has not seen the labels says of them."""
     import torch
 
-    from ocr.audit.witness import WitnessReport, testify
+    from ocr.audit.witness import WitnessReport, ask_witness
     from ocr.data.datamodule import worker_count
     from ocr.models.pretrained.ppocr import PACKAGED, weights_file
     from ocr.training.loading import DetectorOverrides, checkpoint_path, load_module
@@ -217,7 +216,7 @@ def _call_witness(settings: AuditSettings, sources: Sequence[Source]) -> Witness
     module = load_module(path, DetectorOverrides(fallback_pipeline=settings.witness_pipeline))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     total = sum(len(source) for source in sources)
-    return WitnessReport([*_progress(testify(module, sources, device, worker_count("auto")), "witness", total)])
+    return WitnessReport([*_progress(ask_witness(module, sources, device, worker_count("auto")), "witness", total)])
 
 
 def _progress(rows: Any, words: str, total: int | None = None) -> Any:
@@ -226,7 +225,7 @@ def _progress(rows: Any, words: str, total: int | None = None) -> Any:
 
 def _write(findings: Findings, output: Path, settings: AuditSettings) -> Path:
     """``audit.json``, the page where pixels were looked at, the list to re-label; the main file of these."""
-    file = write_atomic(output / "audit.json", json.dumps(findings.to_dict(), indent=1) + "\n")  # ASCII: any name fits
+    file = write_atomic(output / "audit.json", json.dumps(findings.result, indent=1) + "\n")  # ASCII: any name fits
     if findings.witness is not None:
         _write_relabel_list(findings.witness, settings.witness_format, output / RELABEL)
     if findings.groups is not None:
@@ -234,7 +233,7 @@ def _write(findings: Findings, output: Path, settings: AuditSettings) -> Path:
         from ocr.audit.sections import sections
 
         title = str(settings.data.get("root") or "the data")
-        page = render_page(findings.to_dict(), sections(findings), findings.verdicts(), title)
+        page = render_page(findings.result, sections(findings), findings.verdicts(), title)
         return write_atomic(output / "audit.html", page.encode("utf-8", "backslashreplace"))
     (output / "audit.html").unlink(missing_ok=True)  # of an earlier audit
     return file

@@ -29,16 +29,16 @@ log = logging.getLogger(__name__)
 TRAIN = Path(__file__).resolve().parents[2] / "runners" / "train.py"
 SETTINGS = "settings.json"  # of the trainings in a folder
 OWN_SETTINGS = ("curve", "hydra")  # of the runner, not of the trainings
-Fraction = Annotated[float, Field(gt=0, le=1)]
+PartOfSet = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True)
 class CurveSettings:
     """``configs/learning_curve.yaml``; the settings of ``configs/train.yaml`` beside it go to the trainings."""
 
-    fractions: list[Fraction]
+    fractions: list[PartOfSet]
     draws: Count
-    held_out: list[Fraction]
+    held_out: list[PartOfSet]
     more: list[Count]
     output: str
     runs: str | None
@@ -71,14 +71,19 @@ def learning_curve(settings: CurveSettings) -> LearningCurve:
         UserError: a training failed, or there are too few of them for a curve.
     """
     output = Path(settings.output).expanduser()
-    points = _finished_runs(settings) if settings.runs else _train_points(settings, output)
+    if settings.runs:
+        points = _finished_runs(settings)
+        whole = max(p.images for p in points)
+    else:
+        training_set = _training_set(settings)
+        points = _train_points(settings, training_set, output)
+        whole = training_set.images
     fitted = [p for p in points if p.fitted]
     curve = LearningCurve.fit([p.images for p in fitted], [p.score for p in fitted])
     if max(p.score for p in fitted) <= 0:
         raise UserError(
             f"{settings.metric} is 0 in all trainings: nothing was learned; train longer (trainer.max_epochs)"
         )
-    whole = max(p.images for p in points) if settings.runs else _training_set(settings).images
     result = {
         "metric": settings.metric,
         "confidence": CONFIDENCE,
@@ -102,7 +107,7 @@ class TrainingSet(NamedTuple):
     """All of the training split.
 
     Attributes:
-        images: number of those that are files.
+        images: number of them.
         samples: per epoch of a training on all of them.
         fingerprint: tells it from another one.
     """
@@ -113,38 +118,38 @@ class TrainingSet(NamedTuple):
 
 
 def _training_set(settings: CurveSettings) -> TrainingSet:
-    data = build_data({**settings.data, "train_fraction": 1.0}, Pipeline.from_dict(settings.pipeline), settings.seed)
-    sources = data.load("train").sources["train"]
-    samples = settings.data["epoch_samples"] or sum(draws_per_epoch(sources))
+    if settings.data["train_fraction"] != 1 or settings.data["train_draw"]:
+        raise UserError("data.train_fraction and data.train_draw are what the curve varies: curve.fractions=[...]")
+    data = build_data(settings.data, Pipeline.from_dict(settings.pipeline), settings.seed).load("train")
+    draws = draws_per_epoch(data.sources["train"], data.sources.get("mix", []), data.mix_ratio)
+    samples = settings.data["epoch_samples"] or sum(draws)
     return TrainingSet(data.counts()["train"]["images"], samples, data.fingerprint()["train"])
 
 
-def _train_points(settings: CurveSettings, output: Path) -> list[Point]:
+def _train_points(settings: CurveSettings, training_set: TrainingSet, output: Path) -> list[Point]:
     """Points of ``fractions`` and ``held_out``; each training is a process with a run folder of its own."""
-    if settings.data["train_fraction"] != 1 or settings.data["train_draw"]:
-        raise UserError("data.train_fraction and data.train_draw are what the curve varies: curve.fractions=[...]")
-    training_set = _training_set(settings)
     images, samples = training_set.images, training_set.samples
     check_points([round(fraction * images) for fraction in settings.fractions for _ in range(settings.draws)])
     log.info("%d training images; every training sees %d samples per epoch", images, samples)
     make_folder(output, "curve.output")
-    made_with = {"overrides": settings.overrides, "data": training_set.fingerprint}
-    _check_same_settings(made_with, output)
+    training = {"overrides": settings.overrides, "data": training_set.fingerprint}
+    _check_same_settings(training, output)
     jobs = [(fraction, draw, True) for fraction in settings.fractions for draw in range(settings.draws)]
     jobs += [(fraction, 0, False) for fraction in settings.held_out]
-    points = []
+    points: list[Point] = []
     for k, (fraction, draw, fitted) in enumerate(jobs):
         folder = output / f"fraction_{fraction:g}_draw_{draw}"
         if not (folder / "metrics.json").is_file():
             log.info("training %d of %d: fraction %g, draw %d", k + 1, len(jobs), fraction, draw)
             own = [f"data.train_fraction={fraction}", f"data.train_draw={draw}", f"data.epoch_samples={samples}"]
             _run([*settings.overrides, *own, f"hydra.run.dir={text_of(str(folder))}"], folder)
-        write_atomic(output / SETTINGS, json.dumps(made_with, ensure_ascii=False, indent=1) + "\n")
+        if not points:  # the first is done: a command that failed before leaves the folder to another one
+            write_atomic(output / SETTINGS, json.dumps(training, ensure_ascii=False, indent=1) + "\n")
         points.append(_point(folder / "metrics.json", settings.metric, fitted))
     return points
 
 
-def _check_same_settings(made_with: Mapping[str, Any], output: Path) -> None:
+def _check_same_settings(training: Mapping[str, Any], output: Path) -> None:
     """Points of one curve differ in their images alone.
 
     Raises:
@@ -153,8 +158,8 @@ def _check_same_settings(made_with: Mapping[str, Any], output: Path) -> None:
     path = output / SETTINGS
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
-        if before != made_with:
-            what = "with other settings" if before.get("data") == made_with["data"] else "on other images or labels"
+        if before != training:
+            what = "with other settings" if before.get("data") == training["data"] else "on other images or labels"
             raise UserError(f"curve.output={output} has trainings {what} ({path}): name another folder")
 
 

@@ -15,7 +15,6 @@ from ocr.data.formats import label_format
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.jobs.make_data import write_icdar
-from ocr.models.pretrained.ppocr import weights_file
 from tests.conftest import FIXTURES, quad, write_image
 from tests.jobs.test_convert import audited
 from tests.tiny import run
@@ -159,11 +158,7 @@ def test_names_that_are_no_unicode_or_steer_a_terminal_are_written_and_shown(tmp
 
 
 @pytest.mark.slow
-def test_the_witness_finds_a_label_that_was_taken_away_and_one_that_was_made_up(tmp_path: Path):
-    try:
-        weights_file("ppocr_v6")
-    except UserError as error:
-        pytest.skip(str(error))
+def test_the_witness_finds_a_label_that_was_taken_away_and_one_that_was_made_up(stock_weights: Path, tmp_path: Path):
     root = tmp_path / "set"
     images = write_icdar(root, 3, 0, 0.0) / "images"
     first = sorted((root / "labels").iterdir())[0]

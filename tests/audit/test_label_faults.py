@@ -19,13 +19,13 @@ def truth(polygons: list, texts: list[str] | None = None, ignore: list[bool] | N
 
 def found(*images: Truth) -> dict[str, list[str]]:
     suspects = Suspects.of((f"{k}.jpg", 400, 800, image) for k, image in enumerate(images))
-    return {kind: [name for name, _ in rows] for kind, rows in suspects.found.items() if rows}
+    return {kind: [name for name, _ in rows] for kind, rows in suspects.by_kind.items() if rows}
 
 
 def test_a_text_that_lies_on_another_is_found_once():
     nested, apart = [quad(10, 10, 200, 20), quad(20, 12, 40, 16)], [quad(10, 60, 40, 12), quad(40, 60, 40, 12)]
     suspects = Suspects.of([("0.jpg", 400, 400, truth(nested + apart))])
-    assert suspects.found["overlapping"] == [("0.jpg", [1])]
+    assert suspects.by_kind["overlapping"] == [("0.jpg", [1])]
     assert suspects.counts() == {"overlapping": 1}
 
 
@@ -64,7 +64,7 @@ def test_ink_tells_where_the_labels_belong():
     image, polygons = page()
     assert misplaced(image, polygons, 400, 800) is None
     assert misplaced(image, [p[:, ::-1] for p in polygons], 400, 800) == "transposed"
-    assert misplaced(image, [np.array([400, 800]) - p for p in polygons], 400, 800) == "turned"
+    assert misplaced(image, [np.array([400, 800]) - p for p in polygons], 400, 800) == "upside_down"
     assert misplaced(np.full_like(image, 255), polygons, 400, 800) is None
 
 
@@ -74,6 +74,6 @@ def test_misplaced_labels_are_said_where_they_are_no_chance(wrong: int, counted:
     suspects = Suspects()
     for k in range(20):
         labels = Truth([p[:, ::-1] if k < wrong else p for p in polygons], np.zeros(12, bool), ["a"] * 12)
-        suspects.look_at_ink(f"{k}.jpg", image, labels, 400, 800)
+        suspects.inspect_ink(f"{k}.jpg", image, labels, 400, 800)
     suspects.finish()
     assert suspects.counts() == counted

@@ -28,7 +28,7 @@ def make_data(pipeline, **changes) -> DetectionData:
         train=[{"format": "synthetic", "count": 6, "seed": 1}],
         val=[{"format": "synthetic", "count": 3, "seed": 2}],
         test=[{"format": "synthetic", "count": 3, "seed": 2}],
-        root=None, batch_size=2, eval_batch_size=2, num_workers=0, strict=False,
+        root=None, batch_size=2, eval_batch_size=2, num_workers=0, strict=False, train_fraction=1.0, train_draw=0,
         geometry=RandomGeometry((64, 96), (0.5, 1), (1, 1), 5, 1.0),
         light=RandomLight(0.1, 0.1, 0.1, 0.1, 0.1, 3), targets=TargetMaker(0.4, 3), seed=3,
     )  # fmt: skip

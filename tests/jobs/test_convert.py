@@ -11,13 +11,13 @@ import hydra
 import numpy as np
 import pytest
 import yaml
-from omegaconf import OmegaConf
 
 from ocr.audit.splits import read_splits
 from ocr.data.formats.writers import writable
 from ocr.errors import UserError
 from ocr.jobs.audit import AuditSettings, audit
 from ocr.jobs.convert import ConvertSettings, convert
+from ocr.utils.config import plain_config
 from ocr.utils.typed import build
 from tests.conftest import ROOT, write_image
 
@@ -37,7 +37,7 @@ def audited(root: Path, output: Path | None = None, **more: bool) -> bool:
     """An audit with the pipeline and targets of ``configs/``."""
     with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         config = hydra.compose("audit", overrides=[f"data.root={root}"])
-    plain = OmegaConf.to_container(config, resolve=True)
+    plain = plain_config(config)
     settings = {"pipeline": plain["model"]["pipeline"], "output": str(output) if output else None}
     return audit(build(AuditSettings, plain | settings | more))
 

@@ -9,22 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from ocr.errors import UserError
 from ocr.jobs.make_data import write_icdar
 from ocr.metrics.matching import pair
-from ocr.models.pretrained.ppocr import weights_file
 from tests.tiny import OFF, run, run_folder
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def tuned(tmp_path_factory: pytest.TempPathFactory, stock_weights: Path) -> tuple[Path, Path]:
     """The receipts and the run folder."""
-    try:
-        weights_file("ppocr_v6")
-    except UserError as error:
-        pytest.skip(str(error))
     cwd = tmp_path_factory.mktemp("finetune")
     images = write_icdar(cwd / "my receipts", 6, 0, 0.3) / "images"
     names = sorted(path.stem for path in images.iterdir())
