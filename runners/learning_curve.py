@@ -1,4 +1,4 @@
-"""What more labelled images are worth: ``python runners/learning_curve.py experiment=finetune data.root=<folder>``."""
+"""Estimate the worth of more labelled images: ``runners/learning_curve.py experiment=finetune data.root=<folder>``."""
 
 from __future__ import annotations
 

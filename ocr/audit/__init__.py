@@ -1,1 +1,1 @@
-"""What a labelled set is worth before a network is trained on it: figures, faults, copies, a learning curve."""
+"""Checks of a labelled set before training: statistics, label faults, near-duplicates, witness, learning curve."""

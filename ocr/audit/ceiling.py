@@ -17,7 +17,7 @@ from ocr.types import Truth
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What targets and post-processing alone make of labels.
+    """Score that targets and post-processing reach on labels without a network.
 
     Attributes:
         scores: ``hmean``, ``precision`` and ``recall``.

@@ -39,7 +39,7 @@ BLOCK = 2048  # images whose hashes are compared at once
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What two images are compared by.
+    """Features by which two images are compared.
 
     Attributes:
         hashes: int8 (2, SIDE ** 2), of the whole image and of its framed part, see :func:`difference_hash`.

@@ -1,4 +1,4 @@
-"""What an audit has found, as plain values for ``audit.json`` and in sentences for people."""
+"""Findings of an audit: plain values for ``audit.json`` and sentences for people."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Findings:
                 "not_judged": self.witness.not_judged(), "examples": examples}  # fmt: skip
 
     def verdicts(self) -> list[str]:
-        """What matters, a sentence each."""
+        """Main findings, one sentence each."""
         result, sentences = self.result, []
         text = result["text"]
         if text["text_height"]:

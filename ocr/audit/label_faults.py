@@ -32,7 +32,7 @@ MISPLACED = 0.1  # of the images: of a street scene chance puts as much ink else
 
 @dataclass
 class Suspects:
-    """What looks wrong, by kind.
+    """Suspicious labels of a set, by kind.
 
     Attributes:
         by_kind: (key of the image, indices of texts; none for the whole image) of each suspicion.
@@ -46,7 +46,7 @@ class Suspects:
 
     @classmethod
     def of(cls, images: Iterable[tuple[Hashable, int, int, Truth]]) -> Suspects:
-        """What the labels of images, each (key, width, height, labels), show without their pixels."""
+        """Suspects among images, each (key, width, height, labels), by their labels alone."""
         suspects = cls()
         for key, _, _, truth in images:
             suspects.inspect_labels(key, truth)

@@ -71,7 +71,7 @@ class LearningCurve:
         return _estimate(self._score(images), _score(intercepts + slopes * self._x(images) + noise))
 
     def gain(self, images: int, more: int) -> Estimate:
-        """What ``more`` images beside ``images`` add to the mean score."""
+        """Gain of the mean score when ``more`` images are added to ``images``."""
         intercepts, slopes, _ = self._draws()
         before, after = (_score(intercepts + slopes * self._x(n)) for n in (images, images + more))
         return _estimate(self._score(images + more) - self._score(images), after - before)

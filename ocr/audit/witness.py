@@ -51,7 +51,7 @@ class Doubt:
         kind: a key of :data:`KINDS`.
         score: 0..1, how strong the evidence is.
         polygon: float32 (N, 2), of the label, or of the detection that has none, pixels of the image.
-        label: place of the label among those of the image; -1 for text without one.
+        label: index of the label among those of the image; -1 for text without one.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Statement:
-    """What the witness says of one image.
+    """Doubts of the witness about one image.
 
     Attributes:
         image: its name.
@@ -82,7 +82,7 @@ class Statement:
 def ask_witness(
     module: DetectionModule, sources: Sequence[Source], device: torch.device | str, num_workers: int
 ) -> Iterator[Statement]:
-    """What the witness says of each image.
+    """Run the witness on each image and yield its doubts.
 
     Args:
         module: the detector.
@@ -222,7 +222,7 @@ def _unlabelled(
 
 @dataclass(frozen=True)
 class WitnessReport:
-    """What a witness says of a set.
+    """Doubts of the witness about a set.
 
     Attributes:
         statements: on each image.

@@ -201,7 +201,7 @@ def _shrink(side: int) -> int:
 
 
 def _call_witness(settings: AuditSettings, sources: Sequence[Source]) -> WitnessReport:
-    """What a detector that has not seen the labels says of them."""
+    """Run a detector that has not seen the labels and collect its doubts."""
     import torch
 
     from ocr.audit.witness import WitnessReport, ask_witness

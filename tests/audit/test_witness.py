@@ -1,4 +1,4 @@
-"""What a witness says of labels, on maps and detections made for the purpose."""
+"""Doubts of a witness, on maps and detections made for the purpose."""
 
 from __future__ import annotations
 

@@ -104,13 +104,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def check_message(error: UserError) -> None:
-    """What a runner prints is one line that a terminal shows."""
+    """Check that the message is one line that a terminal shows."""
     assert str(error).strip()
     assert len(printable(str(error)).splitlines()) == 1
 
 
 def check_index(index: SampleIndex) -> None:
-    """What is trained on: finite polygons of an area, within their images."""
+    """Check that an index has finite polygons of an area, within their images."""
     for i in range(len(index)):
         width, height = index.sizes[i].tolist()
         truth = index.truth(i)

@@ -1,4 +1,4 @@
-"""What a file looks like: its label format, and the words for one that has none."""
+"""Recognition of a file's label format, and a description of a file that has none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def suffix_of(name: str) -> str:
 
 
 def account_of(base: Path) -> str:
-    """What was looked at, and what it looks like: for the message that nothing is there."""
+    """Description of the files that were looked at, for the message that no labels were found."""
     paths = (d / name for d, names in walk(base) for name in sorted(names) if suffix_of(name) in label_suffixes())
     shown = [f"{os.path.relpath(path, base)} {_look_of(path)}" for path, _ in zip(paths, range(MAX_FILES_SHOWN))]
     images = sum(is_image(name) for _, names in walk(base) for name in names)

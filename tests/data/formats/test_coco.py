@@ -1,4 +1,4 @@
-"""What COCO files say in several ways: the size of an image, categories, rotation, masks as run lengths."""
+"""COCO: stated sizes, categories, rotation, masks as run lengths."""
 
 from __future__ import annotations
 
