@@ -27,7 +27,8 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         arguments: as in ``sys.argv[1:]``.
 
     Returns:
-        The settings, then the options: an option between settings is too much for Hydra's parser.
+        The settings, then the options: an option between settings is too much for Hydra's parser. ``--key=value``, as
+        agents of W&B sweeps write settings, has lost its hyphens.
 
     Raises:
         UserError: one is misspelt, or has a value that must be quoted; the message has it quoted for a shell.
@@ -36,10 +37,10 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
 
     options, unknown = get_args_parser().parse_known_args(list(arguments))
     for argument in unknown:
-        if argument.startswith("-"):
-            raise UserError(_unknown_option(argument))
+        if argument.startswith("-") and not _is_hyphened_setting(argument):
+            raise UserError(f"there is no option {argument} (--help lists them); a setting is written as key=value")
     settings = {*options.overrides, *unknown}
-    overrides = [a for a in arguments if a in settings]
+    overrides = [a.lstrip("-") if _is_hyphened_setting(a) else a for a in arguments if a in settings]
     check_overrides(overrides, bool(options.multirun))
     return [*overrides, *(a for a in arguments if a not in settings)]
 
@@ -92,14 +93,8 @@ def missing_plugin(message: str) -> str | None:
     return f"{match[1]}={match[2]} is not installed: {relative(sys.executable)} -m pip install {package}"
 
 
-def _unknown_option(argument: str) -> str:
-    name, equals, value = argument.lstrip("-").partition("=")
-    if not equals:
-        return f"there is no option {argument} (--help lists them); a setting is written as key=value"
-    return (
-        f"a setting has no hyphens before it, write {shell_override(name, value)}"
-        " (in the command of a W&B sweep: ${args_no_hyphens} instead of ${args})"
-    )
+def _is_hyphened_setting(argument: str) -> bool:
+    return argument.startswith("--") and "=" in argument
 
 
 def _no_setting(word: str, before: str, after: str) -> str:

@@ -159,7 +159,12 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             fault = user_error(error, Path(hydra.runtime.output_dir)) or _config_fault(error)
             if hydra.mode == RunMode.MULTIRUN:
                 said = redactor.text(first_line(fault or error))
-                log.error("job %d failed: %s", hydra.job.num, said, exc_info=fault is None)
+                log.error("job %d failed: %s", hydra.job.num, said)
+                if fault is None:
+                    _log_to_file(redactor.text(traceback.format_exc()))
+                from ocr.jobs.sweep.failure import record_failure
+
+                record_failure(config, said, fault or error)
                 raise (UserError if fault else RuntimeError)(said) from None
             if fault is not None:
                 _fail(str(fault), redactor)
@@ -167,6 +172,14 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             sys.exit(1)
 
     return wrapped
+
+
+def _log_to_file(text: str) -> None:
+    """A line of the job's own log that the sweep's screen does not show."""
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, text, (), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
 
 
 def _config_fault(error: Exception) -> UserError | None:

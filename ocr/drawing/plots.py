@@ -18,14 +18,16 @@ Table = Sequence[Mapping[str, Any]]
 P, R, H = map(hex_code, (FOUND, MISSED, FALSE))  # precision, recall, hmean
 
 
-def _figure(columns: int, rows: int = 1) -> tuple[Figure, Any]:
+def figure_of(columns: int, rows: int = 1, width: float | None = None) -> tuple[Figure, Any]:
+    """A figure and its axes, (rows, columns); ``width`` in inches."""
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
-    figure = Figure(figsize=(4.6 * columns, 3.6 * rows), layout="constrained")
+    figure = Figure(figsize=(width or 4.6 * columns, 3.6 * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG."""
     picture = io.BytesIO()
     figure.savefig(picture, dpi=110, format="png")
     return write_atomic(path, picture.getbuffer())
@@ -33,12 +35,12 @@ def _save(figure: Figure, path: Path) -> Path:
 
 def plot_breakdown(tables: Mapping[str, Sequence[Mapping[str, float]]], path: Path, title: str) -> Path:
     """Precision-recall curve, scores by text height and by aspect ratio: tables of :class:`Breakdown`."""
-    figure, axes = _figure(3)
+    figure, axes = figure_of(3)
     figure.suptitle(title)
     _curve(axes[0, 0], tables["curve"])
     _bars(axes[0, 1], tables["height"], "text height, pixels of the image")
     _bars(axes[0, 2], tables["aspect"], "width / height")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _curve(axis: Axes, rows: Sequence[Mapping[str, float]]) -> None:
@@ -81,7 +83,7 @@ def plot_learning_curve(
         path: of the picture.
         title: above it.
     """
-    figure, axes = _figure(1)
+    figure, axes = figure_of(1)
     axis = axes[0, 0]
     smallest = min(images for images, _, _ in points)
     xs = [round(smallest * (2 * whole / smallest) ** (k / 60)) for k in range(61)]
@@ -99,7 +101,7 @@ def plot_learning_curve(
     axis.set_xticks([], minor=True)
     axis.legend(fontsize=8, loc="lower right")
     axis.grid(alpha=0.3)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def plot_surface(table: Table, path: Path, title: str) -> Path:
@@ -110,7 +112,7 @@ def plot_surface(table: Table, path: Path, title: str) -> Path:
         path: of the picture.
         title: above it.
     """
-    figure, axes = _figure(3)
+    figure, axes = figure_of(3)
     figure.suptitle(title)
     _heat(axes[0, 0], table)
     for kind, colour, marker in (("ratio", P, "o"), ("exact", R, "s")):
@@ -125,7 +127,7 @@ def plot_surface(table: Table, path: Path, title: str) -> Path:
     axes[0, 2].set(xlabel="long_side", title="highest objective over all else")
     for axis in axes[0, 1:]:
         axis.grid(alpha=0.3)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _heat(axis: Axes, table: Table) -> None:

@@ -112,7 +112,8 @@ def finish(
     rates = [metrics[k] for prefix in prefixes if (k := f"{prefix}/images_per_second") in metrics]
     figure = {"headline": headline.key, "selected_on": headline.selected_on}
     info |= figure | {"images_per_second": round(rates[0], 2) if rates else None}
-    info |= {"git_commit": git_commit(), "config_hash": job.config_hash}
+    info |= {"git_commit": git_commit(), "config_hash": job.config_hash, "overrides": list(job.overrides)}
+    info |= job.sweep_facts()
     paths["metrics"] = write_metrics(job.folder, metrics, **job.redactor.plain(info))
     if (job.folder / "predictions.jsonl").is_file():
         paths["predictions"] = job.folder / "predictions.jsonl"

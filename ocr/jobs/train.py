@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ocr.tracking.job import Job
 from ocr.tracking.run import Tracking
 from ocr.training.callbacks.best_scores import BestScores
 from ocr.training.callbacks.predictions import PredictionWriter
+from ocr.training.callbacks.pruning import Pruning
 from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, RedactCheckpoints
 from ocr.training.data_record import DataRecord, KeepDataRecord, TrainingOverlap, read_record
 from ocr.training.loading import DetectorOverrides, load_module
@@ -34,6 +36,7 @@ from ocr.training.trainer import build_trainer
 from ocr.training.trust import targets_in
 from ocr.utils.config import instantiate
 
+log = logging.getLogger(__name__)
 _SELECTED = "the epoch was chosen on these images"
 
 
@@ -84,7 +87,14 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
     info: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2)}
     info["train_images"] = data.counts()["train"]["images"]
     headline = Headline("val/hmean", "val", f"{_SELECTED}; no test was run")
-    if not trainer.interrupted:
+    pruned = next((c.pruned for c in callbacks if isinstance(c, Pruning) and c.pruned), None)
+    info["state"] = "interrupted" if trainer.interrupted else "pruned" if pruned else "finished"
+    if pruned:
+        log.info("%s", pruned)
+        headline = Headline("val/hmean", "val", pruned)
+        if tracking is not None:
+            tracking.pruned = pruned
+    elif not trainer.interrupted:
         measured, headline = _measure(job, settings, trainer, module, best, data, data_record if tested else None)
         metrics |= measured
     info["seconds"] = round(time.perf_counter() - started, 2)

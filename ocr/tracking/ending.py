@@ -19,7 +19,7 @@ class Ending:
 
     Attributes:
         exit_code: of the process: 0, 1 for a bug, 2 for what the user can fix, 128 and the number of a signal.
-        tag: ``finished``, ``failed``, ``interrupted`` or ``terminated``.
+        tag: one of :data:`TAGS`.
         reason: one line.
     """
 
@@ -29,7 +29,7 @@ class Ending:
 
 
 abandoned = threading.Event()  # an upload was given up, and a thread may still wait for the server
-TAGS = ("finished", "failed", "interrupted", "terminated")
+TAGS = ("finished", "pruned", "failed", "interrupted", "terminated")
 
 
 class Terminated(SystemExit):

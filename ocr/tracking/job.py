@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ class Job:
         config: the composed config, resolved, plain types.
         logger: its logger settings.
         overrides: of the command line.
-        varied: those of them that a sweep varies.
+        varied: settings that a sweep varies, with their values in this job as text.
         sweep: name of the sweep, None outside one.
         number: of the job in the sweep.
     """
@@ -33,9 +33,19 @@ class Job:
     config: Mapping[str, Any]
     logger: LoggerSettings
     overrides: Sequence[str] = ()
-    varied: Sequence[str] = ()
+    varied: Mapping[str, str] = field(default_factory=dict)
     sweep: str | None = None
     number: int | None = None
+
+    def sweep_facts(self) -> dict[str, Any]:
+        """The job's place in its sweep, as :func:`ocr.sweeps.ranking.read_jobs` reads it; empty outside one."""
+        if self.sweep is None:
+            return {}
+        callbacks = self.config.get("callbacks") or {}
+        maximize = (callbacks.get("checkpoint") or {}).get("mode", "max") == "max"
+        facts = {"name": self.sweep, "number": self.number, "varied": dict(self.varied),
+                 "metric": self.config.get("optimized_metric"), "maximize": maximize}  # fmt: skip
+        return {"sweep": facts, "seed": self.config.get("seed")}
 
     @cached_property
     def redactor(self) -> Redactor:

@@ -52,6 +52,7 @@ class Tracking:
         artifacts: checkpoints and data sets.
         origin: what a checkpoint says about the run that made it; plain types.
         noted: what ``wandb_run.json`` says so far.
+        pruned: why the sweep has stopped the job, one line; None for a job that went to its end.
     """
 
     run: wandb.Run
@@ -60,6 +61,7 @@ class Tracking:
     artifacts: Artifacts
     origin: dict[str, Any]
     noted: dict[str, Any]
+    pruned: str | None = None
     _at_end: list[Callable[[], None]] = field(default_factory=list)
     _closing: threading.Lock = field(default_factory=threading.Lock)  # taken once, by whoever closes the run
 
@@ -113,7 +115,10 @@ def tracked_run(job: Job, job_type: str, origin: Mapping[str, Any] | None = None
             error = caught
             raise
         finally:
-            tracking.close(ending_of(error, job.folder), full=isinstance(user_error(error, job.folder), DiskFull))
+            ending = ending_of(error, job.folder)
+            if error is None and tracking.pruned:
+                ending = Ending(0, "pruned", tracking.pruned)
+            tracking.close(ending, full=isinstance(user_error(error, job.folder), DiskFull))
 
 
 def _start(job: Job, job_type: str, origin: Mapping[str, Any]) -> Tracking:

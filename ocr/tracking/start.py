@@ -67,7 +67,7 @@ def tags_of(job: Job) -> list[str]:
     """Tags of the config and the environment; for a job of a sweep its number and what the sweep varies."""
     tags = [*job.logger.tags, *os.environ.get("WANDB_TAGS", "").split(",")]
     if job.sweep:
-        tags += ["sweep", f"job-{job.number}", *job.varied]
+        tags += ["sweep", f"job-{job.number}", *(f"{key}={value}" for key, value in job.varied.items())]
     clean = [job.redactor.text(tag.strip())[:MAX_TAG_LENGTH] for tag in tags]
     return list(dict.fromkeys(tag for tag in clean if tag and tag not in TAGS))
 
@@ -78,13 +78,14 @@ def runner_of(job_type: str) -> str:
 
 
 def resumed_arguments(job: Job, mode: str) -> dict[str, Any]:
-    """Arguments that go on in the W&B run of the training that is resumed."""
+    """Arguments that go on in the W&B run of the training that is resumed, or begun again in its folder."""
     checkpoint, settings = job.config.get("resume"), job.logger
-    if not settings.resume or not isinstance(checkpoint, str):
+    if not settings.resume:
         return {}
-    folder = Path(checkpoint).expanduser().parent.parent
+    # a folder that has a record already: a job of a sweep that was killed, before its first checkpoint or after it
+    folder = Path(checkpoint).expanduser().parent.parent if isinstance(checkpoint, str) else job.folder
     earlier = read_record(folder / RECORD, *sorted(folder.glob(f"wandb/*run-*/{RECORD}")))
-    if not earlier:
+    if not earlier or (folder == job.folder and earlier.get("ended") in ("finished", "pruned")):
         return {}
     if earlier["project"] != settings.project_name or (settings.entity and earlier["entity"] != settings.entity):
         return {}

@@ -95,9 +95,14 @@ def lock_run_folders(folder: Path, resumed: Path | None, trainer: Mapping[str, A
             held.enter_context(hold(folder))
             if resumed is not None and resumed.parent.parent.resolve() != folder.resolve():
                 held.enter_context(hold(resumed.parent.parent))
-        if resumed is not None:
+        if resumed is not None and not _ends_unfinished(resumed, folder):
             check_remaining(resumed, trainer)
         yield
+
+
+def _ends_unfinished(resumed: Path, folder: Path) -> bool:
+    """Whether a run goes on in its own folder that was killed between its last epoch and its figures."""
+    return resumed.parent.parent.resolve() == folder.resolve() and not (folder / "metrics.json").exists()
 
 
 def check_remaining(resumed: Path, trainer: Mapping[str, Any]) -> None:

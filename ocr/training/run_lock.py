@@ -7,50 +7,31 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 from ocr.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows: no lock
-    fcntl = None  # type: ignore[assignment]
+from ocr.utils.locks import lock_file
 
 LOCK = ".lock"
 
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Keep other processes from training into a run folder or resuming it.
+    """Keep other processes from training into a run folder or resuming it, see :func:`lock_file`.
 
-    The lock is the process's own (POSIX): loader workers do not inherit it, and the system releases it however the
-    process ends. Where the folder cannot be written, nobody can train into it, and there is no lock.
+    Where the folder cannot be written, nobody can train into it, and there is no lock.
 
     Raises:
         UserError: another process holds it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a+")
-    except OSError:
+    with contextlib.ExitStack() as held:
+        try:
+            file = held.enter_context(lock_file(folder / LOCK, wait=False))
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+        except BlockingIOError as error:
+            holder = (folder / LOCK).read_text().strip() or "another process"
+            raise UserError(f"{folder} is in use: {holder} trains or resumes it; wait for it or end it") from error
+        except OSError:
+            pass
         yield
-        return
-    with file:
-        _lock(file, folder)
-        yield
-
-
-def _lock(file: TextIO, folder: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        raise UserError(f"{folder} is in use: {holder} trains or resumes it; wait for it or end it") from error
-    except OSError:  # a file system without locks
-        return
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()

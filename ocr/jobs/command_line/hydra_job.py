@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+
+from ocr.jobs.command_line.overrides import key_of
 
 
 def invocation() -> dict[str, Any]:
@@ -25,20 +24,8 @@ def invocation() -> dict[str, Any]:
     if hydra.mode != RunMode.MULTIRUN:
         return {"overrides": overrides}
     sweep = {"sweep": Path(hydra.sweep.dir).name, "number": int(hydra.job.num)}
-    return {"overrides": overrides, "varied": _varied(overrides), **sweep}
-
-
-def _varied(overrides: Sequence[str]) -> list[str]:
-    """The overrides that a sweep varies, as far as the command line tells: those that have several values there."""
-    several = {a.split("=", 1)[0] for a in sys.argv[1:] if "=" in a and _has_several(a.split("=", 1)[1])}
-    return [o for o in overrides if o.split("=", 1)[0] in several] or list(overrides)
-
-
-def _has_several(value: str) -> bool:
-    try:
-        return OverridesParser.create().parse_override(f"x={value}").is_sweep_override()
-    except HydraException:  # another word of the command line
-        return False
+    varied = {key_of(override): override.partition("=")[2] for override in hydra.sweeper.get("varied", ())}
+    return {"overrides": overrides, "varied": varied, **sweep}
 
 
 def rank_command(rank: int) -> tuple[list[str], str]:

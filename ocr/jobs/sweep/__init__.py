@@ -1,0 +1,1 @@
+"""Sweeps: many trainings from one command, their study, their workers, their ranking."""

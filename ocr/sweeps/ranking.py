@@ -1,0 +1,203 @@
+"""Jobs of a sweep, read back from their folders, and the ranking of what they tried."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+METRICS, FAILURE = "metrics.json", "failure.json"  # of a job, in its folder: how it ended
+SIGNIFICANCE = 0.05  # p-value below which a difference between two rows is called one
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """A job that ended.
+
+    Attributes:
+        folder: of its run.
+        number: of its trial; seeds of one trial share it.
+        seed: of the training.
+        varied: settings that the sweep varies, with the values of this job, as they stood on the command line.
+        overrides: all of its command line.
+        state: ``finished``, ``pruned`` or ``failed``.
+        metrics: final ones by name.
+        metric: the one that the sweep ranks by.
+        maximize: whether more of it is better.
+        reason: of a failure, one line.
+    """
+
+    folder: Path
+    number: int
+    seed: int | None
+    varied: Mapping[str, str]
+    overrides: Sequence[str]
+    state: str
+    metrics: Mapping[str, float]
+    metric: str | None = None
+    maximize: bool = True
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial: the same settings, trained once per seed.
+
+    Attributes:
+        number: of the trial.
+        varied: its settings.
+        jobs: its trainings, by seed.
+        state: ``finished`` when all of them are; else ``pruned`` or ``failed``.
+        scores: of the finished ones, by seed.
+    """
+
+    number: int
+    varied: Mapping[str, str]
+    jobs: Sequence[SweepJob]
+    state: str
+    scores: Mapping[int | None, float] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds; NaN without a score."""
+        return statistics.fmean(self.scores.values()) if self.scores else math.nan
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds; None for less than two."""
+        return statistics.stdev(self.scores.values()) if len(self.scores) > 1 else None
+
+
+def read_jobs(folder: Path) -> list[SweepJob]:
+    """Jobs of a sweep that have ended, from ``metrics.json`` and ``failure.json`` alone, by number and seed."""
+    jobs = []
+    for path in folder.glob(f"*/{METRICS}"):
+        if (job := _job(path, "finished")) is not None:
+            jobs.append(job)
+    ended = {job.folder for job in jobs}
+    for path in folder.glob(f"*/{FAILURE}"):
+        if path.parent not in ended and (job := _job(path, "failed")) is not None:
+            jobs.append(job)
+    return sorted(jobs, key=lambda job: (job.number, job.seed or 0))
+
+
+def _job(path: Path, state: str) -> SweepJob | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        sweep = content.get("sweep")
+        if not isinstance(sweep, dict):
+            return None
+        metrics = {k: float(v) for k, v in content.items() if "/" in k and isinstance(v, int | float)}
+        return SweepJob(path.parent, int(sweep["number"]), content.get("seed"), dict(sweep["varied"]),
+                        list(content["overrides"]), content.get("state", state), metrics,
+                        sweep["metric"], bool(sweep["maximize"]), content.get("reason"))  # fmt: skip
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None  # of a job that is no job of a sweep, or was cut
+
+
+def rank(jobs: Sequence[SweepJob], metric: str, maximize: bool) -> list[Row]:
+    """Trials, the best mean first; then those that were pruned, then those that failed."""
+    rows = []
+    for number in dict.fromkeys(job.number for job in jobs):
+        own = [job for job in jobs if job.number == number]
+        states = [job.state for job in own]
+        state = next((s for s in ("failed", "pruned") if s in states), "finished")
+        scores = {job.seed: job.metrics[metric] for job in own if job.state == "finished" and metric in job.metrics}
+        if state == "finished" and len(scores) < len(own):
+            state = "failed"  # it ended, and its figure was not measured
+        rows.append(Row(number, own[0].varied, own, state, scores))
+    sign = -1 if maximize else 1
+    order = ("finished", "pruned", "failed")
+    return sorted(rows, key=lambda row: (order.index(row.state), sign * row.mean if row.scores else 0, row.number))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against the best one.
+
+    Attributes:
+        test: ``paired t`` where both have the same seeds, else ``Welch's t``.
+        p: two-sided p-value.
+    """
+
+    test: str
+    p: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether the difference is more than that of seeds, at :data:`SIGNIFICANCE`."""
+        return self.p < SIGNIFICANCE
+
+
+def compare(best: Row, row: Row) -> Comparison | None:
+    """Test whether two rows differ over their seeds; None where one of them has a single seed.
+
+    The tests are those of :mod:`scipy.stats`; p-values are not corrected for the number of rows.
+    """
+    if len(best.scores) < 2 or len(row.scores) < 2:
+        return None
+    from scipy import stats
+
+    if best.scores.keys() == row.scores.keys():
+        differences = [best.scores[seed] - row.scores[seed] for seed in best.scores]
+        if max(differences) - min(differences) < 1e-12:  # scipy divides by their spread
+            return Comparison("paired t", 0.0 if abs(differences[0]) > 1e-12 else 1.0)
+        return Comparison("paired t", float(stats.ttest_1samp(differences, 0.0).pvalue))
+    a, b = list(best.scores.values()), list(row.scores.values())
+    p = float(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    return Comparison("Welch's t", 1.0 if math.isnan(p) else p)
+
+
+def numbers_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Values of each setting, a list in the order of the rows: floats where all are numbers, else their texts."""
+    columns: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(key for row in rows for key in row.varied):
+        texts = [row.varied.get(key, "") for row in rows]
+        try:
+            columns[key] = [float(text) for text in texts]
+        except ValueError:
+            columns[key] = texts
+    return columns
+
+
+def importance(rows: Sequence[Row], maximize: bool) -> dict[str, float]:
+    """Share of the variance of the score that each setting explains: fANOVA (Hutter et al. 2014), by Optuna.
+
+    Args:
+        rows: finished ones.
+        maximize: whether more is better.
+
+    Returns:
+        By setting; empty for fewer than four rows, or where Optuna or scikit-learn is not installed.
+    """
+    columns = {key: values for key, values in numbers_of(rows).items() if len(set(values)) > 1}
+    if len(rows) < 4 or not columns or len({row.mean for row in rows}) < 2:
+        return {}
+    try:
+        import optuna
+        from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        spaces: dict[str, BaseDistribution] = {
+            key: FloatDistribution(min(values), max(values), log=_is_logarithmic(values))
+            if isinstance(values[0], float)
+            else CategoricalDistribution(sorted(set(values)))
+            for key, values in columns.items()
+        }
+        study = optuna.create_study(direction="maximize" if maximize else "minimize")
+        for k, row in enumerate(rows):
+            params = {key: values[k] for key, values in columns.items()}
+            study.add_trial(optuna.create_trial(params=params, distributions=spaces, value=row.mean))
+        return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
+    except ImportError:
+        return {}
+
+
+def _is_logarithmic(values: Sequence[float]) -> bool:
+    """Whether values span more than a factor of ten, as learning rates do."""
+    return min(values) > 0 and max(values) / min(values) > 10

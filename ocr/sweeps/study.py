@@ -1,0 +1,143 @@
+"""A study that several workers share: each trial belongs to one process at a time, and a kill gives it back.
+
+Optuna keeps what was tried and chooses what comes next. What it leaves to its callers is here: trials whose process
+was killed are gone on with under their own number, and no more trials are begun than the sweep has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ocr.errors import UserError, first_line
+from ocr.utils.locks import lock_file
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial, Trial
+
+JOURNAL = "study.log"  # of a sweep without a database, in its folder
+CLAIMS = ".claims"  # lock files in the sweep's folder: of each trial, and of the choice of the next
+
+
+def open_storage(address: str | None, folder: Path) -> BaseStorage:
+    """The storage of a study.
+
+    Args:
+        address: URL of a database, as SQLAlchemy takes it; None for a journal in the folder.
+        folder: of the sweep.
+
+    Raises:
+        UserError: the database cannot be reached, or its driver is not installed.
+    """
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    if address is None:
+        path = folder / JOURNAL
+        lock = JournalFileOpenLock(str(path))
+        _drop_torn_line(path)
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    try:
+        return RDBStorage(address)
+    except Exception as error:  # SQLAlchemy, its drivers and the import of one raise as many kinds
+        raise UserError(f"sweep.storage: {first_line(error)}") from error
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a line that a full disk or a power cut left without its end; Optuna would read no further, ever."""
+    with lock_file(path.parent / CLAIMS / "journal"):
+        if not path.is_file() or not path.stat().st_size:
+            return
+        with path.open("r+b") as file:
+            content = file.read()
+            if not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+
+
+class SharedStudy:
+    """The trials of a sweep.
+
+    Args:
+        study: Optuna's; see :func:`open_study`.
+        folder: of the sweep, which all workers see.
+        space: what a trial chooses from, by setting.
+        n_trials: how many there may be in all.
+        sampler: makes the sampler of a trial from its number: one that was seeded once would draw the same again
+            after a resume.
+        grid: what each trial gets, by number, in place of what the sampler chooses; empty for none.
+    """
+
+    def __init__(
+        self, study: Study, folder: Path, space: Mapping[str, BaseDistribution], n_trials: int,
+        sampler: Callable[[int], BaseSampler], grid: Sequence[Mapping[str, Any]] = (),
+    ) -> None:  # fmt: skip
+        self.study, self.folder, self.space, self.n_trials, self.sampler = study, folder, space, n_trials, sampler
+        self.grid = grid
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[Trial | None]:
+        """The next trial, this process's alone inside: one that a killed worker left, or a new one; None at the end."""
+        with contextlib.ExitStack() as held:
+            with lock_file(self._lock("next")):
+                trial = self._left_behind(held) or self._new(held)
+            yield trial
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials so far."""
+        return self.study.get_trials(deepcopy=False)
+
+    def running(self) -> list[FrozenTrial]:
+        """Trials that are begun and not ended, whether a process works on them or not."""
+        return [trial for trial in self.trials() if trial.state.name == "RUNNING"]
+
+    def _lock(self, name: str) -> Path:
+        return self.folder / CLAIMS / name
+
+    def _left_behind(self, held: contextlib.ExitStack) -> Trial | None:
+        from optuna.trial import Trial
+
+        for frozen in self.running():
+            lock = self._lock(str(frozen.number))
+            if not lock.exists():
+                continue  # of a worker that sees another disk
+            with contextlib.suppress(BlockingIOError):
+                held.enter_context(lock_file(lock, wait=False))
+                return Trial(self.study, frozen._trial_id)
+        return None
+
+    def _new(self, held: contextlib.ExitStack) -> Trial | None:
+        from optuna.trial import TrialState
+
+        states = [trial.state for trial in self.trials()]
+        number = len(states) - states.count(TrialState.WAITING)
+        if number >= self.n_trials:
+            return None
+        if self.grid and TrialState.WAITING not in states:  # else a kill came between these lines and those below
+            self.study.enqueue_trial(dict(self.grid[number]))
+        self.study.sampler = self.sampler(number)
+        trial = self.study.ask(dict(self.space))
+        if trial.number >= self.n_trials:  # another machine without this disk was faster
+            self.study.tell(trial, state=TrialState.FAIL)
+            return None
+        held.enter_context(lock_file(self._lock(str(trial.number))))
+        return trial
+
+
+def open_study(storage: BaseStorage, name: str, maximize: bool, pruner: BasePruner | None) -> Study:
+    """The study of this name, made where it is not there; without a pruner no trial is pruned."""
+    import optuna
+    from optuna.study import StudyDirection
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
+    pruner = pruner or optuna.pruners.NopPruner()
+    return optuna.create_study(
+        storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
+    )
