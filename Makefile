@@ -1,31 +1,34 @@
 # make help lists the targets; ARGS="..." passes overrides, e.g. make train ARGS="trainer.max_epochs=2"
-VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=
-# what make setup installs beside the core: dev, or onnx, ppocr, dashboard, or none
+# what make setup installs beside the core: dev, or onnx, ppocr, dashboard, study, or none; sweep has an environment and
+# versions of its own, for Hydra's launchers
 EXTRAS ?= dev
+SWEEP := $(findstring sweep,$(EXTRAS))
+VENV ?= $(if $(SWEEP),.venv-sweep,.venv)
+CONSTRAINTS := $(if $(SWEEP),constraints-sweep.txt,constraints.txt)
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(EXTRAS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train audit finetune need-data test test-fast sweep evaluate predict data doctor sync clean-runs dashboard bench \
-	soak fuzz lint docs schemas format clean
+.PHONY: help setup train audit finetune need-data need-dir test test-fast test-sweep sweep sweep-worker leaderboard evaluate \
+	predict data doctor sync clean-runs dashboard bench soak fuzz lint docs schemas format clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make the environment in .venv (done by the others when needed)
 
 # uv is taken from the machine, or put into the environment; a plain venv is the way without ensurepip, too
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@echo "making the environment in $(VENV), once: about a minute with packages to download"
 	@if [ ! -x $(PY) ]; then \
 		if command -v uv >/dev/null; then uv venv -q --seed --python $(PYTHON) $(VENV); \
 		else $(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make an environment: install python3-venv or uv" >&2; exit 2; }; fi; fi
-	@if ! command -v uv >/dev/null && [ ! -x $(VENV)/bin/uv ]; then $(PY) -m pip install -q -c constraints.txt uv; fi
+	@if ! command -v uv >/dev/null && [ ! -x $(VENV)/bin/uv ]; then $(PY) -m pip install -q -c $(CONSTRAINTS) uv; fi
 	@UV=$$(command -v uv || echo $(VENV)/bin/uv); \
 		echo "opencv-python; sys_platform == 'never'" > $(VENV)/overrides.txt; \
-		$$UV pip install -q --compile-bytecode --python $(PY) -c constraints.txt --override $(VENV)/overrides.txt \
+		$$UV pip install -q --compile-bytecode --python $(PY) $(if $(SWEEP),--prerelease=allow) -c $(CONSTRAINTS) --override $(VENV)/overrides.txt \
 			-e '.$(if $(filter-out none,$(EXTRAS)),[$(EXTRAS)])'
 	@touch $@
 
@@ -43,8 +46,18 @@ audit: need-data $(READY)  ## what is in a labelled set, and what is wrong with 
 	@folder=$$(printf %s "$$DATA" | sed 's/"/\\"/g'); set -x; \
 		$(PY) runners/audit.py "data.root=\"$$folder\"" $(ARGS)
 
-sweep: $(READY)  ## one run for each combination: make sweep ARGS="optimizer.lr=1e-3,3e-3"
+sweep: $(READY)  ## many trainings, ranked: make sweep ARGS="+sweep=optimizer data=... data.root=..."
 	$(PY) runners/train.py -m $(ARGS)
+
+sweep-worker: need-dir $(READY)  ## one more worker of a sweep: make sweep-worker DIR=<its folder>
+	$(PY) runners/sweep_worker.py "$$DIR" $(ARGS)
+
+leaderboard: need-dir $(READY)  ## the ranking of a sweep, at any time: make leaderboard DIR=<its folder>
+	@folder=$$(printf %s "$$DIR" | sed 's/"/\\"/g'); set -x; \
+		$(PY) runners/leaderboard.py "dir=\"$$folder\"" $(ARGS)
+
+need-dir:
+	@test -n "$$DIR" || { echo "error: say which sweep: DIR=<folder of the sweep>" >&2; exit 2; }
 
 evaluate: $(READY)  ## test a checkpoint: make evaluate ARGS="ckpt_path=... data=... data.root=..."
 	$(PY) runners/test.py $(ARGS)
@@ -81,6 +94,9 @@ test: $(READY)  ## run all tests
 
 test-fast: $(READY)  ## run the tests that train nothing
 	$(PY) -m pytest -m "not slow" $(ARGS)
+
+test-sweep: $(READY)  ## run the tests of sweeps with the launchers: make test-sweep EXTRAS=dev,sweep
+	$(PY) -m pytest tests/sweeps tests/runners/test_sweep.py $(ARGS)
 
 lint: $(READY)  ## check style, types and the direction of imports
 	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(VENV)/bin/lint-imports

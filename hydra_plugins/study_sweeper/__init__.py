@@ -15,9 +15,6 @@ from omegaconf import DictConfig
 class StudySweeper(Sweeper):
     """With ``+sweep=<preset>`` a study of Optuna; else one job for each combination, as Hydra's basic sweeper."""
 
-    def __init__(self, varied: list[str]) -> None:
-        self.varied = varied
-
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what a sweep needs."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config

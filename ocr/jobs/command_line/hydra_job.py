@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from ocr.jobs.command_line.overrides import key_of
+
+SWEEP = "sweep.json"  # in a sweep's folder: what its jobs have in common
 
 
 def invocation() -> dict[str, Any]:
@@ -24,8 +27,18 @@ def invocation() -> dict[str, Any]:
     if hydra.mode != RunMode.MULTIRUN:
         return {"overrides": overrides}
     sweep = {"sweep": Path(hydra.sweep.dir).name, "number": int(hydra.job.num)}
-    varied = {key_of(override): override.partition("=")[2] for override in hydra.sweeper.get("varied", ())}
+    keys = _varied_keys(Path(hydra.sweep.dir))
+    varied = {key_of(o): o.partition("=")[2] for o in overrides if key_of(o) in keys}
     return {"overrides": overrides, "varied": varied, **sweep}
+
+
+def _varied_keys(folder: Path) -> list[str]:
+    """Settings that a sweep varies, as it has written down in its folder."""
+    try:
+        content = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+        return [*content["space"]]
+    except (OSError, ValueError, KeyError, TypeError):  # a sweeper that is not this project's
+        return []
 
 
 def rank_command(rank: int) -> tuple[list[str], str]:

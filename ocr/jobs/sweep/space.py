@@ -11,15 +11,21 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from ocr.errors import UserError, one_line
+from ocr.jobs.command_line.overrides import key_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 
 def split_overrides(overrides: Sequence[Override]) -> tuple[list[str], list[Override]]:
-    """Overrides with one value, as text, and those with several."""
-    single = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
-    return single, [o for o in overrides if o.is_sweep_override()]
+    """Overrides with one value, as text, and those with several.
+
+    Of several overrides of a key the last one counts. Those of ``sweep`` are left out.
+    """
+    last = {key_of(str(override.input_line)): override for override in overrides}
+    kept = [last[key] for key in last if key.split(".")[0] != "sweep" and not key.startswith("sweep/")]
+    single = [str(override.input_line) for override in kept if not override.is_sweep_override()]
+    return single, [override for override in kept if override.is_sweep_override()]
 
 
 def parse(lines: Sequence[str], parser: OverridesParser) -> list[Override]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import logging
 import os
-import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from ocr.errors import UserError, one_line
+from ocr.jobs.command_line.hydra_job import SWEEP
+from ocr.jobs.command_line.joining import resume_override, worker_arguments
 from ocr.jobs.command_line.overrides import key_of, text_of
 from ocr.jobs.sweep.leaderboard import publish, write_leaderboard
 from ocr.jobs.sweep.settings import read_sweep
@@ -36,10 +38,8 @@ from ocr.tracking.schema import check_logger
 from ocr.tracking.secrets import redactor_for
 from ocr.utils.config import instantiate, plain_config
 from ocr.utils.files import write_atomic
-from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
-SETTINGS = "sweep.json"  # of a sweep, in its folder: what its trials have in common
 MAX_EXIT_CODE = 100  # failed jobs beyond that count as that many: shells use the codes above
 
 
@@ -80,20 +80,20 @@ def _every_combination(
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=context, task_function=task_function, config=config
     )
-    varied = [key_of(override.input_line or "") for override in overrides if override.is_sweep_override()]
-    own = [[*job, f"hydra.sweeper.varied={text_of([o for o in job if key_of(o) in varied])}"] for job in jobs]
-    returned = launcher.launch(own, initial_job_idx=0)
+    varied = {o.get_key_element(): str(o.input_line).partition("=")[2] for o in overrides if o.is_sweep_override()}
+    _write_facts(folder, {"space": varied}, config)
+    returned = launcher.launch(jobs, initial_job_idx=0)
     if "optimized_metric" in config:  # a sweep of trainings
         _rank(config, folder)
     return sum(job.status is JobStatus.FAILED for job in returned)
 
 
 def _rank(config: DictConfig, folder: Path) -> None:
-    publish(write_leaderboard(folder), folder, check_logger(plain_config(config.logger)))
+    publish(write_leaderboard(folder), folder, check_logger(plain_config(config.logger) | {"save_dir": str(folder)}))
 
 
 def _refuse_used(folder: Path, way_on: str) -> None:
-    if any(folder.glob("*/.hydra")) or (folder / SETTINGS).is_file():
+    if any(folder.glob("*/.hydra")) or (folder / SWEEP).is_file():
         raise UserError(f"{folder} has the jobs of another sweep: {way_on}")
 
 
@@ -102,6 +102,11 @@ def _write_config(config: DictConfig, folder: Path) -> None:
     content: Any = OmegaConf.to_container(config, resolve=False)
     clean = redactor_for(plain_config(config)).settings(content)
     write_atomic(folder / "multirun.yaml", OmegaConf.to_yaml(OmegaConf.create(clean)))
+
+
+def _write_facts(folder: Path, facts: Mapping[str, Any], config: DictConfig) -> None:
+    clean = redactor_for(plain_config(config)).plain(facts)
+    write_atomic(folder / SWEEP, json.dumps(clean, indent=1, ensure_ascii=False) + "\n")
 
 
 class StudySweep:
@@ -118,16 +123,13 @@ class StudySweep:
         self.context, self.task_function, self.config = context, task_function, config
         self.settings, self.objective = read_sweep(config)
         self.arguments = [override.input_line or "" for override in overrides]
-        own, several = split_overrides([o for o in overrides if key_of(o.input_line or "").split(".")[0] != "sweep"])
-        self.overrides = own
-        fixed = {key_of(override) for override in own}
         preset = parse(self.settings.space, OverridesParser.create(config_loader=context.config_loader))
-        varied = {o.get_key_element(): o for o in (*preset, *several) if o.get_key_element().lstrip("+") not in fixed}
-        self.space = {key: distribution_of(override) for key, override in varied.items()}
+        self.overrides, several = split_overrides([*preset, *overrides])
+        self.space = {override.get_key_element(): distribution_of(override) for override in several}
         if not self.space:
             raise UserError("nothing varies: give a setting several values (optimizer.lr=1e-3,3e-3), or sweep.space")
         self.folder = Path(self.settings.resume or config.hydra.sweep.dir).expanduser()
-        with open_dict(config):
+        with read_write(config.hydra):
             config.hydra.sweep.dir = str(self.folder)
 
     def run(self) -> int:
@@ -199,11 +201,11 @@ class StudySweep:
             UserError: there is another sweep in it, or none where one was to be gone on with.
         """
         common = self._common()
-        path = self.folder / SETTINGS
+        path = self.folder / SWEEP
         if self.settings.resume is None:
             _refuse_used(self.folder, f"sweep.resume={self.folder} goes on with it, or give another hydra.sweep.dir")
             _write_config(self.config, self.folder)
-            write_atomic(path, json.dumps(common, indent=1, ensure_ascii=False) + "\n")
+            _write_facts(self.folder, common, self.config)
             return
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -249,52 +251,45 @@ class StudySweep:
 
     def _launch_workers(self, workers: int) -> None:
         """Have Hydra's launcher start workers: each is this command again, which joins the sweep."""
-        with open_dict(self.config):
-            if "n_jobs" in self.config.hydra.launcher:  # of joblib: workers side by side
-                self.config.hydra.launcher.n_jobs = workers
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.context, task_function=partial(start_worker, self._worker_command(), workers),
-            config=self.config,
-        )  # fmt: skip
-        folder = text_of(str(self.folder))
+        config = copy.deepcopy(self.config)
+        with read_write(config.hydra):
+            if "n_jobs" in config.hydra.launcher:  # of joblib: how many side by side
+                config.hydra.launcher.n_jobs = workers
+        parts: dict[str, Any] = {"hydra_context": self.context,
+                                 "task_function": partial(start_worker, self._worker_command())}  # fmt: skip
+        launcher = Plugins.instance().instantiate_launcher(**parts, config=config)
+        launcher.setup(**parts, config=self.config)  # Hydra 1.4 wants the jobs' launcher as it was composed
+        folder = text_of(str(self.folder.resolve()))
         jobs = [[f"hydra.sweep.dir={folder}", f"hydra.sweep.subdir=workers/{k}"] for k in range(workers)]
         for k, returned in enumerate(launcher.launch(jobs, initial_job_idx=0)):
             if returned.status is JobStatus.FAILED:
                 log.error("worker %d could not be started: %s/workers/%d/run.log", k, self.folder, k)
 
     def _worker_command(self) -> list[str]:
-        kept = [a for a in self.arguments if key_of(a) not in ("sweep.resume", "sweep.workers")]
-        kept = [a for a in kept if not key_of(a).startswith(("hydra/launcher", "hydra.launcher"))]
-        own = [f"sweep.resume={_in_grammar(self.folder.resolve())}", "sweep.workers=1", "hydra/launcher=basic"]
-        return [sys.executable, os.path.abspath(sys.argv[0]), "-m", *kept, *own]
+        script = os.path.abspath(sys.argv[0])
+        return [sys.executable, script, "-m", *worker_arguments(self.arguments, self.folder.resolve())]
 
     def _command(self) -> str:
         redactor = redactor_for(plain_config(self.config))
         redactor.learn_overrides(self.arguments)
         kept = [a for a in redactor.plain(self.arguments) if key_of(a) != "sweep.resume"]
-        return shlex.join(["python", "runners/train.py", "-m", *kept, f"sweep.resume={_in_grammar(self.folder)}"])
+        return shlex.join(["python", "runners/train.py", "-m", *kept, resume_override(self.folder)])
 
 
-def start_worker(command: Sequence[str], workers: int, config: DictConfig) -> int:
+def start_worker(command: Sequence[str], config: DictConfig) -> int:
     """The task that a launcher runs, wherever that is: a worker of the sweep, as a process of its own.
 
     Args:
         command: of the worker.
-        workers: on this machine, which share its cores.
         config: of the launcher's job, not used.
 
     Returns:
         The exit code: how many trials have failed.
     """
-    environment = {"OMP_NUM_THREADS": str(max(1, cores() // workers)), **os.environ}
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command)
     try:
         return process.wait()
     except BaseException:  # Ctrl-C, a scheduler that takes the machine back: the worker records how it ended
         process.terminate()
         process.wait()
         raise
-
-
-def _in_grammar(path: Path) -> str:
-    return str(path) if re.fullmatch(r"[\w./-]+", str(path), re.ASCII) else text_of(str(path))

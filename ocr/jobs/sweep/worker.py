@@ -105,7 +105,7 @@ class Worker:
         own = [*params, f"seed={self.objective.seed + k}"] if self.seeds > 1 else list(params)
         if self.prune:
             own += [f"++callbacks.pruning._target_={PRUNING}", f"++callbacks.pruning.monitor={self.objective.metric}"]
-        hydra = {"sweep.dir": str(self.folder), "sweep.subdir": name, "sweeper.varied": params}
+        hydra = {"sweep.dir": str(self.folder), "sweep.subdir": name}
         own += [f"hydra.{key}={text_of(value)}" for key, value in hydra.items()]
         token = TRIAL.set(trial if k == 0 else None)
         try:

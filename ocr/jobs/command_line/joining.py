@@ -1,0 +1,53 @@
+"""The command line of another worker of a sweep."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ocr.errors import UserError
+from ocr.jobs.command_line.hydra_job import SWEEP
+from ocr.jobs.command_line.overrides import key_of, text_of
+from ocr.tracking.secret_patterns import HIDDEN
+
+# settings of one worker, not of the sweep
+_OWN = ("sweep.resume", "sweep.workers", "hydra/launcher", "hydra.launcher", "hydra.sweep")
+
+
+def resume_override(folder: Path) -> str:
+    """``sweep.resume=<folder>``, quoted for Hydra where it must be."""
+    path = str(folder)
+    plain = re.fullmatch(r"[\w./-]+", path, re.ASCII)
+    return f"sweep.resume={path if plain else text_of(path)}"
+
+
+def worker_arguments(command: Sequence[str], folder: Path) -> list[str]:
+    """The overrides with which a worker joins a sweep that was begun with ``command``.
+
+    Args:
+        command: overrides of the sweep's own command line.
+        folder: of the sweep.
+    """
+    kept = [override for override in command if not key_of(override).startswith(_OWN)]
+    return [*kept, resume_override(folder), "sweep.workers=1", "hydra/launcher=basic"]
+
+
+def joining_arguments(folder: Path, more: Sequence[str]) -> list[str]:
+    """The overrides of a worker that joins the sweep of a folder.
+
+    Args:
+        folder: of the sweep.
+        more: further overrides, which come last.
+
+    Raises:
+        UserError: it is no sweep with ``+sweep=``, or its command line held secrets.
+    """
+    try:
+        command = json.loads((folder / SWEEP).read_text(encoding="utf-8"))["command"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} is not the folder of a sweep with +sweep=... ({SWEEP})") from error
+    if hidden := [override for override in command if HIDDEN in override]:
+        raise UserError(f"the sweep's own command is needed, for it held secrets: {', '.join(hidden)}")
+    return [*worker_arguments(command, folder), *more]
