@@ -30,7 +30,8 @@ FORMATS = ("<!-- formats: python docs/generate.py -->", "<!-- /formats -->")
 MARKER = "<!-- below: python docs/generate.py -->\n"
 LINE = re.compile(r"^(?P<indent> *)(?P<dash>- )?(?P<key>[\w.]+):(?: +(?P<value>[^#\s].*?))?(?: +# (?P<comment>.*))?$")
 NO_ITEM = 1000
-JOBS = ("train", "test", "tune", "predict", "export", "audit", "convert", "learning_curve", "make_data", "benchmark")
+JOBS = ("train", "test", "tune", "predict", "export", "audit", "convert", "learning_curve", "leaderboard", "make_data",
+        "benchmark")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def title_of(file: Path) -> str:
     """The comment at the top of a config file, in one line."""
     lines = file.read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if not line.startswith("# @package")]
-    top = [line.removeprefix("#").strip() for line in lines[: next(k for k, x in enumerate(lines) if x[:1] != "#")]]
+    top = [line.removeprefix("#").strip() for line in lines[: next((k for k, x in enumerate(lines) if x[:1] != "#"), None)]]
     return " ".join(top)
 
 
