@@ -72,7 +72,9 @@ def title_of(file: Path) -> str:
     """The comment at the top of a config file, in one line."""
     lines = file.read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if not line.startswith("# @package")]
-    top = [line.removeprefix("#").strip() for line in lines[: next((k for k, x in enumerate(lines) if x[:1] != "#"), None)]]
+    top = [
+        line.removeprefix("#").strip() for line in lines[: next((k for k, x in enumerate(lines) if x[:1] != "#"), None)]
+    ]
     return " ".join(top)
 
 

@@ -19,11 +19,13 @@ def main(config: DictConfig) -> float | None:
     from ocr.jobs.settings import TrainSettings, job_of, read
     from ocr.jobs.train import train
     from ocr.tracking.run import tracked_run
-    from ocr.training.resume import find_checkpoint, lock_run_folders
+    from ocr.training.resume import find_checkpoint, interrupted_checkpoint, lock_run_folders
 
     settings = read(config, TrainSettings)
     job = job_of(config, settings)
     resumed = find_checkpoint(settings.resume, Path(settings.paths.output, settings.name))
+    if resumed is None and job.sweep:
+        resumed = interrupted_checkpoint(job.folder)
     with lock_run_folders(job.folder, resumed, settings.trainer), tracked_run(job, "training") as tracking:
         metrics = train(job, settings, tracking, resumed)
     if settings.optimized_metric not in metrics:

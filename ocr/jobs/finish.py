@@ -113,6 +113,7 @@ def finish(
     figure = {"headline": headline.key, "selected_on": headline.selected_on}
     info |= figure | {"images_per_second": round(rates[0], 2) if rates else None}
     info |= {"git_commit": git_commit(), "config_hash": job.config_hash, "overrides": list(job.overrides)}
+    info |= {"threads": torch.get_num_threads()}  # on a CPU, sums differ in their last digits with the threads
     info |= job.sweep_facts()
     paths["metrics"] = write_metrics(job.folder, metrics, **job.redactor.plain(info))
     if (job.folder / "predictions.jsonl").is_file():

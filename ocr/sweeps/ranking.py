@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 METRICS, FAILURE = "metrics.json", "failure.json"  # of a job, in its folder: how it ended
+SAME = 1e-12  # a difference that is none
 SIGNIFICANCE = 0.05  # p-value below which a difference between two rows is called one
 
 
@@ -29,6 +32,7 @@ class SweepJob:
         metric: the one that the sweep ranks by.
         maximize: whether more of it is better.
         reason: of a failure, one line.
+        threads: of torch, which the last digits of a training on a CPU depend on.
     """
 
     folder: Path
@@ -41,6 +45,7 @@ class SweepJob:
     metric: str | None = None
     maximize: bool = True
     reason: str | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,9 +97,11 @@ def _job(path: Path, state: str) -> SweepJob | None:
         if not isinstance(sweep, dict):
             return None
         metrics = {k: float(v) for k, v in content.items() if "/" in k and isinstance(v, int | float)}
-        return SweepJob(path.parent, int(sweep["number"]), content.get("seed"), dict(sweep["varied"]),
-                        list(content["overrides"]), content.get("state", state), metrics,
-                        sweep["metric"], bool(sweep["maximize"]), content.get("reason"))  # fmt: skip
+        return SweepJob(
+            path.parent, int(sweep["number"]), content.get("seed"), dict(sweep["varied"]), list(content["overrides"]),
+            content.get("state", state), metrics, sweep["metric"], bool(sweep["maximize"]), content.get("reason"),
+            content.get("threads"),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None  # of a job that is no job of a sweep, or was cut
 
@@ -136,20 +143,36 @@ class Comparison:
 def compare(best: Row, row: Row) -> Comparison | None:
     """Test whether two rows differ over their seeds; None where one of them has a single seed.
 
-    The tests are those of :mod:`scipy.stats`; p-values are not corrected for the number of rows.
+    Welch's test has the degrees of freedom of Welch 1947; p-values are not corrected for the number of rows.
     """
-    if len(best.scores) < 2 or len(row.scores) < 2:
+    a, b = np.array([*best.scores.values()]), np.array([*row.scores.values()])
+    if len(a) < 2 or len(b) < 2:
         return None
-    from scipy import stats
-
     if best.scores.keys() == row.scores.keys():
-        differences = [best.scores[seed] - row.scores[seed] for seed in best.scores]
-        if max(differences) - min(differences) < 1e-12:  # scipy divides by their spread
-            return Comparison("paired t", 0.0 if abs(differences[0]) > 1e-12 else 1.0)
-        return Comparison("paired t", float(stats.ttest_1samp(differences, 0.0).pvalue))
-    a, b = list(best.scores.values()), list(row.scores.values())
-    p = float(stats.ttest_ind(a, b, equal_var=False).pvalue)
-    return Comparison("Welch's t", 1.0 if math.isnan(p) else p)
+        differences = np.array([best.scores[seed] - row.scores[seed] for seed in best.scores])
+        error, freedom = differences.var(ddof=1) / len(differences), len(differences) - 1.0
+        return Comparison("paired t", _p_value(differences.mean(), error, freedom))
+    errors = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
+    total = errors.sum()
+    freedom = total**2 / (errors**2 / [len(a) - 1, len(b) - 1]).sum() if total > 0 else 1.0
+    return Comparison("Welch's t", _p_value(a.mean() - b.mean(), total, freedom))
+
+
+def _p_value(difference: float, variance: float, freedom: float) -> float:
+    """Two-sided p-value of a difference with an estimated variance, by Student's t, integrated over its density.
+
+    scipy has it, too; but where scipy is installed, torchmetrics takes a second longer to import in every job.
+    """
+    if variance < SAME**2:
+        return 1.0 if abs(difference) < SAME else 0.0
+    # with t = tan(angle) * sqrt(freedom) the density is cos(angle) ** (freedom - 1), over a finite range
+    angle = math.atan(abs(difference) / math.sqrt(variance * freedom))
+    tail, whole = (np.linspace(start, math.pi / 2, 20_001) for start in (angle, 0.0))
+    return float(_integral(tail, freedom) / _integral(whole, freedom))
+
+
+def _integral(angles: np.ndarray, freedom: float) -> float:
+    return float(np.trapezoid(np.maximum(np.cos(angles), 0.0) ** (freedom - 1), angles))
 
 
 def numbers_of(rows: Sequence[Row]) -> dict[str, list[Any]]:

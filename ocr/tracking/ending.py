@@ -84,10 +84,11 @@ def _comes_from_interrupt(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise :class:`Terminated` inside, so that the job is ended in good order.
+    """SIGTERM, SIGHUP and SIGUSR2 raise :class:`Terminated` inside, so that the job is ended in good order.
 
     A second one, and a Ctrl-C while the end is under way, ends the process as usual. A signal that is ignored, as
-    ``nohup`` does with SIGHUP, stays ignored.
+    ``nohup`` does with SIGHUP, stays ignored. SIGUSR2 is what submitit has Slurm send before it takes a machine back;
+    where submitit itself hears it, that stays.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -98,6 +99,8 @@ def signals_raise() -> Iterator[None]:
         raise Terminated(signum)
 
     heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    if hasattr(signal, "SIGUSR2") and signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:
+        heard.append(signal.SIGUSR2)
     before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield

@@ -45,6 +45,23 @@ def find_checkpoint(resume: bool | str | None, runs: Path) -> Path | None:
     return path
 
 
+def interrupted_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that a job of a sweep goes on from which finds its own folder begun; None for a fresh start.
+
+    A scheduler that takes a machine back starts the job again with the arguments that it had.
+
+    Args:
+        folder: of the run.
+    """
+    if not (folder / LAST).is_file() or (folder / "metrics.json").exists():
+        return None
+    try:
+        return _newest_sound(folder / LAST.parent, str(folder))
+    except UserError as error:
+        say_once(f"{error}; the training begins again")
+        return None
+
+
 def _newest_sound(folder: Path, resume: str) -> Path:
     """``last.ckpt``, or when it is damaged the newest checkpoint in its folder that can be gone on from."""
     last = folder / LAST.name

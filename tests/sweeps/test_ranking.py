@@ -11,7 +11,7 @@ import pytest
 
 from ocr.errors import UserError
 from ocr.jobs.sweep.leaderboard import command_of, write_leaderboard
-from ocr.sweeps.ranking import compare, importance, rank, read_jobs
+from ocr.sweeps.ranking import _p_value, compare, importance, rank, read_jobs
 from tests.tiny import run
 
 KEYS = ("optimizer.lr", "data.geometry.rotate")
@@ -21,7 +21,7 @@ def write_job(folder: Path, number: int, varied: dict[str, str], score: float | 
     """``metrics.json`` as a training of a sweep writes it, or ``failure.json`` without a score."""
     name = f"{number}_seed_{seed}" if "seeds" in more else str(number)
     overrides = ["data=sroie", f"seed={seed}", *(f"{k}={v}" for k, v in varied.items()),
-                 "++callbacks.pruning.monitor=val/hmean", "resume='x/last.ckpt'"]  # fmt: skip
+                 "++callbacks.pruning.monitor=val/hmean"]  # fmt: skip
     sweep = {"name": "s", "number": number, "varied": varied, "metric": "val/hmean", "maximize": True}
     content = {"state": more.get("state", "finished"), "seed": seed, "overrides": overrides, "sweep": sweep}
     path = folder / name / "metrics.json"
@@ -106,6 +106,26 @@ def test_rows_are_compared_over_seeds(tmp_path: Path, capsys):
     assert "not corrected" in shown and "trial 1, seed 1" in shown
 
 
+@pytest.mark.parametrize(
+    "t, freedom, p", [(1.0, 1, 0.5), (12.706, 1, 0.05), (4.303, 2, 0.05), (2.776, 4, 0.05), (3.169, 10, 0.01)]
+)
+def test_p_values_are_those_of_the_tables(t: float, freedom: int, p: float):
+    assert _p_value(t, 1.0, freedom) == pytest.approx(p, rel=1e-3)
+
+
+def test_tests_are_those_of_scipy(tmp_path: Path):
+    stats = pytest.importorskip("scipy.stats", reason="compared with scipy: make setup EXTRAS=sweep")
+    a, b = [0.81, 0.84, 0.79, 0.83], [0.80, 0.78, 0.82, 0.80]
+    for number, scores, first in ((1, a, 1), (2, b, 1), (3, b[:3], 100)):
+        seeds(tmp_path, number, scores, first)
+    rows = {row.number: row for row in rank(read_jobs(tmp_path), "val/hmean", maximize=True)}
+    paired, welch = compare(rows[1], rows[2]), compare(rows[1], rows[3])
+    assert paired is not None
+    assert welch is not None
+    assert paired.p == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-6)
+    assert welch.p == pytest.approx(stats.ttest_ind(a, b[:3], equal_var=False).pvalue, rel=1e-6)
+
+
 def test_equal_rows_and_single_seeds_are_not_told_apart(tmp_path: Path):
     seeds(tmp_path, 1, [0.5, 0.6])
     seeds(tmp_path, 2, [0.5, 0.6])
@@ -124,7 +144,7 @@ def test_a_trial_with_a_failed_seed_is_not_ranked(tmp_path: Path):
 
 
 def test_importance_finds_the_setting_that_matters(tmp_path: Path):
-    pytest.importorskip("optuna", reason="fANOVA is Optuna's: make setup EXTRAS=study")
+    pytest.importorskip("sklearn", reason="Optuna's fANOVA needs scikit-learn: make setup EXTRAS=sweep")
     rng = np.random.default_rng(1)
     for number in range(24):
         lr, rotate = 10 ** rng.uniform(-4, -2), rng.uniform(0, 15)

@@ -24,11 +24,12 @@ from ocr.tracking.secret_patterns import HIDDEN
 from ocr.tracking.start import RECORD, read_record
 from ocr.tracking.summary import finalize_run, log_table
 from ocr.utils.files import write_atomic
+from ocr.utils.machine import cores
 
 CSV = "sweep.csv"  # all rows, in the sweep's folder
 SHOWN = 20  # rows of the table on the screen
 PIPE_WIDTH = 200  # characters of a table that no terminal shows
-NOT_REPEATED = ("callbacks.pruning", "resume", "sweep")  # overrides that a sweep adds to its jobs
+NOT_REPEATED = ("callbacks.pruning", "sweep")  # overrides that a sweep adds to its jobs
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def command_of(row: Row) -> str:
     job = row.jobs[0]
     kept = [o for o in job.overrides if not key_of(o).startswith(NOT_REPEATED)]
     command = shlex.join(["python", "runners/train.py", *kept])
+    if job.threads not in (None, cores()):  # a worker had a part of the cores
+        command = f"OMP_NUM_THREADS={job.threads} {command}"
     return f"{command}  # put in what is hidden here ({HIDDEN})" if HIDDEN in command else command
 
 

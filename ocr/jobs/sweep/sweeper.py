@@ -58,6 +58,9 @@ def run_sweep(context: HydraContext, task_function: TaskFunction, config: DictCo
     """
     parser = OverridesParser.create(config_loader=context.config_loader)
     overrides = parser.parse_overrides(list(arguments))
+    # launchers send functions by their names to processes that look for the runners and the project
+    own = [os.path.dirname(os.path.abspath(sys.argv[0])), str(Path(__file__).resolve().parents[3])]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
     if "sweep" in config:
         failed = StudySweep(context, task_function, config, overrides).run()
     else:

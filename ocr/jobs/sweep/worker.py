@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 
-from ocr.errors import UserError
 from ocr.jobs.command_line.overrides import text_of
 from ocr.jobs.sweep.settings import Objective
 from ocr.jobs.sweep.space import override_text
 from ocr.sweeps.ranking import METRICS
 from ocr.sweeps.study import SharedStudy
 from ocr.training.callbacks.pruning import TRIAL
-from ocr.training.resume import LAST, find_checkpoint
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -109,7 +107,7 @@ class Worker:
         own += [f"hydra.{key}={text_of(value)}" for key, value in hydra.items()]
         token = TRIAL.set(trial if k == 0 else None)
         try:
-            [returned] = self.launcher.launch([[*self.overrides, *own, *_resumed(folder)]], trial.number)
+            [returned] = self.launcher.launch([[*self.overrides, *own]], trial.number)
         finally:
             TRIAL.reset(token)
         if returned.status is JobStatus.FAILED:
@@ -129,14 +127,3 @@ def outcome_of(folder: Path, metric: str) -> Outcome | None:
     if state != "finished":
         return None
     return Outcome("finished", float(score)) if isinstance(score, int | float) else Outcome("failed")
-
-
-def _resumed(folder: Path) -> list[str]:
-    """The override with which a job goes on from the newest sound checkpoint of its folder, if there is one."""
-    if not (folder / LAST).is_file():
-        return []
-    try:
-        return [f"resume={text_of(str(find_checkpoint(str(folder), folder)))}"]
-    except UserError as error:
-        log.warning("%s; the training begins again", error)
-        return []
