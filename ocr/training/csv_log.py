@@ -20,7 +20,15 @@ log = logging.getLogger(__name__)
 
 
 class _Rows(ExperimentWriter):
-    """Lightning's writer truncates the file for each new column: a kill or a full disk then takes all rows."""
+    """Lightning's writer truncates the file for each new column: a kill or a full disk then takes all rows.
+
+    A job that goes on in its own folder keeps the rows of before, up to the step that it starts from.
+    """
+
+    _begun = False
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning's removes the file of an earlier job."""
 
     def save(self) -> None:
         if not self.metrics:
@@ -30,6 +38,10 @@ class _Rows(ExperimentWriter):
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
+        if not self._begun:
+            first = min(int(row["step"]) for row in self.metrics)
+            rows = [row for row in rows if int(str(row["step"])) < first]
+            self._begun = True
         rows += [{**row} for row in self.metrics]
         self.metrics_keys = sorted({key for row in rows for key in row})
         text = io.StringIO(newline="")

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
+from tests.composing import composed
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -92,6 +94,14 @@ def test_editors_find_a_schema_for_every_config_file():
     named = {Path(schema).with_suffix(".yaml").as_posix().removeprefix(".schemas/"): path
              for schema, path in settings["yaml.schemas"].items()}  # fmt: skip
     assert named == {(f := file.relative_to(generate.CONFIGS).as_posix()): f"configs/{f}" for file in FILES}
+
+
+def test_the_sweep_for_the_w_and_b_server_varies_settings_that_there_are():
+    sweep = yaml.safe_load((ROOT / "docs/wandb_sweep.yaml").read_text())
+    assert (ROOT / sweep["program"]).is_file() and sweep["metric"]["name"] == "val/hmean"
+    assert sweep["command"] == ["${env}", "python", "${program}", "${args_no_hyphens}"]
+    for key, values in sweep["parameters"].items():
+        composed(f"{key}={values.get('min', values.get('values', [None])[0])}")
 
 
 def _text(node: ast.expr) -> str:
