@@ -237,6 +237,8 @@ def _close(tracking: Tracking, ending: Ending, full: bool) -> None:
             try:
                 action()
             except Exception as error:  # a fault in recording must neither hide the job's own nor leave the run open
+                if _client_ended(error):
+                    raise
                 fixable = user_error(error)
                 if not full or not isinstance(fixable, DiskFull):
                     log.warning("W&B: %s", redactor.text(first_line(fixable or error)), exc_info=fixable is None)
@@ -247,10 +249,13 @@ def _close(tracking: Tracking, ending: Ending, full: bool) -> None:
         log.warning("W&B: the server did not take everything within %g s", settings.finish_timeout)
     except KeyboardInterrupt:
         log.warning("W&B: not waiting for the upload")
-    except OSError as error:  # the client closes its own logs on a full disk
-        if not isinstance(user_error(error), DiskFull):
+    except Exception as error:  # the client closes its own logs on a full disk
+        if _client_ended(error):
+            log.warning("W&B: its own process was ended, too; what it had by then is on disk")
+        elif isinstance(user_error(error), DiskFull):
+            full = True
+        else:
             raise
-        full = True
     finally:
         wandb.teardown(exit_code=ending.exit_code)  # finish() may return before the log is on disk
         _restore(signal_before)
@@ -270,6 +275,11 @@ def _close(tracking: Tracking, ending: Ending, full: bool) -> None:
         log.warning("W&B: to upload the rest: wandb sync --include-online %s%s", relative(run_dir), left)
     else:
         log.info("W&B: uploaded to %s", url)
+
+
+def _client_ended(error: Exception) -> bool:
+    """Whether W&B's own process is gone: schedulers signal all processes of a job at once."""
+    return isinstance(error, ConnectionError) or type(error).__name__ == "MailboxClosedError"
 
 
 def _let_interrupt() -> Any:

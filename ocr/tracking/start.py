@@ -67,7 +67,8 @@ def tags_of(job: Job) -> list[str]:
     """Tags of the config and the environment; for a job of a sweep its number and what the sweep varies."""
     tags = [*job.logger.tags, *os.environ.get("WANDB_TAGS", "").split(",")]
     if job.sweep:
-        tags += ["sweep", f"job-{job.number}", *(f"{key}={value}" for key, value in job.varied.items())]
+        number = [] if job.number is None else [f"job-{job.number}"]  # a ranking has none
+        tags += ["sweep", *number, *(f"{key}={value}" for key, value in job.varied.items())]
     clean = [job.redactor.text(tag.strip())[:MAX_TAG_LENGTH] for tag in tags]
     return list(dict.fromkeys(tag for tag in clean if tag and tag not in TAGS))
 
@@ -85,7 +86,7 @@ def resumed_arguments(job: Job, mode: str) -> dict[str, Any]:
     # a folder that has a record already: a job of a sweep that was killed, before its first checkpoint or after it
     folder = Path(checkpoint).expanduser().parent.parent if isinstance(checkpoint, str) else job.folder
     earlier = read_record(folder / RECORD, *sorted(folder.glob(f"wandb/*run-*/{RECORD}")))
-    if not earlier or (folder == job.folder and earlier.get("ended") in ("finished", "pruned")):
+    if not earlier or (not job.sweep and folder == job.folder and earlier.get("ended") == "finished"):
         return {}
     if earlier["project"] != settings.project_name or (settings.entity and earlier["entity"] != settings.entity):
         return {}

@@ -179,9 +179,10 @@ def publish(ranking: Ranking, folder: Path, logger: LoggerSettings) -> None:
         return
     jobs = records[0]
     own = replace(logger, project_name=jobs["project"], entity=jobs["entity"], group=jobs["group"], run_name=None,
-                  tags=[*logger.tags, "sweep"], save_dir=str(folder))  # fmt: skip
+                  save_dir=str(folder))  # fmt: skip
     config = {"name": folder.resolve().name, "logger": {"user": logger.user, "private": logger.private}}
-    with tracked_run(Job(str(config["name"]), folder, config, own), "leaderboard") as tracking:
+    job = Job(str(config["name"]), folder, config, own, sweep=folder.resolve().name)
+    with tracked_run(job, "leaderboard") as tracking:
         if tracking is None:
             return
         header, *lines = csv.reader(io.StringIO((folder / CSV).read_text(encoding="utf-8")))

@@ -1,0 +1,69 @@
+"""The folder of a sweep: refused when it is in use, and what is written there beside the jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ocr.errors import UserError
+from ocr.jobs.command_line.hydra_job import SWEEP
+from ocr.jobs.sweep.leaderboard import publish, write_leaderboard
+from ocr.sweeps.study import CLAIMS
+from ocr.tracking.schema import check_logger
+from ocr.tracking.secrets import redactor_for
+from ocr.utils.config import plain_config
+from ocr.utils.files import make_folder, write_atomic
+from ocr.utils.locks import lock_file
+
+
+def begin_folder(folder: Path, facts: Mapping[str, Any], config: DictConfig, way_on: str) -> None:
+    """Make the folder of a new sweep: ``multirun.yaml``, as Hydra's own sweepers write it, and ``sweep.json``.
+
+    Args:
+        folder: of the sweep.
+        facts: what its jobs have in common; ``space`` has the settings that vary.
+        config: of the command line.
+        way_on: what to do where the folder is in use, for the message.
+
+    Raises:
+        UserError: it has the jobs of another sweep, or cannot be written to.
+    """
+    if any(folder.glob("*/.hydra")) or (folder / SWEEP).is_file():
+        raise UserError(f"{folder} has the jobs of another sweep: {way_on}")
+    make_folder(folder, "hydra.sweep.dir")
+    redactor = redactor_for(plain_config(config))
+    content: Any = OmegaConf.to_container(config, resolve=False)
+    write_atomic(folder / "multirun.yaml", OmegaConf.to_yaml(OmegaConf.create(redactor.settings(content))))
+    write_atomic(folder / SWEEP, json.dumps(redactor.plain(facts), indent=1, ensure_ascii=False) + "\n")
+
+
+def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Check that a command goes on with the sweep that a folder has.
+
+    Args:
+        folder: of the sweep.
+        facts: of the command, all but ``command`` equal to those of the folder.
+
+    Raises:
+        UserError: it is no sweep's folder, or that of a sweep with other settings.
+    """
+    path = folder / SWEEP
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"sweep.resume={folder}: {path} cannot be read: is this the folder of a sweep?") from error
+    different = [key for key in facts if key != "command" and before.get(key) != facts[key]]
+    if different:
+        words = "; ".join(f"{key} was {before.get(key)!r}, is {facts[key]!r}" for key in different)
+        raise UserError(f"sweep.resume={folder}: that sweep had other settings: {words}")
+
+
+def rank_jobs(config: DictConfig, folder: Path) -> None:
+    """Rank the jobs of a sweep, on the screen, in its folder and in W&B; one worker at a time."""
+    logger = check_logger(plain_config(config.logger) | {"save_dir": str(folder)})
+    with lock_file(folder / CLAIMS / "ranking"):
+        publish(write_leaderboard(folder), folder, logger)
