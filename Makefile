@@ -95,8 +95,8 @@ test: $(READY)  ## run all tests
 test-fast: $(READY)  ## run the tests that train nothing
 	$(PY) -m pytest -m "not slow" $(ARGS)
 
-test-sweep: $(READY)  ## run the tests of sweeps with the launchers: make test-sweep EXTRAS=dev,sweep
-	$(PY) -m pytest tests/sweeps tests/runners/test_sweep.py $(ARGS)
+test-sweep: $(READY)  ## run the tests of Hydra's launchers: make test-sweep EXTRAS=dev,sweep
+	$(PY) -m pytest tests/sweeps/test_launchers.py -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY)  ## check style, types and the direction of imports
 	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(VENV)/bin/lint-imports

@@ -8,10 +8,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from ocr.jobs.sweep import launching
 from tests.tiny import LEARNS, OFF, TINY, run, started, wait_for
 
 pytestmark = pytest.mark.slow
@@ -45,6 +48,16 @@ def test_workers_of_joblib_share_the_trials_and_a_failed_one_counts_in_the_exit_
     assert "Traceback" not in done.stderr and done.stderr.count("job 2 failed: ") == 1
     assert sorted(p.parent.name for p in tmp_path.glob("sweep/*/metrics.json")) == ["0", "1"]
     assert (tmp_path / "sweep/2/failure.json").is_file()
+
+
+def test_a_worker_that_slurm_ends_is_not_a_success(monkeypatch: pytest.MonkeyPatch):
+    ended = [sys.executable, "-c", "import sys; sys.exit(143)"]
+    assert launching.start_worker(ended, OmegaConf.create()) == 143
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setattr(launching, "REQUEUE_WAIT_SECONDS", 0.01)
+    with pytest.raises(RuntimeError, match="ended by signal 15"):
+        launching.start_worker(ended, OmegaConf.create())
+    assert launching.start_worker([sys.executable, "-c", "import sys; sys.exit(3)"], OmegaConf.create()) == 3
 
 
 def submitted(folder: Path) -> list[int]:
