@@ -34,14 +34,15 @@ def main() -> int:
     except UserError as error:
         findings.append(Finding("environment", "fault", str(error), "correct it in the environment or .env"))
     try:
-        check_command_line([*options.overrides, *unknown])
+        checked = check_command_line([*options.overrides, *unknown])
+        overrides = [argument for argument in checked if not argument.startswith("-")]
         with initialize_config_dir(CONFIGS, version_base="1.3"):
-            config = compose("train", overrides=[*options.overrides, "paths.run_dir=${paths.output}"])
+            config = compose("train", overrides=[*overrides, "paths.run_dir=${paths.output}"])
     except (HydraException, UserError) as error:
         findings.append(Finding("config", "fault", one_line(error), "correct the override"))
     else:
         findings += examine(plain_config(config), environment, options.timeout)
-    redactor = known_secrets(options.overrides)
+    redactor = known_secrets([*options.overrides, *unknown])
     findings = [Finding(f.check, f.level, redactor.text(f.found), redactor.text(f.fix)) for f in findings]
     faults = sum(f.level == "fault" for f in findings)
     warnings = sum(f.level == "warning" for f in findings)

@@ -23,10 +23,11 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0 if arguments else 2
     try:
-        own = joining_arguments(Path(arguments[0]).expanduser(), arguments[1:])
+        own, cwd = joining_arguments(Path(arguments[0]).expanduser(), arguments[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    os.chdir(cwd)
     os.execv(sys.executable, [sys.executable, str(TRAIN), "-m", *own])  # noqa: S606
     return 0
 

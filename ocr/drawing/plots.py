@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,9 @@ def figure_of(columns: int, rows: int = 1, width: float | None = None) -> tuple[
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG."""
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=110, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts that the font lacks
+        figure.savefig(picture, dpi=110, format="png")
     return write_atomic(path, picture.getbuffer())
 
 

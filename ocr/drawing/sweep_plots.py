@@ -108,9 +108,10 @@ def _keys(rows: Sequence[Scored]) -> list[str]:
 
 def _numbers(texts: Sequence[str]) -> np.ndarray | None:
     try:
-        return np.array([float(text) for text in texts])
+        numbers = np.array([float(text) for text in texts])
     except ValueError:
         return None
+    return numbers if np.isfinite(numbers).all() else None
 
 
 def _positions(texts: Sequence[str]) -> tuple[np.ndarray, list[tuple[float, str]]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ocr.utils.files import write_atomic
@@ -53,7 +54,7 @@ def print_results(
     Learning rates and the like stay in ``metrics.json``.
     """
     metrics = {k: v for k, v in metrics.items() if "/" not in k or k.split("/")[0] in STAGES}
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=escape(title), show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     if headline is not None and headline.key in metrics:

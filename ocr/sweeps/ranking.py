@@ -28,6 +28,7 @@ class SweepJob:
         varied: settings that the sweep varies, with the values of this job, as they stood on the command line.
         overrides: all of its command line.
         state: ``finished``, ``pruned`` or ``failed``.
+        seeds: trainings that its trial has in all.
         metrics: final ones by name.
         metric: the one that the sweep ranks by.
         maximize: whether more of it is better.
@@ -41,6 +42,7 @@ class SweepJob:
     varied: Mapping[str, str]
     overrides: Sequence[str]
     state: str
+    seeds: int
     metrics: Mapping[str, float]
     metric: str | None = None
     maximize: bool = True
@@ -56,7 +58,7 @@ class Row:
         number: of the trial.
         varied: its settings.
         jobs: its trainings, by seed.
-        state: ``finished`` when all of them are; else ``pruned`` or ``failed``.
+        state: ``finished`` when all of them are; else ``running``, ``pruned`` or ``failed``.
         scores: of the finished ones, by seed.
     """
 
@@ -87,7 +89,8 @@ def read_jobs(folder: Path) -> list[SweepJob]:
     for path in folder.glob(f"*/{FAILURE}"):
         if path.parent not in ended and (job := _job(path, "failed")) is not None:
             jobs.append(job)
-    return sorted(jobs, key=lambda job: (job.number, job.seed or 0))
+    one = {(job.number, job.seed): job for job in sorted(jobs, key=lambda job: job.folder.name, reverse=True)}
+    return sorted(one.values(), key=lambda job: (job.number, job.seed or 0))  # of a copied folder the original
 
 
 def _job(path: Path, state: str) -> SweepJob | None:
@@ -96,18 +99,27 @@ def _job(path: Path, state: str) -> SweepJob | None:
         sweep = content.get("sweep")
         if not isinstance(sweep, dict):
             return None
-        metrics = {k: float(v) for k, v in content.items() if "/" in k and isinstance(v, int | float)}
+        numbers = {k: float(v) for k, v in content.items() if "/" in k and isinstance(v, int | float)}
         return SweepJob(
-            path.parent, int(sweep["number"]), content.get("seed"), dict(sweep["varied"]), list(content["overrides"]),
-            content.get("state", state), metrics, sweep["metric"], bool(sweep["maximize"]), content.get("reason"),
-            content.get("threads"),
-        )  # fmt: skip
+            folder=path.parent,
+            number=int(sweep["number"]),
+            seed=content.get("seed"),
+            varied=dict(sweep["varied"]),
+            overrides=list(content["overrides"]),
+            state=content.get("state", state),
+            seeds=int(sweep.get("seeds", 1)),
+            metrics={key: number for key, number in numbers.items() if math.isfinite(number)},
+            metric=sweep["metric"],
+            maximize=bool(sweep["maximize"]),
+            reason=content.get("reason"),
+            threads=content.get("threads"),
+        )
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None  # of a job that is no job of a sweep, or was cut
 
 
 def rank(jobs: Sequence[SweepJob], metric: str, maximize: bool) -> list[Row]:
-    """Trials, the best mean first; then those that were pruned, then those that failed."""
+    """Trials, the best mean first; then those whose seeds are not all done, that were pruned, that failed."""
     rows = []
     for number in dict.fromkeys(job.number for job in jobs):
         own = [job for job in jobs if job.number == number]
@@ -116,9 +128,11 @@ def rank(jobs: Sequence[SweepJob], metric: str, maximize: bool) -> list[Row]:
         scores = {job.seed: job.metrics[metric] for job in own if job.state == "finished" and metric in job.metrics}
         if state == "finished" and len(scores) < len(own):
             state = "failed"  # it ended, and its figure was not measured
+        if state == "finished" and len(own) < own[0].seeds:
+            state = "running"
         rows.append(Row(number, own[0].varied, own, state, scores))
     sign = -1 if maximize else 1
-    order = ("finished", "pruned", "failed")
+    order = ("finished", "running", "pruned", "failed")
     return sorted(rows, key=lambda row: (order.index(row.state), sign * row.mean if row.scores else 0, row.number))
 
 
@@ -181,9 +195,10 @@ def numbers_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
     for key in dict.fromkeys(key for row in rows for key in row.varied):
         texts = [row.varied.get(key, "") for row in rows]
         try:
-            columns[key] = [float(text) for text in texts]
+            numbers = [float(text) for text in texts]
         except ValueError:
-            columns[key] = texts
+            numbers = []
+        columns[key] = numbers if numbers and all(map(math.isfinite, numbers)) else texts
     return columns
 
 

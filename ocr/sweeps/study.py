@@ -34,7 +34,7 @@ def open_storage(address: str | None, folder: Path) -> BaseStorage:
         folder: of the sweep.
 
     Raises:
-        UserError: the database cannot be reached, or its driver is not installed.
+        UserError: the database cannot be reached, its driver is not installed, or the journal is damaged.
     """
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -43,11 +43,20 @@ def open_storage(address: str | None, folder: Path) -> BaseStorage:
         path = folder / JOURNAL
         lock = JournalFileOpenLock(str(path))
         _drop_torn_line(path)
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        with _damage_named():
+            return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     try:
         return RDBStorage(address)
     except Exception as error:  # SQLAlchemy, its drivers and the import of one raise as many kinds
         raise UserError(f"sweep.storage: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:  # of a line that is no record
+        raise UserError(f"the study is damaged ({JOURNAL}, or the database): {first_line(error)}") from error
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -109,8 +118,24 @@ class SharedStudy:
                 continue  # of a worker that sees another disk
             with contextlib.suppress(BlockingIOError):
                 held.enter_context(lock_file(lock, wait=False))
-                return Trial(self.study, frozen._trial_id)
+                trial = Trial(self.study, frozen._trial_id)
+                self._complete(trial)
+                return trial
         return None
+
+    def _complete(self, trial: Trial) -> None:
+        """Choose what a kill in the middle of the choice has left open."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        self.study.sampler = self.sampler(trial.number)
+        for key in self.space.keys() - trial.params.keys():
+            choice = self.space[key]
+            if isinstance(choice, CategoricalDistribution):
+                trial.suggest_categorical(key, choice.choices)
+            elif isinstance(choice, FloatDistribution):
+                trial.suggest_float(key, choice.low, choice.high, step=choice.step, log=choice.log)
+            elif isinstance(choice, IntDistribution):
+                trial.suggest_int(key, choice.low, choice.high, step=choice.step, log=choice.log)
 
     def _new(self, held: contextlib.ExitStack) -> Trial | None:
         from optuna.trial import TrialState
@@ -119,6 +144,8 @@ class SharedStudy:
         number = len(states) - states.count(TrialState.WAITING)
         if number >= self.n_trials:
             return None
+        # the lock before the trial: what a kill leaves without one would count as another disk's
+        held.enter_context(lock_file(self._lock(str(number))))
         if self.grid and TrialState.WAITING not in states:  # else a kill came between these lines and those below
             self.study.enqueue_trial(dict(self.grid[number]))
         self.study.sampler = self.sampler(number)
@@ -126,18 +153,24 @@ class SharedStudy:
         if trial.number >= self.n_trials:  # another machine without this disk was faster
             self.study.tell(trial, state=TrialState.FAIL)
             return None
-        held.enter_context(lock_file(self._lock(str(trial.number))))
+        if trial.number != number:
+            held.enter_context(lock_file(self._lock(str(trial.number))))
         return trial
 
 
 def open_study(storage: BaseStorage, name: str, maximize: bool, pruner: BasePruner | None) -> Study:
-    """The study of this name, made where it is not there; without a pruner no trial is pruned."""
+    """The study of this name, made where it is not there; without a pruner no trial is pruned.
+
+    Raises:
+        UserError: the storage is damaged.
+    """
     import optuna
     from optuna.study import StudyDirection
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
     pruner = pruner or optuna.pruners.NopPruner()
-    return optuna.create_study(
-        storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
-    )
+    with _damage_named():
+        return optuna.create_study(
+            storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
+        )

@@ -13,6 +13,19 @@ from ocr.tracking.schema import LoggerSettings
 from ocr.tracking.secrets import Redactor, redactor_for
 
 
+def is_maximized(config: Mapping[str, Any], metric: str) -> bool:
+    """Whether more of a metric is better: as the checkpoint's callback says of it; else all but losses.
+
+    Args:
+        config: of a training.
+        metric: its name.
+    """
+    checkpoint = (config.get("callbacks") or {}).get("checkpoint") or {}
+    if checkpoint.get("monitor") == metric:
+        return bool(checkpoint.get("mode", "max") == "max")
+    return "loss" not in metric
+
+
 @dataclass(frozen=True)
 class Job:
     """Name, folder, settings and command line of a job.
@@ -25,7 +38,8 @@ class Job:
         overrides: of the command line.
         varied: settings that a sweep varies, with their values in this job as text.
         sweep: name of the sweep, None outside one.
-        number: of the job in the sweep.
+        number: of the job in the sweep, or of its trial.
+        seeds: trainings that the trial has.
     """
 
     name: str
@@ -36,15 +50,15 @@ class Job:
     varied: Mapping[str, str] = field(default_factory=dict)
     sweep: str | None = None
     number: int | None = None
+    seeds: int = 1
 
     def sweep_facts(self) -> dict[str, Any]:
         """The job's place in its sweep, as :func:`ocr.sweeps.ranking.read_jobs` reads it; empty outside one."""
         if self.sweep is None:
             return {}
-        callbacks = self.config.get("callbacks") or {}
-        maximize = (callbacks.get("checkpoint") or {}).get("mode", "max") == "max"
-        facts = {"name": self.sweep, "number": self.number, "varied": dict(self.varied),
-                 "metric": self.config.get("optimized_metric"), "maximize": maximize}  # fmt: skip
+        metric = self.config.get("optimized_metric")
+        facts = {"name": self.sweep, "number": self.number, "seeds": self.seeds, "varied": dict(self.varied),
+                 "metric": metric, "maximize": is_maximized(self.config, str(metric))}  # fmt: skip
         return {"sweep": facts, "seed": self.config.get("seed")}
 
     @cached_property

@@ -32,7 +32,8 @@ def metrics(folder: Path) -> dict[str, Any]:
 
 
 def trial_states(folder: Path) -> list[str]:
-    study = open_study(open_storage(None, folder), folder.name, maximize=True, pruner=None)
+    name = json.loads((folder / "sweep.json").read_text())["study"]
+    study = open_study(open_storage(None, folder), name, maximize=True, pruner=None)
     return [trial.state.name for trial in study.trials]
 
 
@@ -139,8 +140,8 @@ def test_two_workers_share_a_study_and_no_trial_is_run_twice(tmp_path: Path):
 
 
 def test_each_seed_of_a_trial_is_trained_and_the_ranking_is_over_them(tmp_path: Path):
-    arguments = ["-m", *TINY, OFF, "trainer.max_epochs=1", "test=false", "+sweep=grid", "optimizer.lr=1e-3,3e-3",
-                 "sweep.seeds=2", "seed=5", "hydra.sweep.dir=sweep"]  # fmt: skip
+    arguments = ["-m", *TINY, OFF, "trainer.max_epochs=1", "test=false", "+sweep=grid", "sweep.seeds=2", "seed=5",
+                 "+lr_multipliers.backbone=0.1,1.0", "hydra.sweep.dir=sweep"]  # fmt: skip
     done = run("train", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folders = {path.parent.name: metrics(path.parent) for path in tmp_path.glob("sweep/*/metrics.json")}
@@ -148,6 +149,7 @@ def test_each_seed_of_a_trial_is_trained_and_the_ranking_is_over_them(tmp_path: 
     assert [folders[name]["seed"] for name in sorted(folders)] == [5, 6, 5, 6]
     rows = list(csv.DictReader((tmp_path / "sweep/sweep.csv").open()))
     assert [row["seeds"] for row in rows] == ["2", "2"] and rows[1]["test"] == "paired t"
+    assert {row["lr_multipliers.backbone"] for row in rows} == {"0.1", "1.0"}
 
 
 def test_failed_jobs_are_counted_recorded_and_explained_once(tmp_path: Path):
@@ -176,6 +178,8 @@ def test_failed_jobs_are_counted_recorded_and_explained_once(tmp_path: Path):
         (["+sweep=optimizer", "sweep.n_trils=3"], "did you mean 'sweep.n_trials'"),
         (["+sweep=optimizer", "sweep.resume=nowhere"], "is this the folder of a sweep?"),
         (["+sweep=optimizer", "sweep.workers=4"], "hydra/launcher=joblib"),
+        (["+sweep=grid", "seed=1,5", "sweep.seeds=2"], "one of the two"),
+        (["+sweep=grid", "data.root=https://bob:hunter2secret@h.example/a,b"], "a password or token cannot vary"),
         (["+sweep=nothing"], "nothing"),
     ],
 )

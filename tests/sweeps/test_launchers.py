@@ -52,12 +52,12 @@ def test_workers_of_joblib_share_the_trials_and_a_failed_one_counts_in_the_exit_
 
 def test_a_worker_that_slurm_ends_is_not_a_success(monkeypatch: pytest.MonkeyPatch):
     ended = [sys.executable, "-c", "import sys; sys.exit(143)"]
-    assert launching.start_worker(ended, OmegaConf.create()) == 143
+    assert launching.start_worker(ended, ".", OmegaConf.create()) == 143
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setattr(launching, "REQUEUE_WAIT_SECONDS", 0.01)
     with pytest.raises(RuntimeError, match="ended by signal 15"):
-        launching.start_worker(ended, OmegaConf.create())
-    assert launching.start_worker([sys.executable, "-c", "import sys; sys.exit(3)"], OmegaConf.create()) == 3
+        launching.start_worker(ended, ".", OmegaConf.create())
+    assert launching.start_worker([sys.executable, "-c", "import sys; sys.exit(3)"], ".", OmegaConf.create()) == 3
 
 
 def submitted(folder: Path) -> list[int]:

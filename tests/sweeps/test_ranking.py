@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,14 @@ def write_job(folder: Path, number: int, varied: dict[str, str], score: float | 
     name = f"{number}_seed_{seed}" if "seeds" in more else str(number)
     overrides = ["data=sroie", f"seed={seed}", *(f"{k}={v}" for k, v in varied.items()),
                  "++callbacks.pruning.monitor=val/hmean"]  # fmt: skip
-    sweep = {"name": "s", "number": number, "varied": varied, "metric": "val/hmean", "maximize": True}
+    sweep = {
+        "name": "s",
+        "number": number,
+        "seeds": more.get("seeds", 1),
+        "varied": varied,
+        "metric": "val/hmean",
+        "maximize": True,
+    }
     content = {"state": more.get("state", "finished"), "seed": seed, "overrides": overrides, "sweep": sweep}
     path = folder / name / "metrics.json"
     if score is None:
@@ -80,9 +88,9 @@ def test_files_that_are_no_results_are_passed_over(sweep: Path):
     assert read_jobs(sweep)[0].state == "finished"
 
 
-def seeds(folder: Path, number: int, scores: list[float], first: int = 1) -> None:
+def seeds(folder: Path, number: int, scores: list[float], first: int = 1, planned: int = 0) -> None:
     for k, score in enumerate(scores):
-        write_job(folder, number, {"optimizer.lr": f"{number}e-3"}, score, seed=first + k, seeds=True)
+        write_job(folder, number, {"optimizer.lr": f"{number}e-3"}, score, seed=first + k, seeds=planned or len(scores))
 
 
 def test_rows_are_compared_over_seeds(tmp_path: Path, capsys):
@@ -138,9 +146,42 @@ def test_equal_rows_and_single_seeds_are_not_told_apart(tmp_path: Path):
 
 def test_a_trial_with_a_failed_seed_is_not_ranked(tmp_path: Path):
     seeds(tmp_path, 1, [0.9, 0.9])
-    write_job(tmp_path, 1, {"optimizer.lr": "1e-3"}, None, seed=3, seeds=True, reason="killed")
+    write_job(tmp_path, 1, {"optimizer.lr": "1e-3"}, None, seed=3, seeds=3, reason="killed")
     seeds(tmp_path, 2, [0.5, 0.5, 0.5])
     assert [(row.number, row.state) for row in write_leaderboard(tmp_path).rows] == [(2, "finished"), (1, "failed")]
+
+
+def test_a_trial_whose_seeds_are_not_all_done_is_not_ranked(tmp_path: Path, capsys):
+    seeds(tmp_path, 1, [0.5, 0.52])
+    seeds(tmp_path, 2, [0.9], planned=2)
+    assert [(row.number, row.state) for row in write_leaderboard(tmp_path).rows] == [(1, "finished"), (2, "running")]
+    assert "one seed per trial" not in capsys.readouterr().out
+
+
+def test_a_copied_folder_changes_no_ranking(sweep: Path):
+    shutil.copytree(sweep / "1", sweep / "1_copy")
+    assert [row.number for row in write_leaderboard(sweep).rows][:3] == [1, 2, 0]
+
+
+def test_odd_values_and_figures_are_shown_and_break_nothing(tmp_path: Path, capsys):
+    for number, value in enumerate(["[/foo]", "[red]x[/red]", "nan", "inf", "한글"]):
+        write_job(tmp_path, number, {"name": value, "+new.key": str(number)}, 0.1 * number)
+    write_job(tmp_path, 5, {"name": "y", "+new.key": "5"}, float("nan"))
+    rows = write_leaderboard(tmp_path).rows
+    assert [row.number for row in rows] == [4, 3, 2, 1, 0, 5] and rows[-1].state == "failed"
+    shown = capsys.readouterr().out
+    assert "[/foo]" in shown and "[red]x[/red]" in shown
+    for path in tmp_path.glob("*/metrics.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"sweep": content["sweep"] | {"varied": {}}}))
+    assert write_leaderboard(tmp_path).pictures == []
+
+
+def test_the_last_line_names_the_figure_that_it_ranks_by(sweep: Path, capsys):
+    for path in sweep.glob("*/metrics.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"val/precision": 0.7}))
+    write_leaderboard(sweep, "val/precision")
+    assert "val/precision 0.7000:" in capsys.readouterr().out
 
 
 def test_importance_finds_the_setting_that_matters(tmp_path: Path):

@@ -68,6 +68,15 @@ def test_the_command_line_wins_over_the_preset_and_the_last_word_over_those_befo
             parse([wrong], PARSER)
 
 
+def test_overrides_keep_their_order_and_deletions():
+    line = ["a.b=1", "a={b:2}", "a.b=3", "~callbacks.ema", "+callbacks.ema={x:1}", "lr=1,2", "lr=4"]
+    assert split_overrides(PARSER.parse_overrides(line)) == (
+        ["a.b=1", "a={b:2}", "a.b=3", "~callbacks.ema", "+callbacks.ema={x:1}", "lr=4"], [],
+    )  # fmt: skip
+    single, several = split_overrides(PARSER.parse_overrides(["lr=4", "lr=1,2"]))
+    assert single == [] and [o.input_line for o in several] == ["lr=1,2"]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_composes_with_both_ends_of_its_space(preset: str):
     settings, objective = read_sweep(with_sweep(f"+sweep={preset}"))
@@ -96,5 +105,14 @@ def test_wrong_settings_of_a_sweep_are_named(overrides: list[str], words: str):
     assert words in str(raised.value)
 
 
-def test_a_metric_to_be_small_is_minimized():
-    assert not read_sweep(with_sweep("+sweep=grid", "callbacks.checkpoint.mode=min"))[1].maximize
+@pytest.mark.parametrize(
+    "overrides, maximize",
+    [
+        ([], True),
+        (["callbacks.checkpoint.mode=min"], False),
+        (["callbacks.checkpoint.monitor=train/loss", "callbacks.checkpoint.mode=min"], True),
+        (["optimized_metric=val/loss"], False),
+    ],
+)
+def test_the_direction_is_that_of_the_metric_itself(overrides: list[str], maximize: bool):
+    assert read_sweep(with_sweep("+sweep=grid", *overrides))[1].maximize == maximize

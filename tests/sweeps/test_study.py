@@ -27,6 +27,16 @@ with shared_study(Path(sys.argv[1]), n_trials=3).claim() as trial:
     print(trial.number, flush=True)
     time.sleep(60)
 """
+KILLED_IN_ASK = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from optuna.trial import Trial
+from tests.sweeps.test_study import shared_study
+Trial._suggest = lambda *arguments: os._exit(9)
+with shared_study(Path(sys.argv[1]), n_trials=3).claim():
+    pass
+"""
 
 
 def shared_study(folder: Path, n_trials: int, **more) -> SharedStudy:
@@ -81,6 +91,24 @@ def test_a_grid_gives_each_cell_once_in_its_order(tmp_path: Path):
     shared = shared_study(killed, 3, grid=cells)
     shared.study.enqueue_trial(cells[0])  # a kill between this and the line that asks
     assert [claim_and_tell(shared) for _ in range(4)] == seen
+
+
+def test_a_kill_in_the_middle_of_a_choice_loses_no_trial(tmp_path: Path):
+    command = [sys.executable, "-c", KILLED_IN_ASK.format(root=str(ROOT)), str(tmp_path)]
+    assert subprocess.run(command, check=False).returncode == 9
+    [begun] = shared_study(tmp_path, 3).trials()
+    assert begun.state is TrialState.RUNNING and begun.params == {}
+    assert [n for n, _ in (claim_and_tell(shared_study(tmp_path, 2)) for _ in range(2))] == [0, 1]
+    assert claim_and_tell(shared_study(tmp_path, 2)) is None
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path):
+    assert claim_and_tell(shared_study(tmp_path, 3)) is not None
+    journal = tmp_path / JOURNAL
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([*lines[:1], "garbage{\n", *lines[1:]]))
+    with pytest.raises(UserError, match=r"the study is damaged \(study\.log"):
+        shared_study(tmp_path, 3)
 
 
 def test_a_journal_whose_last_line_was_cut_is_gone_on_with(tmp_path: Path):

@@ -27,18 +27,18 @@ def invocation() -> dict[str, Any]:
     if hydra.mode != RunMode.MULTIRUN:
         return {"overrides": overrides}
     sweep = {"sweep": Path(hydra.sweep.dir).name, "number": int(hydra.job.num)}
-    keys = _varied_keys(Path(hydra.sweep.dir))
+    keys, seeds = _sweep_facts(Path(hydra.sweep.dir))
     varied = {key_of(o): o.partition("=")[2] for o in overrides if key_of(o) in keys}
-    return {"overrides": overrides, "varied": varied, **sweep}
+    return {"overrides": overrides, "varied": varied, "seeds": seeds, **sweep}
 
 
-def _varied_keys(folder: Path) -> list[str]:
-    """Settings that a sweep varies, as it has written down in its folder."""
+def _sweep_facts(folder: Path) -> tuple[list[str], int]:
+    """Settings that a sweep varies, and its trainings per trial, as it has written down in its folder."""
     try:
         content = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
-        return [*content["space"]]
+        return [key_of(key) for key in content["space"]], int(content.get("seeds", 1))
     except (OSError, ValueError, KeyError, TypeError):  # a sweeper that is not this project's
-        return []
+        return [], 1
 
 
 def rank_command(rank: int) -> tuple[list[str], str]:

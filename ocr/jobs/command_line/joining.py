@@ -34,8 +34,8 @@ def worker_arguments(command: Sequence[str], folder: Path) -> list[str]:
     return [*kept, resume_override(folder), "sweep.workers=1", "hydra/launcher=basic"]
 
 
-def joining_arguments(folder: Path, more: Sequence[str]) -> list[str]:
-    """The overrides of a worker that joins the sweep of a folder.
+def joining_arguments(folder: Path, more: Sequence[str]) -> tuple[list[str], str]:
+    """The overrides of a worker that joins the sweep of a folder, and the working folder that the sweep was begun in.
 
     Args:
         folder: of the sweep.
@@ -45,9 +45,12 @@ def joining_arguments(folder: Path, more: Sequence[str]) -> list[str]:
         UserError: it is no sweep with ``+sweep=``, or its command line held secrets.
     """
     try:
-        command = json.loads((folder / SWEEP).read_text(encoding="utf-8"))["command"]
+        facts = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+        command, cwd = facts["command"], facts["cwd"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is not the folder of a sweep with +sweep=... ({SWEEP})") from error
+    if not Path(cwd).is_dir():
+        raise UserError(f"{folder}: that sweep was begun in {cwd}, which is not there")
     if hidden := [override for override in command if HIDDEN in override]:
         raise UserError(f"the sweep's own command is needed, for it held secrets: {', '.join(hidden)}")
-    return [*worker_arguments(command, folder), *more]
+    return [*worker_arguments(command, folder.resolve()), *more], cwd

@@ -32,34 +32,41 @@ def begin_folder(folder: Path, facts: Mapping[str, Any], config: DictConfig, way
     Raises:
         UserError: it has the jobs of another sweep, or cannot be written to.
     """
+    make_folder(folder, "hydra.sweep.dir")
     if any(folder.glob("*/.hydra")) or (folder / SWEEP).is_file():
         raise UserError(f"{folder} has the jobs of another sweep: {way_on}")
-    make_folder(folder, "hydra.sweep.dir")
     redactor = redactor_for(plain_config(config))
     content: Any = OmegaConf.to_container(config, resolve=False)
     write_atomic(folder / "multirun.yaml", OmegaConf.to_yaml(OmegaConf.create(redactor.settings(content))))
     write_atomic(folder / SWEEP, json.dumps(redactor.plain(facts), indent=1, ensure_ascii=False) + "\n")
 
 
-def check_same(folder: Path, facts: Mapping[str, Any]) -> None:
+def check_same(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Check that a command goes on with the sweep that a folder has.
 
     Args:
         folder: of the sweep.
         facts: of the command, all but ``command`` equal to those of the folder.
 
+    Returns:
+        Those of the folder.
+
     Raises:
-        UserError: it is no sweep's folder, or that of a sweep with other settings.
+        UserError: it is no sweep's folder, or that of a sweep with other settings or begun in another working folder,
+            where relative paths would lead elsewhere.
     """
     path = folder / SWEEP
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        different = [key for key in facts if key != "command" and before[key] != facts[key]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"sweep.resume={folder}: {path} cannot be read: is this the folder of a sweep?") from error
-    different = [key for key in facts if key != "command" and before.get(key) != facts[key]]
+    if different == ["cwd"]:
+        raise UserError(f"sweep.resume={folder}: that sweep was begun in another folder: cd {before['cwd']}")
     if different:
-        words = "; ".join(f"{key} was {before.get(key)!r}, is {facts[key]!r}" for key in different)
+        words = "; ".join(f"{key} was {before[key]!r}, is {facts[key]!r}" for key in different)
         raise UserError(f"sweep.resume={folder}: that sweep had other settings: {words}")
+    return before
 
 
 def rank_jobs(config: DictConfig, folder: Path) -> None:

@@ -70,7 +70,7 @@ def launch_workers(
         workers: how many.
     """
     command = [sys.executable, os.path.abspath(sys.argv[0]), "-m", *arguments]
-    launcher = make_launcher(context, partial(start_worker, command), config, workers)
+    launcher = make_launcher(context, partial(start_worker, command, os.getcwd()), config, workers)
     place = text_of(str(folder.resolve()))
     jobs = [[f"hydra.sweep.dir={place}", f"hydra.sweep.subdir=workers/{k}"] for k in range(workers)]
     for k, returned in enumerate(launcher.launch(jobs, initial_job_idx=0)):
@@ -78,11 +78,12 @@ def launch_workers(
             log.error("worker %d could not be started: %s/workers/%d/run.log", k, folder, k)
 
 
-def start_worker(command: Sequence[str], config: DictConfig) -> int:
+def start_worker(command: Sequence[str], cwd: str, config: DictConfig) -> int:
     """The task that a launcher runs, wherever that is: a worker of the sweep, as a process of its own.
 
     Args:
         command: of the worker.
+        cwd: that the sweep was begun in.
         config: of the launcher's job, not used.
 
     Returns:
@@ -91,7 +92,7 @@ def start_worker(command: Sequence[str], config: DictConfig) -> int:
     Raises:
         RuntimeError: Slurm has ended the worker, and did not queue the job again.
     """
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, cwd=cwd)
     try:
         code = process.wait()
         if code in TAKEN_BACK and "SLURM_JOB_ID" in os.environ:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import wandb
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ocr.drawing.sweep_plots import plot_parallel, plot_settings
@@ -74,7 +75,7 @@ def write_leaderboard(folder: Path, metric: str | None = None) -> Ranking:
     compared = {row.number: compare(finished[0], row) for row in finished[1:]}
     write_atomic(folder / CSV, _csv(rows, metric, compared))
     pictures = []
-    if len(finished) > 1:
+    if len(finished) > 1 and finished[0].varied:
         shares = importance(finished, maximize)
         pictures = [plot_parallel(finished, folder / "sweep_parallel.png", metric, maximize),
                     plot_settings(finished, folder / "sweep_settings.png", metric, shares)]  # fmt: skip
@@ -82,7 +83,7 @@ def write_leaderboard(folder: Path, metric: str | None = None) -> Ranking:
     for path in (folder / CSV, *pictures):
         print(f"{path.suffix[1:]:8}  {path}")
     if finished:
-        print(f"the best again, {_named(finished[0])}:\n  {command_of(finished[0])}")
+        print(f"the best again, {_named(finished[0], metric)}:\n  {command_of(finished[0])}")
     return Ranking(metric, rows, pictures)
 
 
@@ -96,10 +97,10 @@ def command_of(row: Row) -> str:
     return f"{command}  # put in what is hidden here ({HIDDEN})" if HIDDEN in command else command
 
 
-def _named(row: Row) -> str:
+def _named(row: Row, metric: str) -> str:
     job = row.jobs[0]
     seeds = f", seed {job.seed}" if len(row.jobs) > 1 else ""
-    return f"trial {row.number}{seeds}, {job.metric} {row.scores[job.seed]:.4f}"
+    return f"trial {row.number}{seeds}, {metric} {row.scores[job.seed]:.4f}"
 
 
 def verdict(row: Row, best: Row, comparison: Comparison | None) -> str:
@@ -137,14 +138,15 @@ def _print(rows: Sequence[Row], metric: str, compared: Mapping[int, Comparison |
     for column in ("", "trial", metric, "sd", "seeds"):
         table.add_column(column, justify="right")
     for key in settings:
-        table.add_column(key.rpartition(".")[2], overflow="fold", min_width=6)
+        table.add_column(escape(key.rpartition(".")[2]), overflow="fold", min_width=6)
     table.add_column("", overflow="fold")
     for k, row in enumerate(rows[:SHOWN], 1):
         spread = row.spread
         table.add_row(
             str(k) if row.state == "finished" else "", str(row.number), f"{row.mean:.4f}" if row.scores else "",
             "" if spread is None else f"{spread:.4f}", str(len(row.scores)),
-            *(_short(row.varied.get(key, "")) for key in settings), verdict(row, rows[0], compared.get(row.number)),
+            *(escape(_short(row.varied.get(key, ""))) for key in settings),
+            verdict(row, rows[0], compared.get(row.number)),
         )  # fmt: skip
     console = Console()
     Console(width=None if console.is_terminal else PIPE_WIDTH).print(table)
@@ -157,7 +159,7 @@ def _note(rows: Sequence[Row], compared: Mapping[int, Comparison | None]) -> str
     tests = sorted({comparison.test for comparison in compared.values() if comparison})
     if tests:
         return f"{' and '.join(tests)} test over seeds against the best row, p < {SIGNIFICANCE}, not corrected for rows"
-    if any(len(row.scores) == 1 for row in rows):
+    if all(job.seeds == 1 for row in rows for job in row.jobs):
         return "one seed per trial: no row is called better than another; sweep.seeds=3 trains each three times"
     return "nothing to compare"
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from ocr.errors import UserError
+from ocr.tracking.job import is_maximized
 from ocr.utils.config import plain_config
 from ocr.utils.typed import CLOSED, Count, Seed, build
 
@@ -58,5 +59,4 @@ def read_sweep(config: DictConfig) -> tuple[SweepSettings, Objective]:
     metric = str(plain["optimized_metric"])
     if not metric.startswith("val/"):
         raise UserError(f"optimized_metric={metric}: a sweep chooses by a figure of validation, val/...")
-    checkpoint = (plain.get("callbacks") or {}).get("checkpoint") or {}
-    return settings, Objective(metric, checkpoint.get("mode", "max") == "max", build(Seed, plain["seed"], "seed"))
+    return settings, Objective(metric, is_maximized(plain, metric), build(Seed, plain["seed"], "seed"))

@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 def split_overrides(overrides: Sequence[Override]) -> tuple[list[str], list[Override]]:
     """Overrides with one value, as text, and those with several.
 
-    Of several overrides of a key the last one counts. Those of ``sweep`` are left out.
+    They keep their order. Where a key has both, its last override says which counts. Those of ``sweep`` are left out.
     """
-    last = {key_of(str(override.input_line)): override for override in overrides}
-    kept = [last[key] for key in last if key.split(".")[0] != "sweep" and not key.startswith("sweep/")]
-    single = [str(override.input_line) for override in kept if not override.is_sweep_override()]
-    return single, [override for override in kept if override.is_sweep_override()]
+    kept = [o for o in overrides if not _of_sweep(key_of(str(o.input_line)))]
+    last = {key_of(str(override.input_line)): override.is_sweep_override() for override in kept}
+    single = [o for o in kept if not o.is_sweep_override() and not last[key_of(str(o.input_line))]]
+    several = {key_of(str(o.input_line)): o for o in kept if o.is_sweep_override() and last[key_of(str(o.input_line))]}
+    return [str(override.input_line) for override in single], [*several.values()]
+
+
+def _of_sweep(key: str) -> bool:
+    return key.split(".")[0] == "sweep" or key.startswith("sweep/")
 
 
 def parse(lines: Sequence[str], parser: OverridesParser) -> list[Override]:
@@ -65,6 +70,8 @@ def distribution_of(override: Override) -> BaseDistribution:
             return (IntDistribution if whole else FloatDistribution)(low, high, log="log" in value.tags)  # type: ignore[arg-type]
         if isinstance(value, RangeSweep):
             numbers = [*value.range()]
+            if not numbers:
+                raise UserError(f"{override.input_line}: it has no values")
             if all(isinstance(number, int) for number in numbers):
                 return IntDistribution(min(numbers), max(numbers), step=abs(int(value.step)))
         return CategoricalDistribution([*dict.fromkeys(override.sweep_string_iterator())])

@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import os
+import secrets
 import shlex
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,11 @@ class StudySweep:
         self.space = {override.get_key_element(): distribution_of(override) for override in several}
         if not self.space:
             raise UserError("nothing varies: give a setting several values (optimizer.lr=1e-3,3e-3), or sweep.space")
+        if "seed" in self.space and self.settings.seeds > 1:
+            raise UserError("seed varies, and sweep.seeds gives each trial seeds of its own: one of the two")
+        lines = [str(override.input_line) for override in several]
+        if self._redactor.plain(lines) != lines:
+            raise UserError(f"{', '.join(self.space)}: a password or token cannot vary, for the study would hold it")
         self.grid = [] if self.settings.sampler else grid_cells(self.space)
         self.n_trials = min(self.settings.n_trials or len(self.grid), len(self.grid) or sys.maxsize)
         if not self.n_trials:
@@ -97,10 +103,12 @@ class StudySweep:
         settings = self.settings
         if settings.resume is None:
             way_on = f"{resume_override(self.folder)} goes on with it, or give another hydra.sweep.dir"
-            begin_folder(self.folder, self._facts(), self.config, way_on)
+            # a database may have the studies of other folders of this name
+            name = f"{self.folder.resolve().name}_{secrets.token_hex(4)}"
+            begin_folder(self.folder, self._facts() | {"study": name}, self.config, way_on)
         else:
-            check_same(self.folder, self._facts())
-        storage, name = open_storage(settings.storage, self.folder), self.folder.resolve().name
+            name = check_same(self.folder, self._facts())["study"]
+        storage = open_storage(settings.storage, self.folder)
         study = open_study(storage, name, self.objective.maximize, instantiate(settings.pruner) or None)
         log.info("sweep: %d trials of %d seed(s) in %s", self.n_trials, settings.seeds, self.folder)
         return SharedStudy(study, self.folder, self.space, self.n_trials, self._sampler, self.grid)
@@ -158,6 +166,8 @@ class StudySweep:
             "seeds": self.settings.seeds,
             "metric": self.objective.metric,
             "seed": self.objective.seed,
+            "storage": self.settings.storage,
+            "cwd": os.getcwd(),
         }
         return dict(self._redactor.plain(json.loads(json.dumps(facts))))
 

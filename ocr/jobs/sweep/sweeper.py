@@ -56,6 +56,6 @@ def _every_combination(
     way_on = "another hydra.sweep.dir, or -m +sweep=grid, which can be gone on with"
     begin_folder(folder, {"space": varied}, config, way_on)
     returned = make_launcher(context, task, config).launch(jobs, initial_job_idx=0)
-    if "optimized_metric" in config:  # a sweep of trainings
+    if str(config.get("optimized_metric")).startswith("val/"):  # a sweep of trainings
         rank_jobs(config, folder)
     return sum(job.status is JobStatus.FAILED for job in returned)
