@@ -261,19 +261,19 @@ def test_a_sweep_gives_each_job_its_own_folder(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_hundred_run_folders_do_not_collide(tmp_path: Path):
+def test_thirty_run_folders_do_not_collide(tmp_path: Path):
     import os
 
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     seen = set()
-    for _ in range(100):
+    for _ in range(30):
         OmegaConf.register_new_resolver("token", lambda: os.urandom(3).hex(), use_cache=True, replace=True)
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
             config = compose("train", return_hydra_config=True, overrides=["name=x"])
         seen.add(config.hydra.run.dir)
-    assert len(seen) == 100
+    assert len(seen) == 30
 
 
 def test_make_data_writes_a_set_that_can_be_read_back(tmp_path: Path):

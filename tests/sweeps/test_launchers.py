@@ -15,6 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ocr.jobs.sweep import launching
+from ocr.utils.machine import cores
 from tests.tiny import LEARNS, OFF, TINY, run, started, wait_for
 
 pytestmark = pytest.mark.slow
@@ -74,7 +75,13 @@ def submitted(folder: Path) -> list[int]:
 
 
 @needs("submitit")
-@pytest.mark.parametrize("study", [["+sweep=grid"], []], ids=["study", "plain"])
+@pytest.mark.parametrize(
+    "study",
+    [
+        pytest.param(["+sweep=grid"], id="study"),
+        pytest.param([], id="plain", marks=pytest.mark.skipif(cores() < 4, reason="another minute; on four cores")),
+    ],
+)
 def test_a_preempted_job_goes_on_in_its_own_folder_and_run_with_the_curve_of_an_uninterrupted_one(
     study: list[str], tmp_path: Path
 ):
