@@ -156,7 +156,7 @@ class StudySweep:
         return redactor
 
     def _facts(self) -> dict[str, Any]:
-        """What all workers of a sweep, and all commands that go on with it, have in common; without secrets."""
+        """Settings that all workers of a sweep and all commands that go on with it share; without secrets."""
         facts = {
             "command": self.arguments,
             "overrides": sorted(o for o in self.overrides if not key_of(o).startswith(NOT_COMPARED)),

@@ -31,7 +31,7 @@ PRUNING = "ocr.training.callbacks.pruning.Pruning"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one training of a trial came to.
+    """The end of one training of a trial.
 
     Attributes:
         state: ``finished``, ``pruned`` or ``failed``.
@@ -116,7 +116,7 @@ class Worker:
 
 
 def outcome_of(folder: Path, metric: str) -> Outcome | None:
-    """What a job came to, from its ``metrics.json``; None for one that is not there, not done or cannot be read."""
+    """The end of a job, from its ``metrics.json``; None where that is missing, unfinished or cannot be read."""
     try:
         content: Mapping[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
