@@ -50,7 +50,7 @@ def parse(lines: Sequence[str], parser: OverridesParser) -> list[Override]:
 
 
 def distribution_of(override: Override) -> BaseDistribution:
-    """The distribution of a setting: ``a,b``, ``choice(a,b)`` and ``glob`` are texts, ``range`` and ``interval`` numbers.
+    """The distribution of a setting: ``a,b``, ``choice`` and ``glob`` are texts, ``range`` and ``interval`` numbers.
 
     The tag ``log`` makes an interval logarithmic: ``tag(log,interval(1e-4,1e-2))``; ``int(interval(1,8))`` has whole
     numbers.
