@@ -81,11 +81,14 @@ def test_overrides_keep_their_order_and_deletions():
 def test_every_preset_composes_with_both_ends_of_its_space(preset: str):
     settings, objective = read_sweep(with_sweep(f"+sweep={preset}"))
     assert objective == Objective("val/hmean", True, 42) and settings.n_trials and settings.sampler["_target_"]
+    ends: list[list[str]] = [[], []]
     for override in parse(settings.space, PARSER):
-        distribution = distribution_of(override)
-        ends = getattr(distribution, "choices", None) or (distribution.low, distribution.high)  # type: ignore[attr-defined]
-        for value in ends:
-            with_sweep(f"{override.get_key_element()}={value}")
+        distribution: Any = distribution_of(override)
+        values = getattr(distribution, "choices", None) or (distribution.low, distribution.high)
+        for end, value in zip(ends, (values[0], values[-1])):
+            end.append(f"{override.get_key_element()}={value}")
+    for end in ends:
+        with_sweep(*end)
     assert all("#" in line for line in (ROOT / f"configs/sweep/{preset}.yaml").read_text().splitlines()[:1])
 
 
