@@ -50,10 +50,10 @@ def restrict(gpus: Sequence[str], visible: str | None) -> list[str]:
     return chosen
 
 
-def worker_count(gpus: int, gpus_per_job: float) -> int:
+def workers_for(gpus: int, gpus_per_job: float) -> int:
     """Workers that a machine has cards for, at least one.
 
-    >>> worker_count(8, 2), worker_count(2, 0.5), worker_count(0, 1)
+    >>> workers_for(8, 2), workers_for(2, 0.5), workers_for(0, 1)
     (4, 4, 1)
     """
     return max(1, gpus // int(gpus_per_job) if gpus_per_job >= 1 else gpus * _shares(gpus_per_job))

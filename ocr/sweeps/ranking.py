@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ocr.drawing.sweep_plots import is_logarithmic
+
 METRICS, FAILURE = "metrics.json", "failure.json"  # of a job, in its folder: how it ended
 SAME = 1e-12  # a difference that is none
 SIGNIFICANCE = 0.05  # p-value below which a difference between two rows is called one
@@ -27,7 +29,7 @@ class SweepJob:
         seed: of the training.
         varied: settings that the sweep varies, with the values of this job, as they stood on the command line.
         overrides: all of its command line.
-        state: ``finished``, ``pruned`` or ``failed``.
+        state: ``finished``, ``pruned``, ``interrupted`` or ``failed``.
         seeds: trainings that its trial has in all.
         metrics: final ones by name.
         metric: the one that the sweep ranks by.
@@ -83,17 +85,18 @@ def read_jobs(folder: Path) -> list[SweepJob]:
     """Jobs of a sweep that have ended, from ``metrics.json`` and ``failure.json`` alone, by number and seed."""
     jobs = []
     for path in folder.glob(f"*/{METRICS}"):
-        if (job := _job(path, "finished")) is not None:
+        if (job := read_job(path)) is not None:
             jobs.append(job)
     ended = {job.folder for job in jobs}
     for path in folder.glob(f"*/{FAILURE}"):
-        if path.parent not in ended and (job := _job(path, "failed")) is not None:
+        if path.parent not in ended and (job := read_job(path)) is not None:
             jobs.append(job)
     one = {(job.number, job.seed): job for job in sorted(jobs, key=lambda job: job.folder.name, reverse=True)}
     return sorted(one.values(), key=lambda job: (job.number, job.seed or 0))  # of a copied folder the original
 
 
-def _job(path: Path, state: str) -> SweepJob | None:
+def read_job(path: Path) -> SweepJob | None:
+    """The job of a ``metrics.json`` or ``failure.json``; None where that is missing, cut, or of no job of a sweep."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         sweep = content.get("sweep")
@@ -106,7 +109,7 @@ def _job(path: Path, state: str) -> SweepJob | None:
             seed=content.get("seed"),
             varied=dict(sweep["varied"]),
             overrides=list(content["overrides"]),
-            state=content.get("state", state),
+            state=content["state"],
             seeds=int(sweep.get("seeds", 1)),
             metrics={key: number for key, number in numbers.items() if math.isfinite(number)},
             metric=sweep["metric"],
@@ -115,7 +118,7 @@ def _job(path: Path, state: str) -> SweepJob | None:
             threads=content.get("threads"),
         )
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None  # of a job that is no job of a sweep, or was cut
+        return None
 
 
 def rank(jobs: Sequence[SweepJob], metric: str, maximize: bool) -> list[Row]:
@@ -165,17 +168,22 @@ def compare(best: Row, row: Row) -> Comparison | None:
     if best.scores.keys() == row.scores.keys():
         differences = np.array([best.scores[seed] - row.scores[seed] for seed in best.scores])
         error, freedom = differences.var(ddof=1) / len(differences), len(differences) - 1.0
-        return Comparison("paired t", _p_value(differences.mean(), error, freedom))
+        return Comparison("paired t", p_value(differences.mean(), error, freedom))
     errors = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
     total = errors.sum()
     freedom = total**2 / (errors**2 / [len(a) - 1, len(b) - 1]).sum() if total > 0 else 1.0
-    return Comparison("Welch's t", _p_value(a.mean() - b.mean(), total, freedom))
+    return Comparison("Welch's t", p_value(a.mean() - b.mean(), total, freedom))
 
 
-def _p_value(difference: float, variance: float, freedom: float) -> float:
+def p_value(difference: float, variance: float, freedom: float) -> float:
     """Two-sided p-value of a difference with an estimated variance, by Student's t, integrated over its density.
 
     scipy has it, too; but where scipy is installed, torchmetrics takes a second longer to import in every job.
+
+    Args:
+        difference: of two means.
+        variance: of it, estimated.
+        freedom: degrees of freedom of the estimate.
     """
     if variance < SAME**2:
         return 1.0 if abs(difference) < SAME else 0.0
@@ -189,10 +197,15 @@ def _integral(angles: np.ndarray, freedom: float) -> float:
     return float(np.trapezoid(np.maximum(np.cos(angles), 0.0) ** (freedom - 1), angles))
 
 
-def numbers_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
+def settings_of(rows: Sequence[Row]) -> list[str]:
+    """Settings that differ between rows, in the order in which they first stand."""
+    return list(dict.fromkeys(key for row in rows for key in row.varied))
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
     """Values of each setting, a list in the order of the rows: floats where all are numbers, else their texts."""
     columns: dict[str, list[Any]] = {}
-    for key in dict.fromkeys(key for row in rows for key in row.varied):
+    for key in settings_of(rows):
         texts = [row.varied.get(key, "") for row in rows]
         try:
             numbers = [float(text) for text in texts]
@@ -212,7 +225,7 @@ def importance(rows: Sequence[Row], maximize: bool) -> dict[str, float]:
     Returns:
         By setting; empty for fewer than four rows, or where Optuna or scikit-learn is not installed.
     """
-    columns = {key: values for key, values in numbers_of(rows).items() if len(set(values)) > 1}
+    columns = {key: values for key, values in columns_of(rows).items() if len(set(values)) > 1}
     if len(rows) < 4 or not columns or len({row.mean for row in rows}) < 2:
         return {}
     try:
@@ -222,7 +235,7 @@ def importance(rows: Sequence[Row], maximize: bool) -> dict[str, float]:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         spaces: dict[str, BaseDistribution] = {
-            key: FloatDistribution(min(values), max(values), log=_is_logarithmic(values))
+            key: FloatDistribution(min(values), max(values), log=is_logarithmic(values))
             if isinstance(values[0], float)
             else CategoricalDistribution(sorted(set(values)))
             for key, values in columns.items()
@@ -234,8 +247,3 @@ def importance(rows: Sequence[Row], maximize: bool) -> dict[str, float]:
         return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
     except ImportError:
         return {}
-
-
-def _is_logarithmic(values: Sequence[float]) -> bool:
-    """Whether values span more than a factor of ten, as learning rates do."""
-    return min(values) > 0 and max(values) / min(values) > 10

@@ -7,6 +7,7 @@ was killed are gone on with under their own number, and no more trials are begun
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
+    from optuna.storages.journal import JournalFileOpenLock
     from optuna.trial import FrozenTrial, Trial
 
 JOURNAL = "study.log"  # of a sweep without a database, in its folder
@@ -42,7 +44,7 @@ def open_storage(address: str | None, folder: Path) -> BaseStorage:
     if address is None:
         path = folder / JOURNAL
         lock = JournalFileOpenLock(str(path))
-        _drop_torn_line(path)
+        _drop_torn_line(path, lock)
         with _damage_named():
             return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     try:
@@ -59,15 +61,15 @@ def _damage_named() -> Iterator[None]:
         raise UserError(f"the study is damaged ({JOURNAL}, or the database): {first_line(error)}") from error
 
 
-def _drop_torn_line(path: Path) -> None:
+def _drop_torn_line(path: Path, lock: JournalFileOpenLock) -> None:
     """Cut off a line that a full disk or a power cut left without its end; Optuna would read no further, ever."""
-    with lock_file(path.parent / CLAIMS / "journal"):
-        if not path.is_file() or not path.stat().st_size:
-            return
-        with path.open("r+b") as file:
-            content = file.read()
-            if not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
+    lock.acquire()  # the one under which Optuna writes: no other worker is in the middle of a line
+    try:
+        content = path.read_bytes() if path.is_file() else b""
+        if content and not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 class SharedStudy:
@@ -102,20 +104,16 @@ class SharedStudy:
         """All trials so far."""
         return self.study.get_trials(deepcopy=False)
 
-    def running(self) -> list[FrozenTrial]:
-        """Trials that are begun and not ended, whether a process works on them or not."""
-        return [trial for trial in self.trials() if trial.state.name == "RUNNING"]
-
     def _lock(self, name: str) -> Path:
         return self.folder / CLAIMS / name
 
     def _left_behind(self, held: contextlib.ExitStack) -> Trial | None:
         from optuna.trial import Trial
 
-        for frozen in self.running():
+        for frozen in self.trials():
             lock = self._lock(str(frozen.number))
-            if not lock.exists():
-                continue  # of a worker that sees another disk
+            if frozen.state.name != "RUNNING" or not lock.exists():  # no lock: of a worker that sees another disk
+                continue
             with contextlib.suppress(BlockingIOError):
                 held.enter_context(lock_file(lock, wait=False))
                 trial = Trial(self.study, frozen._trial_id)

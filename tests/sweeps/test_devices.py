@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ocr.errors import UserError
-from ocr.sweeps.devices import restrict, take_gpus, visible_gpus, worker_count
+from ocr.sweeps.devices import restrict, take_gpus, visible_gpus, workers_for
 from tests.conftest import ROOT
 
 FOUR = ["GPU-a", "GPU-b", "GPU-c", "GPU-d"]
@@ -79,8 +79,8 @@ def test_cards_are_those_that_the_driver_lists_and_cuda_visible_devices_leaves(t
 
 
 def test_workers_follow_from_the_cards():
-    assert [worker_count(8, n) for n in (1, 2, 3, 0.5, 0.25)] == [8, 4, 2, 16, 32]
-    assert worker_count(1, 2) == 1 and worker_count(0, 1) == 1
+    assert [workers_for(8, n) for n in (1, 2, 3, 0.5, 0.25)] == [8, 4, 2, 16, 32]
+    assert workers_for(1, 2) == 1 and workers_for(0, 1) == 1
 
 
 @pytest.mark.gpu

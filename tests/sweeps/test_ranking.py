@@ -12,7 +12,7 @@ import pytest
 
 from ocr.errors import UserError
 from ocr.jobs.sweep.leaderboard import command_of, write_leaderboard
-from ocr.sweeps.ranking import _p_value, compare, importance, rank, read_jobs
+from ocr.sweeps.ranking import compare, importance, p_value, rank, read_jobs
 from tests.tiny import run
 
 KEYS = ("optimizer.lr", "data.geometry.rotate")
@@ -117,8 +117,8 @@ def test_rows_are_compared_over_seeds(tmp_path: Path, capsys):
 @pytest.mark.parametrize(
     "t, freedom, p", [(1.0, 1, 0.5), (12.706, 1, 0.05), (4.303, 2, 0.05), (2.776, 4, 0.05), (3.169, 10, 0.01)]
 )
-def test_p_values_are_those_of_the_tables(t: float, freedom: int, p: float):
-    assert _p_value(t, 1.0, freedom) == pytest.approx(p, rel=1e-3)
+def testp_values_are_those_of_the_tables(t: float, freedom: int, p: float):
+    assert p_value(t, 1.0, freedom) == pytest.approx(p, rel=1e-3)
 
 
 def test_tests_are_those_of_scipy(tmp_path: Path):

@@ -23,7 +23,7 @@ from ocr.jobs.command_line.overrides import text_of
 
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[3]
-TAKEN_BACK = (128 + 10, 128 + 12, 128 + 15)  # exit codes of a worker that SIGUSR1, SIGUSR2 or SIGTERM has ended
+PREEMPTED = (140, 143)  # exit codes of a worker that SIGUSR2 or SIGTERM has ended
 REQUEUE_WAIT_SECONDS = 900
 
 
@@ -95,7 +95,7 @@ def start_worker(command: Sequence[str], cwd: str, config: DictConfig) -> int:
     process = subprocess.Popen(command, cwd=cwd)
     try:
         code = process.wait()
-        if code in TAKEN_BACK and "SLURM_JOB_ID" in os.environ:
+        if code in PREEMPTED and "SLURM_JOB_ID" in os.environ:
             # Slurm queues a job again that still runs when its grace is over, not one that has ended by then
             time.sleep(REQUEUE_WAIT_SECONDS)
             raise RuntimeError(f"the worker was ended by signal {code - 128}")

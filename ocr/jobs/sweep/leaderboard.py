@@ -17,7 +17,17 @@ from rich.table import Table
 from ocr.drawing.sweep_plots import plot_parallel, plot_settings
 from ocr.errors import UserError
 from ocr.jobs.command_line.overrides import key_of
-from ocr.sweeps.ranking import SIGNIFICANCE, Comparison, Row, compare, importance, rank, read_jobs
+from ocr.sweeps.ranking import (
+    SIGNIFICANCE,
+    Comparison,
+    Row,
+    columns_of,
+    compare,
+    importance,
+    rank,
+    read_jobs,
+    settings_of,
+)
 from ocr.tracking.job import Job
 from ocr.tracking.run import tracked_run
 from ocr.tracking.schema import LoggerSettings
@@ -30,7 +40,7 @@ from ocr.utils.machine import cores
 CSV = "sweep.csv"  # all rows, in the sweep's folder
 SHOWN = 20  # rows of the table on the screen
 PIPE_WIDTH = 200  # characters of a table that no terminal shows
-NOT_REPEATED = ("callbacks.pruning", "sweep")  # overrides that a sweep adds to its jobs
+ADDED = "callbacks.pruning"  # overrides of it are the sweep's, not the user's
 
 
 @dataclass(frozen=True)
@@ -76,9 +86,12 @@ def write_leaderboard(folder: Path, metric: str | None = None) -> Ranking:
     write_atomic(folder / CSV, _csv(rows, metric, compared))
     pictures = []
     if len(finished) > 1 and finished[0].varied:
-        shares = importance(finished, maximize)
-        pictures = [plot_parallel(finished, folder / "sweep_parallel.png", metric, maximize),
-                    plot_settings(finished, folder / "sweep_settings.png", metric, shares)]  # fmt: skip
+        columns, scores = columns_of(finished), [row.mean for row in finished]
+        spreads, shares = [row.spread or 0.0 for row in finished], importance(finished, maximize)
+        pictures = [
+            plot_parallel(columns, scores, folder / "sweep_parallel.png", metric, maximize),
+            plot_settings(columns, scores, spreads, folder / "sweep_settings.png", metric, shares),
+        ]
     _print(rows, metric, compared)
     for path in (folder / CSV, *pictures):
         print(f"{path.suffix[1:]:8}  {path}")
@@ -90,7 +103,7 @@ def write_leaderboard(folder: Path, metric: str | None = None) -> Ranking:
 def command_of(row: Row) -> str:
     """The command that trains a row's first seed again, by itself."""
     job = row.jobs[0]
-    kept = [o for o in job.overrides if not key_of(o).startswith(NOT_REPEATED)]
+    kept = [o for o in job.overrides if not key_of(o).startswith(ADDED)]
     command = shlex.join(["python", "runners/train.py", *kept])
     if job.threads not in (None, cores()):  # a worker had a part of the cores
         command = f"OMP_NUM_THREADS={job.threads} {command}"
@@ -116,7 +129,7 @@ def verdict(row: Row, best: Row, comparison: Comparison | None) -> str:
 
 
 def _csv(rows: Sequence[Row], metric: str, compared: Mapping[int, Comparison | None]) -> str:
-    settings = list(dict.fromkeys(key for row in rows for key in row.varied))
+    settings = settings_of(rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["rank", "trial", "state", metric, "standard_deviation", "seeds", "test", "p", *settings, "reason"])
@@ -133,7 +146,7 @@ def _csv(rows: Sequence[Row], metric: str, compared: Mapping[int, Comparison | N
 
 
 def _print(rows: Sequence[Row], metric: str, compared: Mapping[int, Comparison | None]) -> None:
-    settings = list(dict.fromkeys(key for row in rows for key in row.varied))
+    settings = settings_of(rows)
     table = Table(title=f"ranked by {metric}", title_justify="left")
     for column in ("", "trial", metric, "sd", "seeds"):
         table.add_column(column, justify="right")

@@ -28,7 +28,7 @@ from ocr.jobs.sweep.launching import launch_workers, launcher_name, make_launche
 from ocr.jobs.sweep.settings import read_sweep
 from ocr.jobs.sweep.space import distribution_of, grid_cells, override_text, parse, split_overrides
 from ocr.jobs.sweep.worker import Worker
-from ocr.sweeps.devices import take_gpus, visible_gpus, worker_count
+from ocr.sweeps.devices import take_gpus, visible_gpus, workers_for
 from ocr.sweeps.study import SharedStudy, open_storage, open_study
 from ocr.tracking.secrets import Redactor, redactor_for
 from ocr.utils.config import instantiate, plain_config
@@ -81,7 +81,7 @@ class StudySweep:
         gpus = visible_gpus() if str(self.config.trainer.accelerator) in ("auto", "gpu", "cuda") else []
         workers = self.settings.workers
         if workers == "auto":
-            workers = worker_count(len(gpus), self.settings.gpus_per_job)
+            workers = workers_for(len(gpus), self.settings.gpus_per_job)
         alone = launcher_name(self.config) == "basic"
         if alone and workers > 1:
             raise UserError(f"sweep.workers={workers} needs a launcher that runs jobs side by side: "

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
@@ -18,28 +17,15 @@ from hydra.plugins.launcher import Launcher
 from ocr.jobs.command_line.overrides import text_of
 from ocr.jobs.sweep.settings import Objective
 from ocr.jobs.sweep.space import override_text
-from ocr.sweeps.ranking import METRICS
+from ocr.sweeps.ranking import METRICS, read_job
 from ocr.sweeps.study import SharedStudy
-from ocr.training.callbacks.pruning import TRIAL
+from ocr.training.callbacks.pruning import TRIAL, Pruning
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
 log = logging.getLogger(__name__)
-PRUNING = "ocr.training.callbacks.pruning.Pruning"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The end of one training of a trial.
-
-    Attributes:
-        state: ``finished``, ``pruned`` or ``failed``.
-        score: the metric; NaN where it was not measured.
-    """
-
-    state: str
-    score: float = math.nan
+PRUNING = f"{Pruning.__module__}.{Pruning.__qualname__}"
 
 
 @dataclass(frozen=True)
@@ -80,10 +66,10 @@ class Worker:
         scores: list[float] = []
         state = "finished"
         for k in range(self.seeds):
-            outcome = self._run_job(trial, params, k)
-            if (state := outcome.state) != "finished":
+            state, score = self._run_job(trial, params, k)
+            if state != "finished":
                 break
-            scores.append(outcome.score)
+            scores.append(score)
         if state == "finished":
             self.shared.study.tell(trial.number, statistics.fmean(scores))
             spread = f" +- {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
@@ -95,11 +81,12 @@ class Worker:
         log.info("trial %d: %s (%s), %.0f s; %d of %d trials are done", trial.number, words, ", ".join(params),
                  time.perf_counter() - started, ended, self.shared.n_trials)  # fmt: skip
 
-    def _run_job(self, trial: Trial, params: Sequence[str], k: int) -> Outcome:
+    def _run_job(self, trial: Trial, params: Sequence[str], k: int) -> tuple[str, float]:
+        """The state in which a training of a trial ended, and its score if that is ``finished``."""
         name = f"{trial.number}" if self.seeds == 1 else f"{trial.number}_seed_{self.objective.seed + k}"
         folder = self.folder / name
-        if (outcome := outcome_of(folder, self.objective.metric)) is not None:
-            return outcome
+        if (ended := self._ended(folder)) is not None:
+            return ended
         own = [*params, f"seed={self.objective.seed + k}"] if self.seeds > 1 else list(params)
         if self.prune:
             own += [f"++callbacks.pruning._target_={PRUNING}", f"++callbacks.pruning.monitor={self.objective.metric}"]
@@ -110,20 +97,13 @@ class Worker:
             [returned] = self.launcher.launch([[*self.overrides, *own]], trial.number)
         finally:
             TRIAL.reset(token)
-        if returned.status is JobStatus.FAILED:
-            return Outcome("failed")
-        return outcome_of(folder, self.objective.metric) or Outcome("failed")
+        failed = "failed", math.nan
+        return failed if returned.status is JobStatus.FAILED else self._ended(folder) or failed
 
-
-def outcome_of(folder: Path, metric: str) -> Outcome | None:
-    """The end of a job, from its ``metrics.json``; None where that is missing, unfinished or cannot be read."""
-    try:
-        content: Mapping[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    state, score = content.get("state"), content.get(metric)
-    if state == "pruned":
-        return Outcome("pruned")
-    if state != "finished":
-        return None
-    return Outcome("finished", float(score)) if isinstance(score, int | float) else Outcome("failed")
+    def _ended(self, folder: Path) -> tuple[str, float] | None:
+        """State and score of a job that has ended by itself; None for one that is to be begun or gone on with."""
+        job = read_job(folder / METRICS)
+        if job is None or job.state not in ("finished", "pruned"):
+            return None
+        score = job.metrics.get(self.objective.metric, math.nan)
+        return ("failed" if job.state == "finished" and math.isnan(score) else job.state), score
