@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from ocr.errors import UserError, first_line, one_line, printable, user_error  # noqa: E402
+from ocr.jobs.command_line.hydra_job import folder_of_rank  # noqa: E402
 from ocr.jobs.command_line.hydra_log import clean_settings  # noqa: E402
 from ocr.jobs.command_line.resume import with_earlier_overrides  # noqa: E402
 from ocr.migrations import migrate_overrides  # noqa: E402
@@ -92,7 +93,7 @@ def _run(main: Callable[[], Any]) -> None:
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         with any_target():
-            sys.argv[1:] = check_command_line(with_earlier_overrides(arguments))
+            sys.argv[1:] = check_command_line(with_earlier_overrides(arguments)) + folder_of_rank(arguments)
             main()
     except UserError as error:
         _fail(str(error))

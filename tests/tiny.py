@@ -144,6 +144,27 @@ class Broken(L.Callback):
         raise RuntimeError("planted")
 
 
+class NotesSamples(L.Callback):
+    """Writes down what each rank sees per step; may kill the second one in the middle of a step.
+
+    Args:
+        folder: of the notes: a file per rank, with lines of epoch, step and samples.
+        kill_at: the step.
+    """
+
+    def __init__(self, folder: str, kill_at: int = -1) -> None:
+        self.folder, self.kill_at = Path(folder), kill_at
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        self.folder.mkdir(exist_ok=True)
+        with (self.folder / str(trainer.global_rank)).open("a") as file:
+            file.write(json.dumps([trainer.current_epoch, trainer.global_step, batch["index"].tolist()]) + "\n")
+        if trainer.global_rank == 1 and trainer.global_step == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 class StuckOnFirstRank(L.Callback):
     """Rank 0 does not come back, as from a collective of NCCL that another rank never joins."""
 

@@ -141,7 +141,7 @@ def training(config: DictConfig) -> list[Row]:
             self.kind = "memory" if self.kind == "loader" else "loader"
             if self.kind == "memory":
                 return iter([batch] * steps)
-            real.sampler.set_epoch(self.begun)  # type: ignore[attr-defined]
+            real.batch_sampler.sampler.set_epoch(self.begun)  # type: ignore[union-attr]
             self.begun += 1
             return iter(real)
 

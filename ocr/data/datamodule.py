@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ocr.data.datasets import EpochSampler, EvalSet, ShardSampler, TrainSet, collate_eval, draws_per_epoch
+from ocr.data.datasets import EvalSet, TrainSet, collate_eval
 from ocr.data.index.report import Report
+from ocr.data.samplers import EpochBatches, EpochRest, EpochSampler, ShardSampler, draws_per_epoch
 from ocr.data.sources.build import FileSource, Source, build_sources, check_sources, source_root
 from ocr.data.sources.splits import resolve_sources
 from ocr.data.sources.subset import draw_subset
@@ -53,6 +54,7 @@ class DetectionData(L.LightningDataModule):
     Attributes:
         whole_folder_used: a split is all of a folder without parts, see :meth:`load`.
         tested: the split that a trainer's test reads.
+        rest: of the epoch that a resumed training begins in.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class DetectionData(L.LightningDataModule):
         self.geometry, self.light, self.targets = geometry, light, targets
         self.whole_folder_used = False
         self.tested = "test"
+        self.rest: EpochRest | None = None
         self.sources: dict[str, list[Source]] = {}
         self.reports: dict[str, Report] = {}
 
@@ -199,17 +202,15 @@ class DetectionData(L.LightningDataModule):
         sources = [*self.sources["train"], *self.sources.get("mix", [])]
         return TrainSet(sources, self.pipeline, self.geometry, self.light, self.targets, self.strict)
 
+    def samples_per_epoch(self) -> list[int]:
+        """Samples that a training epoch draws from each source, those of ``mix`` last."""
+        return draws_per_epoch(self.sources["train"], self.sources.get("mix", []), self.mix_ratio, self.epoch_samples)
+
     def train_dataloader(self) -> DataLoader[Any]:
-        own, mix = self.sources["train"], self.sources.get("mix", [])
-        draws = draws_per_epoch(own, mix, self.mix_ratio, self.epoch_samples)
-        sampler = EpochSampler([len(s) for s in (*own, *mix)], draws, self.seed, *self._ranks())
-        return DataLoader(
-            self.train_set(),
-            sampler=sampler,
-            batch_size=self.batch_size,
-            drop_last=len(sampler) >= self.batch_size,
-            **self._settings(self.train_workers),
-        )
+        lengths = [len(source) for source in (*self.sources["train"], *self.sources.get("mix", []))]
+        sampler = EpochSampler(lengths, self.samples_per_epoch(), self.seed, *self._ranks(), self.rest)
+        batches = EpochBatches(sampler, self.batch_size)
+        return DataLoader(self.train_set(), batch_sampler=batches, **self._settings(self.train_workers))
 
     def _eval_loader(self, split: str) -> DataLoader[Any]:
         dataset = EvalSet(self.sources[split], self.pipeline, self.strict)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from ocr.data.index.check import notes_on
+from ocr.data.samplers import PADDING_INDEX
 from ocr.data.sources.build import ImageSource, Source
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.decode import UndecodableImage, resize_and_pad, shrink_for
@@ -23,7 +24,6 @@ from ocr.types import LazySample, Truth
 from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
-PADDING_INDEX = -1  # index of a sample that only keeps ranks in step
 
 
 class Sources:
@@ -187,87 +187,3 @@ def collate_eval(items: list[dict[str, Any] | None]) -> dict[str, list[Any]]:
         "names": [item["name"] for item in kept],
         "notes": [item["notes"] for item in kept],
     }
-
-
-def draws_per_epoch(
-    own: Sequence[Source], mix: Sequence[Source] = (), mix_ratio: float = 0.0, total: int | None = None
-) -> list[int]:
-    """Number of samples that an epoch draws from each source, ``own`` ones first.
-
-    Args:
-        own: a source of weight w gives w times its length.
-        mix: sources that together give the share ``mix_ratio`` of the epoch, each its part of the sum of weights,
-            however long it is.
-        mix_ratio: 0 <= mix_ratio < 1.
-        total: samples per epoch, all counts in proportion; None for what the lengths of ``own`` amount to.
-    """
-    sizes = [len(s) * s.weight for s in own]
-    if mix:
-        factor = mix_ratio / (1 - mix_ratio) * sum(sizes) / sum(s.weight for s in mix)
-        sizes += [s.weight * factor for s in mix]
-    factor = 1.0 if total is None else total / sum(sizes)
-    return [max(1, round(size * factor)) for size in sizes]
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Sampler of an epoch: which samples, in which order, each with a seed.
-
-    A function of (seed, epoch).
-
-    A source gives a part of it without repeats when fewer samples are drawn than it has, whole rounds and a part when
-    more. Ranks get equal shares; what does not divide evenly is left for another epoch.
-
-    Args:
-        lengths: of the sources.
-        draws: how many samples each gives an epoch, see :func:`draws_per_epoch`.
-    """
-
-    def __init__(
-        self, lengths: Sequence[int], draws: Sequence[int], seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.lengths, self.draws = list(lengths), list(draws)
-        self.seed, self.rank, self.world_size = seed, rank, world_size
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return max(1, sum(self.draws) // self.world_size)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        parts, start = [], 0
-        for length, count in zip(self.lengths, self.draws):
-            rounds = [rng.permutation(length) for _ in range(-(-count // length))]
-            chosen = np.concatenate(rounds)[:count]
-            parts.append(start + chosen)
-            start += length
-        order = rng.permutation(np.concatenate(parts))
-        seeds = rng.integers(0, 2**62, len(order))
-        for k in range(len(self)):
-            position = (k * self.world_size + self.rank) % len(order)
-            yield int(order[position]), int(seeds[position])
-
-
-class ShardSampler(Sampler[int]):
-    """Every sample once over all ranks; short ranks get :data:`PADDING_INDEX` so that all do equal steps.
-
-    Args:
-        length: number of samples.
-        order: of the samples; None for their own.
-    """
-
-    def __init__(self, length: int, rank: int = 0, world_size: int = 1, order: Sequence[int] | None = None) -> None:
-        self.length, self.rank, self.world_size, self.order = length, rank, world_size, order
-
-    def __len__(self) -> int:
-        return -(-self.length // self.world_size)
-
-    def __iter__(self) -> Iterator[int]:
-        for k in range(len(self)):
-            position = k * self.world_size + self.rank
-            if position >= self.length:
-                yield PADDING_INDEX
-            else:
-                yield position if self.order is None else self.order[position]

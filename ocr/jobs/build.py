@@ -21,6 +21,7 @@ from ocr.training.csv_log import CsvLog
 from ocr.training.loading import checkpoint_path, has_own_pipeline, load_module
 from ocr.training.module import DetectionModule
 from ocr.training.optim.parameters import OptimizerSettings
+from ocr.training.optim.scaling import split_scaling
 from ocr.training.process import prepare_process
 from ocr.training.trainer import compiles
 from ocr.utils.config import instantiate
@@ -31,12 +32,13 @@ log = logging.getLogger(__name__)
 def build_module(settings: ModuleSettings) -> DetectionModule:
     """A module with a fresh network, ready to be trained."""
     model = settings.model
+    arguments, scaling = split_scaling(settings.optimizer)
     return DetectionModule(
         network=model.network,
         pipeline=_pipeline_for_weights(model),
         loss=instantiate(model.loss),
         optimizer=OptimizerSettings(
-            instantiate(settings.optimizer), instantiate(settings.schedule), settings.lr_multipliers
+            instantiate(arguments), instantiate(settings.schedule), settings.lr_multipliers, scaling
         ),
         metrics=build_metrics(settings.metrics),
         compile_network=compiles(model.compile, settings.trainer["accelerator"]),

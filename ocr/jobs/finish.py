@@ -23,7 +23,7 @@ from ocr.tracking.summary import finalize_run, log_table
 from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.data_record import TrainingOverlap
 from ocr.training.module import DetectionModule
-from ocr.training.trainer import device_name
+from ocr.training.trainer import device_name, samples_per_step
 from ocr.utils.files import write_atomic
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,11 @@ def record(
     for split, numbers in counts.items():
         log.info("%s: %s", split, ", ".join(f"{number} {name}" for name, number in numbers.items()))
     how = f"precision {trainer.precision}{', compiled' if module.compiled else ''}"
+    if "train" in counts:
+        samples = samples_per_step(trainer, data.batch_size)
+        how += f", {samples} samples per step"
+        if tracking is not None:
+            tracking.record({"samples_per_step": samples})
     log.info("network: %.2f M parameters, %s", parameters / 1e6, how)
 
 

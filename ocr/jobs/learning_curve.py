@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ocr.audit.learning_curve import CONFIDENCE, LearningCurve, check_points
-from ocr.data.datasets import draws_per_epoch
+from ocr.data.samplers import draws_per_epoch
 from ocr.drawing.plots import plot_learning_curve
 from ocr.errors import UserError
 from ocr.jobs.build import build_data

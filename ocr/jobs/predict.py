@@ -9,8 +9,9 @@ import lightning as L
 from torch.utils.data import DataLoader
 
 from ocr.data.datamodule import worker_count
-from ocr.data.datasets import EvalSet, ShardSampler, collate_eval
+from ocr.data.datasets import EvalSet, collate_eval
 from ocr.data.formats.writers import check_formats, write_formats
+from ocr.data.samplers import ShardSampler
 from ocr.data.sources.unlabelled import find_images, in_words
 from ocr.errors import UserError
 from ocr.jobs.build import load_detector

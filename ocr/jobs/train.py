@@ -24,6 +24,7 @@ from ocr.tracking.batch_images import image_callbacks
 from ocr.tracking.job import Job
 from ocr.tracking.run import Tracking
 from ocr.training.callbacks.best_scores import BestScores
+from ocr.training.callbacks.position import EpochPosition
 from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.callbacks.pruning import Pruning
 from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, RedactCheckpoints
@@ -62,7 +63,7 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
         data.load("test")
     data_record = _data_record(job, settings, data, resumed)
     callbacks = build_callbacks(settings.callbacks)
-    callbacks.append(KeepDataRecord(data_record))
+    callbacks += [EpochPosition(data), KeepDataRecord(data_record)]
     callbacks.append(RedactCheckpoints(job.redactor, tracking.origin if tracking else {}))
     if resumed is not None:
         check_fit(module, read_checkpoint(resumed)["state_dict"], resumed)

@@ -39,6 +39,49 @@ class Terminated(SystemExit):
         super().__init__(128 + signum)
 
 
+class StepSignals:
+    """Termination signals of a training: between :meth:`hold` and :meth:`release` the first one waits.
+
+    Attributes:
+        arrived: the one that waits.
+    """
+
+    def __init__(self) -> None:
+        self._held = False
+        self.arrived: int | None = None
+
+    def hold(self) -> None:
+        """From here on, the first signal waits."""
+        self._held = True
+
+    def wait(self, signum: int) -> bool:
+        """Whether a signal that has come now waits."""
+        if not self._held or self.arrived is not None:
+            return False
+        self.arrived = signum
+        return True
+
+    def drop(self) -> int | None:
+        """From here on, no signal waits; the one that did."""
+        arrived, self._held, self.arrived = self.arrived, False, None
+        return arrived
+
+    def release(self, other: int | None = None) -> None:
+        """From here on, no signal waits.
+
+        Args:
+            other: a signal that came to another process, and ends this one, too.
+
+        Raises:
+            Terminated: a signal has waited, or there was another.
+        """
+        if (signum := self.drop() or other) is not None:
+            raise Terminated(signum)
+
+
+STEP_SIGNALS = StepSignals()
+
+
 def ending_of(error: BaseException | None, folder: Path | None = None) -> Ending:
     """The ending that an exception stands for; None for a job that came to its end.
 
@@ -86,7 +129,8 @@ def _comes_from_interrupt(error: BaseException) -> bool:
 def signals_raise() -> Iterator[None]:
     """SIGTERM, SIGHUP and SIGUSR2 raise :class:`Terminated` inside, so that the job is ended in good order.
 
-    A second one, and a Ctrl-C while the end is under way, ends the process as usual. A signal that is ignored, as
+    Within a training step the first one waits for its end, see :class:`StepSignals`. One more, and a Ctrl-C while the
+    end is under way, ends the process as usual. A signal that is ignored, as
     ``nohup`` does with SIGHUP, stays ignored. SIGUSR2 is what submitit has Slurm send before it takes a machine back;
     where submitit itself hears it, that stays.
     """
@@ -95,6 +139,8 @@ def signals_raise() -> Iterator[None]:
         return
 
     def handler(signum: int, frame: FrameType | None) -> None:
+        if STEP_SIGNALS.wait(signum):
+            return
         signal.signal(signum, signal.SIG_DFL)
         raise Terminated(signum)
 

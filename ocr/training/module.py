@@ -19,6 +19,7 @@ from ocr.models.tta import TestTimeAugmentation
 from ocr.pipeline import Pipeline
 from ocr.training.optim.parameters import OptimizerSettings, freeze_parts, make_optimizer
 from ocr.training.optim.schedule import make_scheduler
+from ocr.training.trainer import samples_per_step
 from ocr.types import Detections
 from ocr.utils.config import instantiate
 
@@ -107,15 +108,16 @@ class DetectionModule(L.LightningModule):
         self._profiler = getattr(self.trainer, "profiler", None)
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict[str, torch.Tensor]:
-        """``loss``, and ``logits`` (B, 1, H, W) for callbacks."""
+        """``loss`` of this rank, and ``logits`` (B, 1, H, W) for callbacks; what is logged is the mean of all ranks."""
         with self._clock("network_forward"):
             maps = self.network(self.normalise(batch["image"]))
         with self._clock("loss"):
             assert self.loss is not None, "a module without a loss cannot be trained"
             terms = self.loss(maps, batch["targets"])
-        self.log_dict(
-            {f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch["image"])
-        )
+        values = torch.stack([*terms.values()]).detach()
+        if self.trainer.world_size > 1:
+            values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        self.log_dict({f"train/{name}": v for name, v in zip(terms, values)}, batch_size=len(batch["image"]))
         return {"loss": terms["loss"], "logits": maps.probability.detach()}
 
     @torch.inference_mode()
@@ -188,7 +190,9 @@ class DetectionModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         assert self.optimizer_settings is not None, "a module without optimizer settings cannot be trained"
-        optimizer = make_optimizer(self.network, self.optimizer_settings)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        samples = None if data is None else samples_per_step(self.trainer, data.batch_size)
+        optimizer = make_optimizer(self.network, self.optimizer_settings, samples)
         steps = int(self.trainer.estimated_stepping_batches)
         return {
             "optimizer": optimizer,

@@ -1,7 +1,9 @@
-"""The processes of a distributed training on one machine: started for one job, watched, ended together.
+"""The processes of a distributed training: those of one machine are started for one job, watched, ended together.
 
 Lightning's own launcher runs the command line again: of a sweep that is the whole sweep. And when a process dies it
 kills the others, with a line that only its debug log has, so that the record is never closed.
+
+Where torchrun or srun starts the ranks, on one machine or several, it watches them.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ import torch
 import torch.distributed
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from ocr.errors import UserError
+from ocr.errors import UserError, first_line
 from ocr.tracking.ending import ending_of
 from ocr.tracking.run import Tracking
+from ocr.utils.distributed import started_ranks
 from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
@@ -53,9 +56,12 @@ class RankLauncher(_SubprocessScriptLauncher):
         """Run a function on all ranks.
 
         Raises:
-            UserError: another rank was killed.
+            UserError: another rank was killed, or torchrun or srun has started another number of them.
         """
-        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        try:
+            self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        except ValueError as error:
+            raise UserError(f"trainer.devices and trainer.num_nodes: {first_line(error)}") from error
         if not self.procs and not self.cluster_environment.creates_processes_externally:
             self._start_others()
         if "OMP_NUM_THREADS" not in os.environ:
@@ -64,7 +70,10 @@ class RankLauncher(_SubprocessScriptLauncher):
             return function(*args, **kwargs)
         except BaseException as error:
             self._failed.set()
-            lost = self._lost(END_LIMIT_SECONDS) if _lost_contact(error) else None
+            if not _lost_contact(error):
+                self.end_others()
+                raise
+            lost = self._lost(END_LIMIT_SECONDS) if self.procs else "another rank has ended; its own lines say why"
             self.end_others()
             if lost:
                 raise UserError(lost) from error
@@ -119,7 +128,22 @@ class RankLauncher(_SubprocessScriptLauncher):
 
 
 def watch_ranks(trainer: L.Trainer, tracking: Tracking | None, command: RankCommand) -> None:
-    """Have :class:`RankLauncher` start the ranks of a trainer, where it would start any."""
+    """Have :class:`RankLauncher` start the ranks of a trainer, where it would start any.
+
+    Raises:
+        UserError: the trainer has another number of ranks than were started, or than this machine alone can start.
+    """
+    _, started = started_ranks()
+    if started > 1 and started != trainer.world_size:
+        raise UserError(
+            f"{started} processes of this command were started, but trainer.devices ({trainer.num_devices}) times "
+            f"trainer.num_nodes ({trainer.num_nodes}) is {trainer.world_size}: trainer=ddp, or trainer=ddp_2nodes"
+        )
+    if started == 1 and trainer.num_nodes > 1 and "NODE_RANK" not in os.environ:
+        raise UserError(
+            f"trainer.num_nodes={trainer.num_nodes}: start this command on each machine with torchrun or srun, see "
+            "docs/machines.md"
+        )
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
         trainer.strategy._launcher = RankLauncher(launcher, tracking, command)

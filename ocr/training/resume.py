@@ -89,7 +89,9 @@ def _epoch_of(path: Path) -> int | None:
 
 def say_once(line: str) -> None:
     """A line to stderr before there is a log, on the first rank only."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    from ocr.utils.distributed import started_ranks
+
+    if os.environ.get("LOCAL_RANK", "0") == "0" and started_ranks()[0] == 0:
         print(line, file=sys.stderr)
 
 

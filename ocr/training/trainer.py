@@ -95,3 +95,8 @@ def device_name(trainer: L.Trainer) -> str:
     """The device that a trainer runs on: the card's name, or the processor's kind."""
     device = trainer.strategy.root_device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
+
+
+def samples_per_step(trainer: L.Trainer, batch_size: int) -> int:
+    """Of a step of the optimizer, all devices together."""
+    return batch_size * trainer.world_size * trainer.accumulate_grad_batches

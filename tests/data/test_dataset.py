@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from ocr.data.datamodule import DetectionData, worker_count
-from ocr.data.datasets import PADDING_INDEX, EpochSampler, ShardSampler, TrainSet, draws_per_epoch
+from ocr.data.datasets import TrainSet
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex, StringTable
+from ocr.data.samplers import PADDING_INDEX, EpochSampler, ShardSampler, draws_per_epoch
 from ocr.data.sources.build import FileSource
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.data.targets.maps import TargetMaker
@@ -51,7 +52,7 @@ def test_number_of_workers_changes_nothing(pipeline):
     for workers in (0, 2):
         data = make_data(pipeline, num_workers=workers).load("train")
         loader = data.train_dataloader()
-        loader.sampler.set_epoch(1)
+        loader.batch_sampler.sampler.set_epoch(1)
         batches.append(list(loader))
     for a, b in zip(*batches, strict=True):
         assert torch.equal(a["image"], b["image"]) and torch.equal(a["targets"], b["targets"])
@@ -95,7 +96,7 @@ def test_mix_is_seen_in_training_only(pipeline):
     mix = [{"format": "synthetic", "count": 30, "seed": 9}]
     data = make_data(pipeline, mix=mix, mix_ratio=0.5, epoch_samples=20).load("train", "val")
     assert data.counts()["mix"]["images"] == 30 and "mix" in data.fingerprint()
-    drawn = [i for i, _ in data.train_dataloader().sampler]
+    drawn = [i for i, _ in data.train_dataloader().batch_sampler.sampler]
     own = len(data.sources["train"][0])
     assert sum(i >= own for i in drawn) == sum(i < own for i in drawn) == 10
     with pytest.raises(UserError, match="mix_ratio"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -90,6 +91,40 @@ def test_tuning_that_fails_on_the_first_rank_ends_all_with_its_reason(tmp_path: 
     assert "IsADirectoryError" in line and "gloo" not in done.stderr, "rank 1 does not find out by a broken connection"
     content = inspect(tmp_path / "run")
     assert content["exit_code"] == 1 and "IsADirectoryError" in content["summary"]["ended/reason"]
+
+
+def test_two_processes_train_and_test_as_one(tmp_path: Path):
+    """The recipe of ``experiment=finetune``: no batch norms, and a loss that is a mean over images."""
+    pytest.importorskip("rapidocr_onnxruntime", reason="the stock weights come with make setup EXTRAS=ppocr")
+    recipe = [
+        "model=ppocr_v4", "optimizer=lamb", "optimizer.lr=2.5e-3", "model.loss.per_image=true", "model.compile=false",
+        "model.pipeline.resize.long_side=320", "data.geometry.crop_size=[96,96]", "data.num_workers=0",
+        "data.train=[{format:synthetic,count:16,seed:1,difficulty:0}]",
+        "data.val=[{format:synthetic,count:3,seed:2,difficulty:0}]",
+        "data.test=[{format:synthetic,count:5,seed:3,difficulty:0}]", "trainer.max_epochs=2",
+        "trainer.log_every_n_steps=1", "trainer.precision=32-true", OFF,
+    ]  # fmt: skip
+    losses, figures = {}, {}
+    for name, *own in (("one", "trainer=cpu", "data.batch_size=4"), ("two", "trainer=ddp_cpu", "data.batch_size=2")):
+        done = run("train", *recipe, *own, f"name={name}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "4 samples per step" in done.stderr
+        with (run_folder(tmp_path, name) / "csv/metrics.csv").open() as file:
+            losses[name] = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+        figures[name] = scores(run_folder(tmp_path, name))
+    assert len(set(losses["one"])) == 8
+    assert losses["two"] == pytest.approx(losses["one"], rel=1e-5)
+    done = run("test", f"ckpt_path={run_folder(tmp_path, 'one')}", "trainer=ddp_cpu", OFF, "name=again", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    again = scores(run_folder(tmp_path, "again"))
+    assert again == {key: value for key, value in figures["one"].items() if key in again}, "5 images over 2 processes"
+    assert again["test/hmean"] > 0.5
+
+
+def scores(folder: Path) -> dict[str, float]:
+    """The figures of a test that do not depend on the time."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {key: value for key, value in metrics.items() if key.startswith("test/") and "per_second" not in key}
 
 
 STUCK = "callbacks.progress._target_=tests.tiny.StuckOnFirstRank"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from ocr.data.datasets import EpochSampler
+from ocr.data.samplers import EpochSampler
 from ocr.errors import user_error
 from ocr.jobs.make_data import write_icdar
 from tests.disks import fill, other_file_system, small_disk

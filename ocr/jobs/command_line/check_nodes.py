@@ -14,6 +14,8 @@ from hydra.utils import get_object
 from ocr.errors import UserError, one_line
 from ocr.pipeline import Pipeline
 from ocr.training.optim.parameters import OptimizerSettings, make_optimizer
+from ocr.training.optim.scaling import KEYS as SCALING_KEYS
+from ocr.training.optim.scaling import split_scaling
 from ocr.training.optim.schedule import make_scheduler
 from ocr.utils.config import instantiate
 from ocr.utils.typed import Count, Fraction, NonNegative, faults, is_plain, unknown_setting
@@ -50,6 +52,8 @@ def node_faults(config: Mapping[str, Any]) -> list[str]:
     if isinstance(trainer, Mapping):
         problems += [f"trainer.{key} is missing" for key in ("accelerator", "precision") if key not in trainer]
     for path, node in _targets(config):
+        if path == "optimizer":
+            node = {key: value for key, value in node.items() if key not in SCALING_KEYS}
         problems += _signature_faults(node, path)
     return list(dict.fromkeys(_as_written(problem, model) for problem in problems))
 
@@ -60,11 +64,12 @@ def check_optimizer(
     """Make optimizer and scheduler once, for a layer of one weight.
 
     Raises:
-        UserError: they refuse a setting.
+        UserError: they or the rule of the learning rate refuse a setting.
     """
     from torch import nn
 
-    settings = OptimizerSettings(instantiate(optimizer), instantiate(schedule), lr_multipliers)
+    arguments, _ = split_scaling(optimizer)
+    settings = OptimizerSettings(instantiate(arguments), instantiate(schedule), lr_multipliers)
     without = OptimizerSettings(settings.optimizer, settings.schedule, {})  # the layer has no such parts
     make_scheduler(make_optimizer(nn.Linear(1, 1), without), settings.schedule, 10)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from ocr.jobs.command_line.overrides import key_of
+from ocr.errors import UserError
+from ocr.jobs.command_line.overrides import key_of, text_of
+from ocr.utils.distributed import started_ranks
 
 SWEEP = "sweep.json"  # in a sweep's folder: what its jobs have in common
 
@@ -39,6 +45,29 @@ def _sweep_facts(folder: Path) -> tuple[list[str], int]:
         return [key_of(key) for key in content["space"]], int(content.get("seeds", 1))
     except (OSError, ValueError, KeyError, TypeError):  # a sweeper that is not this project's
         return [], 1
+
+
+def folder_of_rank(arguments: Sequence[str]) -> list[str]:
+    """Overrides of a process that torchrun or srun has started as a rank above 0.
+
+    Hydra would give each rank a run folder; theirs is a temporary one, for only rank 0 writes.
+
+    Args:
+        arguments: as in ``sys.argv[1:]``.
+
+    Raises:
+        UserError: it is a sweep, which starts its jobs itself.
+    """
+    rank, ranks = started_ranks()
+    if ranks > 1 and {"-m", "--multirun"} & {*arguments}:
+        raise UserError(
+            "a sweep starts its jobs itself: leave out torchrun or srun; hydra/launcher=... is for machines"
+        )
+    if rank == 0:
+        return []
+    folder = tempfile.mkdtemp(prefix=f"rank_{rank}_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return [f"hydra.run.dir={text_of(folder)}", "hydra.output_subdir=null"]
 
 
 def rank_command(rank: int) -> tuple[list[str], str]:

@@ -80,6 +80,7 @@ class PredictionWriter(L.Callback):
         return self.folder / (f"predictions.rank{rank}.jsonl" if rank else "predictions.jsonl")
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.folder = trainer.strategy.broadcast(self.folder)  # ranks of other machines have none of their own
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file(trainer.global_rank).write_bytes(b"")  # not to be added to what an earlier job has found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from torch import nn
 
 from ocr.errors import UserError, first_line
 from ocr.migrations import migrate_optimizer_state
+from ocr.training.optim.scaling import NO_SCALING, LrScaling
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,13 @@ class OptimizerSettings:
         schedule: makes the scheduler from the optimizer, see :func:`ocr.training.optim.schedule.make_scheduler`.
         lr_multipliers: factors on the learning rate per part of the network, by the names of its ``parts()``; a part
             with 0 is frozen.
+        scaling: of the learning rate with the samples per step.
     """
 
     optimizer: Callable[..., torch.optim.Optimizer]
     schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler]
     lr_multipliers: Mapping[str, float]
+    scaling: LrScaling = NO_SCALING
 
     def __post_init__(self) -> None:
         for part, factor in self.lr_multipliers.items():
@@ -59,8 +65,13 @@ def parts_of(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     return parts() if parts is not None else {"all": [*model.parameters()]}
 
 
-def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, settings: OptimizerSettings, samples: int | None = None) -> torch.optim.Optimizer:
     """The optimizer over the parameters that require a gradient; biases, norms and single factors do not decay.
+
+    Args:
+        model: the network.
+        settings: of the optimizer.
+        samples: per step, all devices together; None leaves the learning rate as it is.
 
     Raises:
         UserError: ``lr_multipliers`` names a part that the network does not have, or the optimizer refuses a setting.
@@ -86,6 +97,10 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim
     except Exception as error:  # optimizers refuse arguments in many ways
         raise UserError(f"optimizer: {first_line(error)}") from error
     optimizer.register_load_state_dict_pre_hook(migrate_optimizer_state)
+    scale = 1.0 if samples is None else settings.scaling.factor(samples)
+    if scale != 1:
+        log.info("learning rate: times %.4g for %d samples per step (optimizer.scale_lr=%s)", scale, samples,
+                 settings.scaling.rule)  # fmt: skip
     for group, factor in zip(optimizer.param_groups, factors, strict=True):
-        group["lr"] *= factor
+        group["lr"] *= factor * scale
     return optimizer

@@ -73,7 +73,7 @@ def _epoch(data: DetectionData) -> tuple[float, float]:
     """Seconds a sample of an epoch of :data:`SAMPLED`, drawing their order included, and MB of memory in it."""
     loader = data.train_dataloader()
     for epoch in range(2):  # in the second the workers are there
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         began, done = time.perf_counter(), 0
         for batch in loader:
             done += len(batch["image"])

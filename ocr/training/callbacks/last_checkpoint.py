@@ -1,0 +1,78 @@
+"""``last.ckpt``, which a training goes on from."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from ocr.errors import UserError
+from ocr.tracking.ending import STEP_SIGNALS
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Writes the newest state after each epoch, every so many minutes within it, and when the job is terminated.
+
+    A signal that arrives in the training part of an epoch waits for the end of the step, so that the checkpoint holds a
+    whole number of steps; a second signal does not wait.
+
+    Args:
+        dirpath: folder.
+        filename: without ``.ckpt``.
+        every_minutes: between two checkpoints within an epoch; null for none within it.
+
+    Raises:
+        UserError: ``every_minutes`` is no positive number.
+    """
+
+    def __init__(self, dirpath: str, filename: str, every_minutes: float | None) -> None:
+        super().__init__(dirpath, filename, save_on_train_epoch_end=True, enable_version_counter=False)
+        if every_minutes is not None and (isinstance(every_minutes, bool) or not every_minutes > 0):
+            raise UserError(f"checkpoint_every_minutes must be above 0, or null, got {every_minutes!r}")
+        self.every_minutes = every_minutes
+        self._saved = 0.0  # when, on the monotonic clock
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._saved = time.monotonic()
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        STEP_SIGNALS.hold()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.is_last_batch:  # the checkpoint of the epoch follows after its validation
+            STEP_SIGNALS.release()
+        elif not trainer.fit_loop._should_accumulate():
+            due = self.every_minutes is not None and time.monotonic() - self._saved >= 60 * self.every_minutes
+            if self._any_rank(due or STEP_SIGNALS.arrived is not None, trainer):
+                path = self.format_checkpoint_name({})
+                trainer.save_checkpoint(path, self.save_weights_only)
+                self.best_model_path, self._saved = path, time.monotonic()
+            if self._any_rank(STEP_SIGNALS.arrived is not None, trainer):
+                STEP_SIGNALS.release(signal.SIGTERM)
+
+    def _any_rank(self, value: bool, trainer: L.Trainer) -> bool:
+        """Whether it is so on one rank at least: each has a clock of its own, and perhaps one alone was signalled."""
+        return value if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(value, all=False)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        STEP_SIGNALS.release()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        self._saved = time.monotonic()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        STEP_SIGNALS.release()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        super().on_exception(trainer, pl_module, exception)
+        STEP_SIGNALS.drop()

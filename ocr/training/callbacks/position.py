@@ -1,0 +1,91 @@
+"""Where in its epoch a training stands, so that it goes on from there."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from ocr.data.datamodule import DetectionData
+from ocr.data.samplers import EpochRest
+
+log = logging.getLogger(__name__)
+KEY = "position"  # in a checkpoint
+
+
+class EpochPosition(L.Callback):
+    """Checkpoints hold the position of a training in its epoch; a resumed one goes on from there.
+
+    The position is (seed, epoch, samples seen): which samples follow is a function of it, and so is the randomness of
+    the network in a step, as of dropout. So a training goes on as if it had not stopped, with any number of loader
+    processes and ranks.
+
+    Args:
+        data: of the training.
+    """
+
+    def __init__(self, data: DetectionData) -> None:
+        self.data = data
+        self._batches = 0  # of the epoch that this training has begun in, that Lightning counts as done before it
+
+    def _seen(self, trainer: L.Trainer, batches: int) -> int:
+        """Samples of this epoch that all ranks have seen together."""
+        rest = self.data.rest
+        if rest is None or rest.epoch != trainer.current_epoch:
+            return batches * self._global_batch(trainer)
+        return min(rest.end, rest.seen + (batches - self._batches) * self._global_batch(trainer))
+
+    def _end(self, trainer: L.Trainer) -> int:
+        """Samples of this epoch that all ranks will have seen together."""
+        rest = self.data.rest
+        return rest.end if rest and rest.epoch == trainer.current_epoch else self._full_batches(trainer)[1]
+
+    def _full_batches(self, trainer: L.Trainer) -> tuple[int, int]:
+        """Batches of a whole epoch, and the samples in them; those that fill no batch are left for another epoch."""
+        total, batch = sum(self.data.samples_per_epoch()), self._global_batch(trainer)
+        return max(1, total // batch), min(total, max(1, total // batch) * batch)
+
+    def _global_batch(self, trainer: L.Trainer) -> int:
+        return self.data.batch_size * trainer.world_size
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        processed = trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        checkpoint[KEY] = {
+            "seed": self.data.seed,
+            "epoch": trainer.current_epoch,
+            "seen": self._seen(trainer, processed),
+            "end": self._end(trainer),
+            "samples_per_epoch": sum(self.data.samples_per_epoch()),
+        }
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Tell the data where to begin, and Lightning how many batches of this training's size that is."""
+        loops = checkpoint["loops"]["fit_loop"]
+        epoch = loops["epoch_progress"]["current"]["processed"]
+        total, (whole, end) = sum(self.data.samples_per_epoch()), self._full_batches(trainer)
+        stored = checkpoint.get(KEY)
+        if stored is None or stored["epoch"] != epoch:  # written at the end of an epoch
+            self.data.rest = EpochRest(epoch, 0, end)
+            return
+        for name, now in (("seed", self.data.seed), ("samples_per_epoch", total)):
+            if stored[name] != now:
+                log.warning("resume: %s %s -> %s: what is left of epoch %d is not what the stopped run left", name,
+                            stored[name], now, epoch + 1)  # fmt: skip
+        if stored["samples_per_epoch"] == total:
+            end = stored["end"]
+        self.data.rest = EpochRest(epoch, stored["seen"], end)
+        left = -(-self.data.rest.share(trainer.world_size) // self.data.batch_size)
+        current = loops["epoch_loop.batch_progress"]["current"]
+        self._batches = max(0, whole - left)
+        moved = self._batches - current["processed"]
+        for name in ("ready", "started", "processed", "completed"):
+            current[name] += moved
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        place = [self.data.seed, trainer.current_epoch, self._seen(trainer, batch_idx), trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
