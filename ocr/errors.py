@@ -119,7 +119,7 @@ def _from_worker(error: UserError) -> UserError:
 def user_error(error: BaseException | None, folder: Path | None = None) -> UserError | None:
     """The user error that ``error`` is or comes from.
 
-    A constructor that rejects its arguments, a full disk and a loader worker that was killed count as one.
+    A constructor that rejects its arguments, a full disk, a full GPU and a loader worker that was killed count as one.
 
     Args:
         error: or None.
@@ -135,6 +135,8 @@ def user_error(error: BaseException | None, folder: Path | None = None) -> UserE
             return UserError(f"{first_line(error or cause)}: {cause}")
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
             return _disk_full_somewhere(cause, folder)
+        if type(cause).__name__ == "OutOfMemoryError":  # torch's, of a job that does not say what needed the memory
+            return UserError(f"out of memory on the GPU, smaller batches need less ({first_line(cause)})")
         if isinstance(cause, RuntimeError) and str(cause).startswith("DataLoader worker (pid"):
             if "shared memory" in str(cause) or "Bus error" in str(cause):
                 return UserError(

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from ocr.errors import UserError
 from ocr.jobs.build import build_data, build_module
 from ocr.jobs.make_data import write_icdar
 from ocr.metrics.matching import pair
+from ocr.training import memory
+from ocr.training.memory import FindBatchSize, explain_out_of_memory
+from ocr.training.trainer import build_trainer
 from tests.composing import settings
 from tests.tiny import LEARNS, OFF, run, run_folder
 
@@ -147,3 +151,44 @@ def test_two_cards_train_and_score_as_one(tmp_path: Path):
     settings = ["trainer=ddp", "trainer.devices=2", "trainer.precision=32-true", "trainer.max_epochs=8"]
     folder = trained(tmp_path, "two", *[a for a in ON_CARD if "max_epochs" not in a], *settings)
     assert scored(folder, tmp_path, "gpu") == pytest.approx(metrics_of(folder)["test/hmean"], abs=1e-6)
+
+
+def test_the_largest_batch_is_found_and_a_larger_one_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On a card with 3 GB: ``data.batch_size=auto`` trains, three times as much ends in one line."""
+    monkeypatch.setattr(memory, "SHARE", 1.0)
+    total = torch.cuda.get_device_properties(0).total_memory
+    given = settings(*ON_CARD, "trainer=gpu", "data.geometry.crop_size=[640,640]", "data.batch_size=auto",
+                     "data.epoch_samples=512", "trainer.max_steps=2", "data.num_workers=8", "model.compile=false",
+                     "model.head.channels=64", "model.neck.channels=128", f"paths.run_dir={tmp_path}")  # fmt: skip
+    module = build_module(given)
+    data = build_data(given.data, module.pipeline, given.seed)
+    data.load("train", "val")
+    trainer = build_trainer(given.trainer, [Shrinks(3e9 / total), FindBatchSize(data)])
+    with explain_out_of_memory(trainer, data):
+        trainer.fit(module, datamodule=data)
+    found = data.batch_size
+    print(f"{torch.cuda.get_device_name()}: {found} crops of 640x640 fit 3 GB")
+    assert 4 <= found < 512 and trainer.global_step == 2
+
+    data.batch_size = 3 * found
+    again = build_trainer(given.trainer, [Shrinks(3e9 / total)])
+    with (
+        pytest.raises(UserError, match=f"data.batch_size={3 * found} crops of 640x640"),
+        explain_out_of_memory(again, data),
+    ):
+        again.fit(module, datamodule=data)
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+class Shrinks(L.Callback):
+    """Leaves a share of the card's memory to this process."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        torch.cuda.set_per_process_memory_fraction(self.share)
+        memory.SHARE = 0.9 * self.share
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        torch.cuda.set_per_process_memory_fraction(self.share)

@@ -43,7 +43,7 @@ class DetectionData(L.LightningDataModule):
         train_draw: which of them, see :func:`draw_subset`.
         root: folder that relative paths in the sources start from; None for the current one.
         pipeline: resize policy and normalisation.
-        batch_size: crops a training step and device.
+        batch_size: crops a training step and device; "auto" for the most that fits a GPU, see :class:`FindBatchSize`.
         eval_batch_size: images a validation or test step and device.
         num_workers: loader processes; "auto" for a number that fits the machine, see :func:`worker_count`.
         strict: stop at the first unsound image or label.
@@ -54,6 +54,7 @@ class DetectionData(L.LightningDataModule):
     Attributes:
         whole_folder_used: a split is all of a folder without parts, see :meth:`load`.
         tested: the split that a trainer's test reads.
+        auto_batch_size: ``batch_size`` is still to be found.
         rest: of the epoch that a resumed training begins in.
     """
 
@@ -64,7 +65,7 @@ class DetectionData(L.LightningDataModule):
         val: Sequence[Mapping[str, Any]] | None,
         test: Sequence[Mapping[str, Any]] | None,
         root: str | None,
-        batch_size: int,
+        batch_size: int | str,
         eval_batch_size: int,
         num_workers: int | str,
         strict: bool,
@@ -87,9 +88,11 @@ class DetectionData(L.LightningDataModule):
         for name, sources in self.splits.items():
             check_sources(sources, f"data.{name}")
         self.pipeline, self.root = pipeline, root
-        self.batch_size, self.eval_batch_size = int(batch_size), int(eval_batch_size)
-        if self.batch_size < 1 or self.eval_batch_size < 1:
-            raise UserError("data.batch_size and data.eval_batch_size must be at least 1")
+        if not (batch_size == "auto" or (isinstance(batch_size, int) and batch_size >= 1)) or eval_batch_size < 1:
+            raise UserError("data.batch_size and data.eval_batch_size must be at least 1, the first may be auto")
+        self.auto_batch_size = batch_size == "auto"
+        self.batch_size = 1 if batch_size == "auto" else int(batch_size)
+        self.eval_batch_size = int(eval_batch_size)
         if not 0 <= mix_ratio < 1 or (mix_ratio and not mix):
             raise UserError(f"data.mix_ratio must lie in 0..1 (below 1) and needs sources in data.mix, got {mix_ratio}")
         if epoch_samples is not None and epoch_samples < 1:

@@ -22,6 +22,7 @@ from ocr.tracking.run import Tracking
 from ocr.tracking.summary import finalize_run, log_table
 from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.data_record import TrainingOverlap
+from ocr.training.memory import explain_out_of_memory
 from ocr.training.module import DetectionModule
 from ocr.training.trainer import device_name, samples_per_step
 from ocr.utils.files import write_atomic
@@ -64,7 +65,7 @@ def record(
     for split, numbers in counts.items():
         log.info("%s: %s", split, ", ".join(f"{number} {name}" for name, number in numbers.items()))
     how = f"precision {trainer.precision}{', compiled' if module.compiled else ''}"
-    if "train" in counts:
+    if "train" in counts and not data.auto_batch_size:
         samples = samples_per_step(trainer, data.batch_size)
         how += f", {samples} samples per step"
         if tracking is not None:
@@ -98,7 +99,8 @@ def evaluate(
     if writer is not None:
         trainer.callbacks.append(writer)  # type: ignore[attr-defined]
     started = time.perf_counter()
-    trainer.test(module, datamodule=data, verbose=False)
+    with explain_out_of_memory(trainer, data):
+        trainer.test(module, datamodule=data, verbose=False)
     metrics = scalars({k: v for k, v in trainer.callback_metrics.items() if k.startswith(f"{prefix}/")})
     if writer is not None:
         metrics[f"{prefix}/images_per_second"] = writer.images / (time.perf_counter() - started)

@@ -30,6 +30,7 @@ from ocr.training.callbacks.pruning import Pruning
 from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, RedactCheckpoints
 from ocr.training.data_record import DataRecord, KeepDataRecord, TrainingOverlap, read_record
 from ocr.training.loading import DetectorOverrides, load_module
+from ocr.training.memory import FindBatchSize, explain_out_of_memory
 from ocr.training.module import DetectionModule
 from ocr.training.process import prepare_process
 from ocr.training.ranks import on_first_rank, watch_ranks
@@ -63,7 +64,7 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
         data.load("test")
     data_record = _data_record(job, settings, data, resumed)
     callbacks = build_callbacks(settings.callbacks)
-    callbacks += [EpochPosition(data), KeepDataRecord(data_record)]
+    callbacks += [FindBatchSize(data), EpochPosition(data), KeepDataRecord(data_record)]
     callbacks.append(RedactCheckpoints(job.redactor, tracking.origin if tracking else {}))
     if resumed is not None:
         check_fit(module, read_checkpoint(resumed)["state_dict"], resumed)
@@ -77,7 +78,8 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
     watch_ranks(trainer, tracking, rank_command)
     record(job, module, data, trainer, tracking, text_sizes)
 
-    trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
+    with explain_out_of_memory(trainer, data):
+        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
     metrics = scalars(trainer.callback_metrics)
     best = _best_checkpoint(callbacks)
     for callback in callbacks:
@@ -86,6 +88,7 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
             metrics["best_epoch"] = float(callback.epoch if callback.epoch is not None else -1)
 
     info: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2)}
+    info["batch_size"] = data.batch_size
     info["train_images"] = data.counts()["train"]["images"]
     headline = Headline("val/hmean", "val", f"{_SELECTED}; no test was run")
     pruned = next((c.pruned for c in callbacks if isinstance(c, Pruning) and c.pruned), None)

@@ -22,7 +22,7 @@ def test_all_groups_follow_the_rule(optimizer: str, rule: str, factor: float):
     assert rates["head"] == pytest.approx(1e-3 * factor) and rates["backbone"] == pytest.approx(5e-4 * factor)
 
 
-@pytest.mark.parametrize("wrong", ["optimizer.scale_lr=cubic", "optimizer.lr_batch_size=0", "optimizer.lr_batch_size=x"])
+@pytest.mark.parametrize("wrong", ["optimizer.scale_lr=cubic", "optimizer.lr_batch_size=0"])
 def test_a_rule_that_is_none_is_refused_by_name(wrong: str):
     with pytest.raises(UserError, match=wrong.partition("=")[0].replace(".", r"\.")):
         settings(*SCALED, wrong)
