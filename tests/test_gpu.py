@@ -60,9 +60,9 @@ def test_half_precision_trains_with_a_gradient_scaler_and_resumes_with_it(half_p
     state = last_of(half_precision)
     assert 0 < state["MixedPrecision"]["scale"] < float("inf")
     assert all(value.dtype != torch.float16 for value in state["state_dict"].values()), "weights stay float32"
-    resumed = trained(tmp_path, "more", f"resume='{half_precision}'", "trainer.max_epochs=5", "test=false")
+    resumed = trained(tmp_path, "more", f"resume='{half_precision}'", "trainer.max_epochs=6", "test=false")
     again = last_of(resumed)
-    assert again["epoch"] == 4 and again["global_step"] == state["global_step"] + 60
+    assert again["epoch"] == 5 and again["global_step"] == state["global_step"] + 60
     assert again["MixedPrecision"]["_growth_tracker"] != state["MixedPrecision"]["_growth_tracker"]
 
 
@@ -72,11 +72,11 @@ def test_a_checkpoint_goes_from_gpu_to_cpu_and_back(half_precision: Path, learne
         assert figures[0] == figures[2] > 0.5
         assert figures[0] == pytest.approx(metrics_of(checkpoint)["test/hmean"], abs=0.02)
         assert figures[0] == pytest.approx(figures[1], abs=0.02)
-    on_cpu = ["trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=5", "test=false"]
+    on_cpu = ["trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=6", "test=false"]
     there = trained(tmp_path, "there", f"resume='{half_precision}'", *on_cpu)
-    on_gpu = ["trainer=gpu", "trainer.precision=16-mixed", "trainer.max_epochs=6", "test=false"]
+    on_gpu = ["trainer=gpu", "trainer.precision=16-mixed", "trainer.max_epochs=7", "test=false"]
     back = trained(tmp_path, "back", f"resume='{there}'", *on_gpu)
-    assert [last_of(folder)["epoch"] for folder in (half_precision, there, back)] == [3, 4, 5]
+    assert [last_of(folder)["epoch"] for folder in (half_precision, there, back)] == [4, 5, 6]
 
 
 def test_predictions_of_cpu_and_gpu_are_within_half_a_pixel(learned: Path, tmp_path: Path):
