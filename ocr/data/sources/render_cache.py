@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ import PIL
 from ocr.data.index.cache import cache_folder, remove_unused
 from ocr.data.transforms.decode import DECODE_FLAGS
 from ocr.types import LazySample, Truth
+from ocr.utils.locks import lock_file
 
 log = logging.getLogger(__name__)
 CACHE_LIMIT_BYTES = 512 * 2**20  # written per source and process
@@ -74,6 +76,14 @@ class RenderedSample:
         return cls(np.frombuffer(jpeg, np.uint8), width, height, truth)
 
 
+def _read(path: Path) -> RenderedSample | None:
+    """The sample in a file; None where there is none, or it is cut off."""
+    try:
+        return RenderedSample.from_bytes(path.read_bytes())
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _decode(jpeg: np.ndarray, shrink: int) -> np.ndarray:
     image = cv2.imdecode(jpeg, DECODE_FLAGS[shrink])
     assert image is not None, "a stored image cannot be decoded"
@@ -109,19 +119,31 @@ class RenderCache:
             self._give_up(error)
 
     def __call__(self, name: str, render: Callable[[], RenderedSample]) -> RenderedSample:
-        """The sample stored under a name, by whichever process, or rendered now."""
+        """The sample stored under a name, or rendered now; of several processes one renders it, the others wait."""
         path = self.folder / name
+        if (stored := _read(path)) is not None:
+            return stored
+        if self._left <= 0:
+            return render()
+        lock = path.with_name(f"{name}.lock")
         try:
-            return RenderedSample.from_bytes(path.read_bytes())
-        except (OSError, ValueError, KeyError):
-            sample = render()
-            self._store(path, sample.to_bytes())
-            return sample
+            with lock_file(lock):
+                if (stored := _read(path)) is not None:
+                    return stored
+                sample = render()
+                self._store(path, sample.to_bytes())
+                return sample
+        except OSError as error:
+            self._give_up(error)
+            return render()
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink(missing_ok=True)
 
     def _store(self, path: Path, data: bytes) -> None:
         if self._left < len(data):
             return
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        part = path.with_name(f"{path.name}.{os.getpid()}_{threading.get_ident()}.part")
         try:
             if shutil.disk_usage(path.parent).free < FREE_LIMIT_BYTES:
                 self._left = 0

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,6 +78,34 @@ def test_what_workers_rendered_other_processes_read(method: str, place: Path):
     assert by_workers == [len(source.load(i)[1].texts) for i in range(6)]
     [folder] = place.iterdir()
     assert sorted(path.name for path in folder.iterdir()) == list("012345")
+
+
+def _render_slowly(notes: Path, barrier: Any) -> None:
+    cache = RenderCache("shared")
+
+    def render(i: int) -> RenderedSample:
+        with notes.open("a") as file:
+            file.write(f"{i}\n")
+        time.sleep(0.05)
+        return RenderedSample(np.full(100, i, np.uint8), 10, 10, Truth([], np.zeros(0, bool), []))
+
+    barrier.wait()
+    for i in range(6):
+        assert cache(str(i), lambda i=i: render(i)).jpeg[0] == i
+
+
+def test_processes_that_start_together_render_each_once(place: Path, tmp_path: Path):
+    """As the ranks of a machine do with the receipts that they count first."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    processes = [context.Process(target=_render_slowly, args=(tmp_path / "notes", barrier)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert sorted((tmp_path / "notes").read_text().split()) == list("012345")
+    assert sorted(path.name for path in (place / "shared").iterdir()) == list("012345")
 
 
 def test_the_key_tells_settings_and_code_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
