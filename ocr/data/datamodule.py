@@ -25,6 +25,7 @@ from ocr.errors import UserError
 from ocr.migrations import migrate_sources
 from ocr.pipeline import Pipeline
 from ocr.utils.machine import cores
+from ocr.utils.typed import Auto
 
 log = logging.getLogger(__name__)
 PATHS = ("images", "annotations", "ids")
@@ -65,7 +66,7 @@ class DetectionData(L.LightningDataModule):
         val: Sequence[Mapping[str, Any]] | None,
         test: Sequence[Mapping[str, Any]] | None,
         root: str | None,
-        batch_size: int | str,
+        batch_size: int | Auto,
         eval_batch_size: int,
         num_workers: int | str,
         strict: bool,

@@ -22,13 +22,15 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
+Auto = Annotated[str, Field(pattern="^(auto)$")]  # a pattern and no Literal, for those of Lightning know no "auto"
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 _WORDS = {
     "bool_type": "true or false", "int_type": "a whole number", "int_from_float": "a whole number",
     "float_type": "a number", "string_type": "text", "list_type": "a list like [a,b]",
     "tuple_type": "a list like [a,b]", "dict_type": "a group of settings", "dataclass_type": "a group of settings",
-    "literal_error": "{expected}", "greater_than_equal": "at least {ge}", "greater_than": "more than {gt}",
+    "literal_error": "{expected}", "string_pattern_mismatch": "{pattern}",
+    "greater_than_equal": "at least {ge}", "greater_than": "more than {gt}",
     "less_than_equal": "at most {le}", "less_than": "less than {lt}", "missing": "a longer list",
     "too_long": "a list of at most {max_length} values", "too_short": "a list of at least {min_length} values",
 }  # fmt: skip
@@ -97,6 +99,8 @@ def _in_words(error: ValidationError, kind: Any, values: Any, prefix: str) -> li
             context = {k: f"{v:g}" if isinstance(v, (int, float)) else v for k, v in fault.get("ctx", {}).items()}
             expected = context.get("expected", "").replace("'", "").replace(" or ", ", ")
             context["expected"] = f"one of {expected}" if "," in expected else expected
+            choices = str(context.get("pattern", "")).strip("^()$").split("|")
+            context["pattern"] = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
             words = _WORDS.get(fault["type"], fault["msg"].removeprefix("Value error, ")).format(**context)
             known_words, _ = lines.setdefault(path, ([], value))
             known_words.extend([words] if words not in known_words else [])

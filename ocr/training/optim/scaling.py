@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import Field
 
 from ocr.errors import UserError
+from ocr.utils.typed import Count, faults
 
-RULES = ("linear", "sqrt", "none")
 KEYS = ("scale_lr", "lr_batch_size")  # of the optimizer's config, which the optimizer itself does not get
 
 
@@ -22,14 +24,8 @@ class LrScaling:
         batch_size: samples per step that the learning rate was chosen for, all devices together.
     """
 
-    rule: str = "none"
-    batch_size: int = 1
-
-    def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise UserError(f"optimizer.scale_lr must be {', '.join(RULES[:-1])} or {RULES[-1]}, got {self.rule!r}")
-        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise UserError(f"optimizer.lr_batch_size must be a whole number from 1, got {self.batch_size!r}")
+    rule: Annotated[str, Field(pattern="^(linear|sqrt|none)$")] = "none"
+    batch_size: Count = 1
 
     def factor(self, samples: int) -> float:
         """On the learning rate, for that many samples per step.
@@ -53,6 +49,13 @@ def split_scaling(optimizer: Mapping[str, Any]) -> tuple[dict[str, Any], LrScali
     Raises:
         UserError: the rule is unknown.
     """
-    own = {key: value for key, value in optimizer.items() if key not in KEYS}
-    rule, size = (optimizer.get(key, default) for key, default in zip(KEYS, ("none", 1)))
-    return own, LrScaling(rule, size)
+    arguments = {key: value for key, value in optimizer.items() if key not in KEYS}
+    given: dict[str, Any] = {}
+    problems: list[str] = []
+    for key, (field, hint) in zip(KEYS, get_type_hints(LrScaling, include_extras=True).items(), strict=True):
+        if key in optimizer:
+            given[field] = optimizer[key]
+            problems += faults(hint, optimizer[key], f"optimizer.{key}")
+    if problems:
+        raise UserError("; ".join(problems))
+    return arguments, LrScaling(**given)
