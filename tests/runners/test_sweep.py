@@ -87,9 +87,9 @@ def test_interrupted_trials_go_on_from_their_checkpoint_in_their_own_w_and_b_run
 def test_the_winners_command_gives_the_same_figure(killed: Path, tmp_path: Path):
     [line] = [line for line in (killed.parent / "stdout").read_text().splitlines() if " runners/train.py " in line]
     [best, *_] = csv.DictReader((killed / "sweep.csv").open())
-    python, _, *overrides = shlex.split(line)
-    assert python == "python"
-    done = run("train", *overrides, OFF, cwd=tmp_path)
+    words = shlex.split(line)
+    start = words.index("python")  # OMP_NUM_THREADS=... may stand before it
+    done = run("train", *words[start + 2 :], OFF, cwd=tmp_path, **dict(word.split("=") for word in words[:start]))
     assert done.returncode == 0, done.stderr
     [again] = tmp_path.glob("runs/*/*/metrics.json")
     assert float(best["val/hmean"]) == pytest.approx(json.loads(again.read_text())["val/hmean"], abs=1e-6)
