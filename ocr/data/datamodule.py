@@ -211,10 +211,15 @@ class DetectionData(L.LightningDataModule):
         return draws_per_epoch(self.sources["train"], self.sources.get("mix", []), self.mix_ratio, self.epoch_samples)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        lengths = [len(source) for source in (*self.sources["train"], *self.sources.get("mix", []))]
-        sampler = EpochSampler(lengths, self.samples_per_epoch(), self.seed, *self._ranks(), self.rest)
+        dataset, (rank, world_size) = self.train_set(), self._ranks()
+        overfit = getattr(self.trainer, "overfit_batches", 0)
+        if overfit:  # the same crops in each epoch, see TrainSet
+            order = range(rank, len(dataset), world_size)
+            return DataLoader(dataset, self.batch_size, sampler=order, **self._settings(self.train_workers))
+        lengths = [len(source) for source in dataset.samples.sources]
+        sampler = EpochSampler(lengths, self.samples_per_epoch(), self.seed, rank, world_size, self.rest)
         batches = EpochBatches(sampler, self.batch_size)
-        return DataLoader(self.train_set(), batch_sampler=batches, **self._settings(self.train_workers))
+        return DataLoader(dataset, batch_sampler=batches, **self._settings(self.train_workers))
 
     def _eval_loader(self, split: str) -> DataLoader[Any]:
         dataset = EvalSet(self.sources[split], self.pipeline, self.strict)

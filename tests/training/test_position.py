@@ -94,3 +94,9 @@ def test_other_data_in_mid_epoch_is_said(tmp_path: Path, caplog: pytest.LogCaptu
     fewer = "data.train=[{format:synthetic,count:10,seed:1}]"
     after, _ = fit(tmp_path, fewer, "trainer.max_epochs=1", resume=True)
     assert "samples_per_epoch 20 -> 10" in caplog.text and after.steps == {}
+
+
+def test_overfitting_has_the_same_batches_in_each_epoch(tmp_path: Path):
+    seen, _ = fit(tmp_path, "trainer.overfit_batches=2")
+    epochs = [[samples for _, samples in seen.steps.values()][k : k + 2] for k in (0, 2, 4)]
+    assert len(seen.steps) == 6 and epochs[0] == epochs[1] == epochs[2]

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ocr.errors import UserError
@@ -51,16 +52,22 @@ class LastCheckpoint(ModelCheckpoint):
             STEP_SIGNALS.release()
         elif not trainer.fit_loop._should_accumulate():
             due = self.every_minutes is not None and time.monotonic() - self._saved >= 60 * self.every_minutes
-            if self._any_rank(due or STEP_SIGNALS.arrived is not None, trainer):
+            # ranks have clocks of their own, and perhaps one alone was signalled
+            ending, due = self._any_rank(STEP_SIGNALS.arrived is not None, due, trainer)
+            if ending or due:
                 path = self.format_checkpoint_name({})
                 trainer.save_checkpoint(path, self.save_weights_only)
                 self.best_model_path, self._saved = path, time.monotonic()
-            if self._any_rank(STEP_SIGNALS.arrived is not None, trainer):
+            if ending:
                 STEP_SIGNALS.release(signal.SIGTERM)
 
-    def _any_rank(self, value: bool, trainer: L.Trainer) -> bool:
-        """Whether it is so on one rank at least: each has a clock of its own, and perhaps one alone was signalled."""
-        return value if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(value, all=False)
+    def _any_rank(self, ending: bool, due: bool, trainer: L.Trainer) -> tuple[bool, bool]:
+        """Whether each is so on one rank at least."""
+        if trainer.world_size == 1:
+            return ending, due
+        values = torch.tensor([float(ending), float(due)], device=trainer.strategy.root_device)
+        ending, due = (value > 0 for value in trainer.strategy.reduce(values, reduce_op="max").tolist())
+        return ending, due
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         STEP_SIGNALS.release()
