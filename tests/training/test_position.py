@@ -100,3 +100,17 @@ def test_overfitting_has_the_same_batches_in_each_epoch(tmp_path: Path):
     seen, _ = fit(tmp_path, "trainer.overfit_batches=2")
     epochs = [[samples for _, samples in seen.steps.values()][k : k + 2] for k in (0, 2, 4)]
     assert len(seen.steps) == 6 and epochs[0] == epochs[1] == epochs[2]
+
+
+@pytest.mark.parametrize(
+    "change", ["trainer.accumulate_grad_batches=2", "trainer.limit_train_batches=4", "trainer.max_steps=12",
+               "+trainer.val_check_interval=2"],
+)  # fmt: skip
+def test_a_training_that_is_stopped_twice_goes_on_to_the_bit_whatever_its_loops(change: str, tmp_path: Path):
+    expected, weights = fit(tmp_path / "whole", change)
+    first, _ = fit(tmp_path / "stopped", change, stop_at=3)
+    second, _ = fit(tmp_path / "stopped", change, stop_at=4, resume=True)
+    third, last = fit(tmp_path / "stopped", change, resume=True)
+    assert first.steps | second.steps | third.steps == expected.steps
+    assert third.steps, "all three have trained"
+    assert all(torch.equal(last["state_dict"][key], weights["state_dict"][key]) for key in last["state_dict"])
