@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class DetectionData(L.LightningDataModule):
         tested: the split that a trainer's test reads.
         auto_batch_size: ``batch_size`` is still to be found.
         rest: of the epoch that a resumed training begins in.
+        training_steps: of a resumed training whose steps have another size now; None for as many as its epochs have.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class DetectionData(L.LightningDataModule):
         self.whole_folder_used = False
         self.tested = "test"
         self.rest: EpochRest | None = None
+        self.training_steps: int | None = None
         self.sources: dict[str, list[Source]] = {}
         self.reports: dict[str, Report] = {}
 
@@ -198,7 +201,7 @@ class DetectionData(L.LightningDataModule):
             "num_workers": num_workers,
             "persistent_workers": num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
-            "worker_init_fn": _one_thread,
+            "worker_init_fn": _start_worker,
         }
 
     def train_set(self) -> TrainSet:
@@ -215,7 +218,8 @@ class DetectionData(L.LightningDataModule):
         overfit = getattr(self.trainer, "overfit_batches", 0)
         if overfit:  # the same crops in each epoch, see TrainSet
             order = range(rank, len(dataset), world_size)
-            return DataLoader(dataset, self.batch_size, sampler=order, **self._settings(self.train_workers))
+            plain = [[*order[k : k + self.batch_size]] for k in range(0, len(order), self.batch_size)]
+            return DataLoader(dataset, batch_sampler=plain, **self._settings(self.train_workers))
         lengths = [len(source) for source in dataset.samples.sources]
         sampler = EpochSampler(lengths, self.samples_per_epoch(), self.seed, rank, world_size, self.rest)
         batches = EpochBatches(sampler, self.batch_size)
@@ -268,6 +272,10 @@ def worker_count(requested: int | str, training: bool = False) -> int:
     return min(8, cores() // 4) if training else max(1, min(8, cores() // 2))
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
+    """One thread; signals to the whole process group are the main process's, which ends its workers itself."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    for name in ("SIGTERM", "SIGHUP", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -193,7 +193,7 @@ class DetectionModule(L.LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         samples = None if data is None else samples_per_step(self.trainer, data.batch_size)
         optimizer = make_optimizer(self.network, self.optimizer_settings, samples)
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = getattr(data, "training_steps", None) or int(self.trainer.estimated_stepping_batches)
         return {
             "optimizer": optimizer,
             "lr_scheduler": make_scheduler(optimizer, self.optimizer_settings.schedule, steps),

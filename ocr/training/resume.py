@@ -114,8 +114,8 @@ def lock_run_folders(folder: Path, resumed: Path | None, trainer: Mapping[str, A
             held.enter_context(hold(folder))
             if resumed is not None and resumed.parent.parent.resolve() != folder.resolve():
                 held.enter_context(hold(resumed.parent.parent))
-        if resumed is not None and not _ends_unfinished(resumed, folder):
-            check_remaining(resumed, trainer)
+            if resumed is not None and not _ends_unfinished(resumed, folder):
+                check_remaining(resumed, trainer)
         yield
 
 

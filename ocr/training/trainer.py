@@ -48,12 +48,15 @@ def build_trainer(
     chosen = precision(settings["precision"], settings["accelerator"])
     plugins = _plugins(settings)
     try:
-        return instantiate(settings, callbacks=callbacks, logger=loggers or [], precision=chosen, plugins=plugins)
+        trainer = instantiate(settings, callbacks=callbacks, logger=loggers or [], precision=chosen, plugins=plugins)
     except Exception as error:  # Hydra wraps what a constructor raises
         reason = error.__cause__
         if type(reason).__name__ in ("MisconfigurationException", "TypeError", "ValueError"):
             raise UserError(f"trainer: {reason}") from error
         raise
+    # Lightning's handlers communicate between ranks inside the handler; ours are StepSignals
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    return trainer
 
 
 def _plugins(settings: Mapping[str, Any]) -> list[Any]:

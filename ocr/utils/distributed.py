@@ -10,15 +10,17 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_STARTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))  # variables of torchrun and of srun
+_STARTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))  # variables of torchrun and of srun
 
 
 def started_ranks(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     """The rank of this process and the number of all, where torchrun or srun has started them; else (0, 1).
 
-    >>> started_ranks({"RANK": "1", "WORLD_SIZE": "4"}), started_ranks({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"})
-    ((1, 4), (0, 2))
-    >>> started_ranks({"LOCAL_RANK": "1", "WORLD_SIZE": "4"}), started_ranks({"SLURM_NTASKS": "2"})
+    >>> started_ranks({"RANK": "1", "WORLD_SIZE": "4"})
+    (1, 4)
+    >>> started_ranks({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"})
+    (0, 2)
+    >>> started_ranks({"LOCAL_RANK": "1", "WORLD_SIZE": "4"}), started_ranks({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"})
     ((0, 1), (0, 1))
     """
     for rank, size in _STARTED:

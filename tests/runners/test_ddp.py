@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import ROOT
 from tests.tiny import LEARNS, OFF, TINY, history, inspect, run, run_folder, started, wait_for
@@ -144,6 +145,27 @@ def test_a_killed_rank_is_named_and_the_record_says_failed(more: list[str], tmp_
     assert "rank 1" in content["summary"]["ended/reason"] and "best/train/loss" in content["summary"]
     record = json.loads((run_folder(tmp_path) / "wandb_run.json").read_text())
     assert record["ended"] == "failed" and record["state"] == "offline"
+
+
+@pytest.mark.parametrize("whom", ["all", "second rank"])
+def test_a_signal_ends_all_ranks_with_a_checkpoint(whom: str, tmp_path: Path):
+    """Schedulers signal every process of the job, loader workers too; a person perhaps one."""
+    epoch = ["data.epoch_samples=4000", "trainer.max_epochs=1", "data.num_workers=1"]
+    with started(
+        "train", *[a for a in SHORT if "num_workers" not in a], "trainer=ddp_cpu", *epoch, cwd=tmp_path
+    ) as job:
+        wait_for(lambda: list(tmp_path.glob("runs/synthetic/*/csv/metrics.csv")), 200)
+        [other] = [pid for pid in children(job.pid) if is_rank(pid, 1)]
+        if whom == "all":
+            os.killpg(job.pid, signal.SIGTERM)
+        else:
+            os.kill(other, signal.SIGTERM)
+        _, stderr = job.communicate(timeout=60)
+    assert job.returncode == 143 and "Traceback" not in stderr, stderr
+    folder = run_folder(tmp_path)
+    last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert last["position"]["seen"] == 8 * last["global_step"] > 0
+    assert json.loads((folder / "wandb_run.json").read_text())["ended"] == "terminated"
 
 
 def children(pid: int) -> list[int]:

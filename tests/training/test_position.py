@@ -96,6 +96,24 @@ def test_other_data_in_mid_epoch_is_said(tmp_path: Path, caplog: pytest.LogCaptu
     assert "samples_per_epoch 20 -> 10" in caplog.text and after.steps == {}
 
 
+def test_steps_as_the_limit_go_on_after_an_epoch(tmp_path: Path):
+    expected, weights = fit(tmp_path / "whole", "trainer.max_steps=12")
+    before, _ = fit(tmp_path / "stopped", "trainer.max_steps=12", stop_at=5)
+    after, last = fit(tmp_path / "stopped", "trainer.max_steps=12", resume=True)
+    assert before.steps | after.steps == expected.steps and len(after.steps) == 7
+    assert all(torch.equal(last["state_dict"][key], weights["state_dict"][key]) for key in last["state_dict"])
+
+
+@pytest.mark.parametrize("size", [2, 8])
+def test_the_learning_rate_ends_where_it_would_have_with_batches_of_another_size(size: int, tmp_path: Path):
+    rates = fit(tmp_path / "whole")[1]["lr_schedulers"][0]["_last_lr"]
+    fit(tmp_path / "stopped", stop_at=6)
+    after, last = fit(tmp_path / "stopped", f"data.batch_size={size}", resume=True)
+    planned = last["lr_schedulers"][0]["lr_lambdas"][0]["total"]
+    assert planned == max(after.steps) == last["global_step"]
+    assert last["lr_schedulers"][0]["_last_lr"] == pytest.approx(rates, abs=1e-9)
+
+
 def test_overfitting_has_the_same_batches_in_each_epoch(tmp_path: Path):
     seen, _ = fit(tmp_path, "trainer.overfit_batches=2")
     epochs = [[samples for _, samples in seen.steps.values()][k : k + 2] for k in (0, 2, 4)]

@@ -18,7 +18,7 @@ class LastCheckpoint(ModelCheckpoint):
     """Writes the newest state after each epoch, every so many minutes within it, and when the job is terminated.
 
     A signal that arrives in the training part of an epoch waits for the end of the step, so that the checkpoint holds a
-    whole number of steps; a second signal does not wait.
+    whole number of steps; in a step that a validation follows, for that, too. A second signal does not wait.
 
     Args:
         dirpath: folder.
@@ -48,21 +48,21 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.is_last_batch:  # the checkpoint of the epoch follows after its validation
-            STEP_SIGNALS.release()
-        elif not trainer.fit_loop._should_accumulate():
-            due = self.every_minutes is not None and time.monotonic() - self._saved >= 60 * self.every_minutes
-            # ranks have clocks of their own, and perhaps one alone was signalled
-            ending, due = self._any_rank(STEP_SIGNALS.arrived is not None, due, trainer)
-            if ending or due:
-                path = self.format_checkpoint_name({})
-                trainer.save_checkpoint(path, self.save_weights_only)
-                self.best_model_path, self._saved = path, time.monotonic()
-            if ending:
-                STEP_SIGNALS.release(signal.SIGTERM)
+        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        assert fetcher is not None
+        if trainer.is_last_batch or loop._should_accumulate() or loop._should_check_val_fx(fetcher):
+            return  # a resumed training would leave out the validation that follows
+        due = self.every_minutes is not None and time.monotonic() - self._saved >= 60 * self.every_minutes
+        ending, due = self._any_rank(STEP_SIGNALS.arrived is not None, due, trainer)
+        if ending or due:
+            path = self.format_checkpoint_name({})
+            trainer.save_checkpoint(path, self.save_weights_only)
+            self.best_model_path, self._saved = path, time.monotonic()
+        if ending:
+            STEP_SIGNALS.release(signal.SIGTERM)
 
     def _any_rank(self, ending: bool, due: bool, trainer: L.Trainer) -> tuple[bool, bool]:
-        """Whether each is so on one rank at least."""
+        """Whether each is so on one rank at least: they have clocks of their own, and perhaps one was signalled."""
         if trainer.world_size == 1:
             return ending, due
         values = torch.tensor([float(ending), float(due)], device=trainer.strategy.root_device)
@@ -70,11 +70,15 @@ class LastCheckpoint(ModelCheckpoint):
         return ending, due
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        STEP_SIGNALS.release()
+        if STEP_SIGNALS.arrived is None:
+            STEP_SIGNALS.drop()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         self._saved = time.monotonic()
+        ending, _ = self._any_rank(STEP_SIGNALS.arrived is not None, False, trainer)
+        if ending:
+            STEP_SIGNALS.release(signal.SIGTERM)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)

@@ -11,6 +11,7 @@ import torch
 
 from ocr.data.datamodule import DetectionData
 from ocr.data.samplers import EpochRest
+from ocr.training.trainer import samples_per_step
 
 log = logging.getLogger(__name__)
 KEY = "position"  # in a checkpoint
@@ -46,7 +47,9 @@ class EpochPosition(L.Callback):
     def _full_batches(self, trainer: L.Trainer) -> tuple[int, int]:
         """Batches of a whole epoch, and the samples in them; those that fill no batch are left for another epoch."""
         total, batch = sum(self.data.samples_per_epoch()), self._global_batch(trainer)
-        return max(1, total // batch), min(total, max(1, total // batch) * batch)
+        whole, limit = max(1, total // batch), trainer.limit_train_batches
+        whole = min(whole, limit) if isinstance(limit, int) else int(whole * limit)
+        return whole, min(total, whole * batch)
 
     def _global_batch(self, trainer: L.Trainer) -> int:
         return self.data.batch_size * trainer.world_size
@@ -59,30 +62,53 @@ class EpochPosition(L.Callback):
             "seen": self._seen(trainer, processed),
             "end": self._end(trainer),
             "samples_per_epoch": sum(self.data.samples_per_epoch()),
+            "samples_per_step": samples_per_step(trainer, self.data.batch_size),
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Tell the data where to begin, and Lightning how many batches of this training's size that is."""
         loops = checkpoint["loops"]["fit_loop"]
         epoch = loops["epoch_progress"]["current"]["processed"]
-        total, (whole, end) = sum(self.data.samples_per_epoch()), self._full_batches(trainer)
-        stored = checkpoint.get(KEY)
-        if stored is None or stored["epoch"] != epoch:  # written at the end of an epoch
-            self.data.rest = EpochRest(epoch, 0, end)
-            return
+        whole, end = self._full_batches(trainer)
+        self.data.rest, left = EpochRest(epoch, 0, end), whole
+        progress, stored = loops["epoch_loop.batch_progress"], checkpoint.get(KEY)
+        if stored is not None and stored["epoch"] == epoch:
+            left = self._begun_epoch(stored, whole, end, trainer)
+            self._batches = max(0, whole - left)
+            moved = self._batches - progress["current"]["processed"]
+            progress["current"] = {name: count + moved for name, count in progress["current"].items()}
+        elif (
+            stored is not None
+        ):  # the epoch before is complete; with trainer.max_steps, Lightning would go through it once more
+            for counts in loops["epoch_progress"].values():
+                counts["completed"] = counts["processed"]
+            progress["is_last_batch"] = False
+            progress["current"] = dict.fromkeys(progress["current"], 0)
+        if stored is not None and stored["samples_per_step"] != samples_per_step(trainer, self.data.batch_size):
+            self.data.training_steps = self._steps(checkpoint["global_step"], epoch, left, whole, trainer)
+
+    def _begun_epoch(self, stored: dict[str, int], whole: int, end: int, trainer: L.Trainer) -> int:
+        """Batches of this training's size that are left of the epoch that the stopped run was in."""
+        total, epoch = sum(self.data.samples_per_epoch()), stored["epoch"]
         for name, now in (("seed", self.data.seed), ("samples_per_epoch", total)):
             if stored[name] != now:
                 log.warning("resume: %s %s -> %s: what is left of epoch %d is not what the stopped run left", name,
                             stored[name], now, epoch + 1)  # fmt: skip
-        if stored["samples_per_epoch"] == total:
-            end = stored["end"]
+        end = stored["end"] if stored["samples_per_epoch"] == total else end
         self.data.rest = EpochRest(epoch, stored["seen"], end)
         left = -(-self.data.rest.share(trainer.world_size) // self.data.batch_size)
-        current = loops["epoch_loop.batch_progress"]["current"]
-        self._batches = max(0, whole - left)
-        moved = self._batches - current["processed"]
-        for name in ("ready", "started", "processed", "completed"):
-            current[name] += moved
+        if left > whole:
+            log.warning("resume: an epoch has %d batches now, fewer than the %d that are left of epoch %d", whole, left,
+                        epoch + 1)  # fmt: skip
+        return min(left, whole)
+
+    def _steps(self, done: int, epoch: int, left: int, whole: int, trainer: L.Trainer) -> int | None:
+        """Steps of the whole training, where those that are done were of another size; None without an end."""
+        if trainer.max_epochs in (None, -1):
+            return None
+        accumulate = trainer.accumulate_grad_batches
+        steps = done - (-left // accumulate) - (-whole // accumulate) * (trainer.max_epochs - epoch - 1)
+        return min(steps, trainer.max_steps) if trainer.max_steps != -1 else steps
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -99,8 +99,8 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings, samples: int |
     optimizer.register_load_state_dict_pre_hook(migrate_optimizer_state)
     scale = 1.0 if samples is None else settings.scaling.factor(samples)
     if scale != 1:
-        log.info("learning rate: times %.4g for %d samples per step (optimizer.scale_lr=%s)", scale, samples,
-                 settings.scaling.rule)  # fmt: skip
+        log.info("optimizer.scale_lr=%s: the learning rate of a fresh run with %d samples per step is times %.4g",
+                 settings.scaling.rule, samples, scale)  # fmt: skip
     for group, factor in zip(optimizer.param_groups, factors, strict=True):
         group["lr"] *= factor * scale
     return optimizer
