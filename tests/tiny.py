@@ -165,6 +165,16 @@ class NotesSamples(L.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class WaitsFor(L.Callback):
+    """Begins to train once a file or folder is there."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        wait_for(self.path.exists)
+
+
 class StuckOnFirstRank(L.Callback):
     """Rank 0 does not come back, as from a collective of NCCL that another rank never joins."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -134,11 +135,13 @@ def test_other_settings_than_the_sweep_had_are_refused(killed: Path):
 
 def test_two_workers_share_a_study_and_no_trial_is_run_twice(tmp_path: Path):
     grid = ["-m", *TINY, OFF, "trainer.max_epochs=1", "test=false", "+sweep=grid", "optimizer.lr=1e-3,2e-3,3e-3",
-            "model.head.channels=4,8", "data.epoch_samples=48", "hydra.sweep.dir=sweep"]  # fmt: skip
-    with started("train", *grid, cwd=tmp_path) as first:
+            "model.head.channels=4,8", "hydra.sweep.dir=sweep",
+            "+callbacks.wait={_target_:tests.tiny.WaitsFor,path:sweep/1}"]  # fmt: skip
+    with started("train", *grid, cwd=tmp_path, PYTHONPATH=str(ROOT)) as first:  # in trial 0 until another runs trial 1
         wait_for((tmp_path / "sweep/sweep.json").is_file)
         join = [sys.executable, str(ROOT / "runners/sweep_worker.py"), "sweep"]
-        second = subprocess.run(join, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        second = subprocess.run(join, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=env)
         out, err = first.communicate(timeout=300)
     assert (first.returncode, second.returncode) == (0, 0), err + second.stderr
     shares = [text.count("epoch 1/1") for text in (err, second.stderr)]
