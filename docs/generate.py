@@ -146,10 +146,9 @@ def schema_of(file: Path) -> dict[str, Any]:
     else:
         schema = _schema(content)
     if group == "optimizer":
-        from ocr.training.optim.scaling import KEYS, LrScaling
+        from ocr.training.optim.scaling import LrScaling
 
-        hints = typing.get_type_hints(LrScaling, include_extras=True)
-        schema["properties"] |= {key: _schema_of_hint(hint) for key, hint in zip(KEYS, hints.values(), strict=True)}
+        schema["properties"] |= TypeAdapter(LrScaling).json_schema()["properties"]
     schema = _or_interpolation(schema)
     schema["$schema"] = "http://json-schema.org/draft-07/schema#"
     schema.setdefault("properties", {})["defaults"] = {}

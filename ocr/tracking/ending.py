@@ -130,9 +130,8 @@ def signals_raise() -> Iterator[None]:
     """SIGTERM, SIGHUP and SIGUSR2 raise :class:`Terminated` inside, so that the job is ended in good order.
 
     Within a training step the first one waits for its end, see :class:`StepSignals`. One more, and a Ctrl-C while the
-    end is under way, ends the process as usual. A signal that is ignored, as
-    ``nohup`` does with SIGHUP, stays ignored. SIGUSR2 is what submitit has Slurm send before it takes a machine back;
-    where submitit itself hears it, that stays.
+    end is under way, ends the process as usual. A signal that is ignored, as ``nohup`` does with SIGHUP, stays ignored.
+    SIGUSR2 is what submitit has Slurm send before it takes a machine back; where submitit itself hears it, that stays.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

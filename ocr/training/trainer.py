@@ -101,5 +101,5 @@ def device_name(trainer: L.Trainer) -> str:
 
 
 def samples_per_step(trainer: L.Trainer, batch_size: int) -> int:
-    """Of a step of the optimizer, all devices together."""
+    """Samples that a step of the optimizer sees, all devices together."""
     return batch_size * trainer.world_size * trainer.accumulate_grad_batches

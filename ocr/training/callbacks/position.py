@@ -77,9 +77,8 @@ class EpochPosition(L.Callback):
             self._batches = max(0, whole - left)
             moved = self._batches - progress["current"]["processed"]
             progress["current"] = {name: count + moved for name, count in progress["current"].items()}
-        elif (
-            stored is not None
-        ):  # the epoch before is complete; with trainer.max_steps, Lightning would go through it once more
+        elif stored is not None:
+            # the epoch before is complete; with trainer.max_steps, Lightning would go through it once more
             for counts in loops["epoch_progress"].values():
                 counts["completed"] = counts["processed"]
             progress["is_last_batch"] = False

@@ -12,7 +12,7 @@ from torch import nn
 
 from ocr.errors import UserError, first_line
 from ocr.migrations import migrate_optimizer_state
-from ocr.training.optim.scaling import NO_SCALING, LrScaling
+from ocr.training.optim.scaling import LrScaling
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,13 @@ class OptimizerSettings:
         schedule: makes the scheduler from the optimizer, see :func:`ocr.training.optim.schedule.make_scheduler`.
         lr_multipliers: factors on the learning rate per part of the network, by the names of its ``parts()``; a part
             with 0 is frozen.
-        scaling: of the learning rate with the samples per step.
+        scaling: of the learning rate with the samples per step; None for none.
     """
 
     optimizer: Callable[..., torch.optim.Optimizer]
     schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler]
     lr_multipliers: Mapping[str, float]
-    scaling: LrScaling = NO_SCALING
+    scaling: LrScaling | None = None
 
     def __post_init__(self) -> None:
         for part, factor in self.lr_multipliers.items():
@@ -97,10 +97,9 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings, samples: int |
     except Exception as error:  # optimizers refuse arguments in many ways
         raise UserError(f"optimizer: {first_line(error)}") from error
     optimizer.register_load_state_dict_pre_hook(migrate_optimizer_state)
-    scale = 1.0 if samples is None else settings.scaling.factor(samples)
+    scale = settings.scaling.factor(samples) if settings.scaling and samples else 1.0
     if scale != 1:
-        log.info("optimizer.scale_lr=%s: the learning rate of a fresh run with %d samples per step is times %.4g",
-                 settings.scaling.rule, samples, scale)  # fmt: skip
+        log.info("optimizer.scale_lr: %d samples per step multiply a fresh run's learning rate by %.4g", samples, scale)
     for group, factor in zip(optimizer.param_groups, factors, strict=True):
         group["lr"] *= factor * scale
     return optimizer

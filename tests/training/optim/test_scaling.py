@@ -26,3 +26,10 @@ def test_all_groups_follow_the_rule(optimizer: str, rule: str, factor: float):
 def test_a_rule_that_is_none_is_refused_by_name(wrong: str):
     with pytest.raises(UserError, match=wrong.partition("=")[0].replace(".", r"\.")):
         settings(*SCALED, wrong)
+
+
+def test_a_rule_without_what_it_starts_from_is_refused():
+    with pytest.raises(UserError, match=r"optimizer\.lr_batch_size is missing"):
+        settings(*TINY, "optimizer.scale_lr=linear", "~optimizer.lr_batch_size")
+    own = build_module(settings(*TINY, "~optimizer.scale_lr", "~optimizer.lr_batch_size"))
+    assert own.optimizer_settings.scaling is None, "an optimizer's config of another project has neither"
