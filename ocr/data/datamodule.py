@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning as L
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ocr.data.datasets import EvalSet, TrainSet, collate_eval
 from ocr.data.index.report import Report
+from ocr.data.loader_workers import start_worker, worker_count
 from ocr.data.samplers import EpochBatches, EpochRest, EpochSampler, ShardSampler, draws_per_epoch
 from ocr.data.sources.build import FileSource, Source, build_sources, check_sources, source_root
 from ocr.data.sources.splits import resolve_sources
@@ -25,7 +24,6 @@ from ocr.data.transforms.random import RandomGeometry, RandomLight
 from ocr.errors import UserError
 from ocr.migrations import migrate_sources
 from ocr.pipeline import Pipeline
-from ocr.utils.machine import cores
 from ocr.utils.typed import Auto
 
 log = logging.getLogger(__name__)
@@ -201,7 +199,7 @@ class DetectionData(L.LightningDataModule):
             "num_workers": num_workers,
             "persistent_workers": num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
-            "worker_init_fn": _start_worker,
+            "worker_init_fn": start_worker,
         }
 
     def train_set(self) -> TrainSet:
@@ -252,30 +250,3 @@ def _in_words(spec: Mapping[str, Any]) -> str:
     part = f"hashes in {spec['hash_range']}" if spec.get("hash_range") else "all"
     part = f"those in {spec['ids']}" if spec.get("ids") else part
     return f"{spec['format']} labels in {spec['annotations']}, images in {spec['images']} ({part})"
-
-
-def worker_count(requested: int | str, training: bool = False) -> int:
-    """Number of loader processes.
-
-    Args:
-        wanted: a number, taken as it is; or "auto": all cores but one beside a GPU. On a CPU, where workers take cores
-            from the network, half of the cores, and a quarter for training. With 0 processes the cores take turns:
-            on 2 cores a training step is 0.89 to 0.92 of the speed without data, 0.82 to 0.86 with 1 process.
-        training: for training batches.
-    """
-    if requested != "auto":
-        if not isinstance(requested, int) or requested < 0:
-            raise UserError(f"data.num_workers must be auto or a whole number from 0, got {requested!r}")
-        return requested
-    if torch.cuda.is_available():
-        return max(1, min(16, cores() - 1))
-    return min(8, cores() // 4) if training else max(1, min(8, cores() // 2))
-
-
-def _start_worker(worker: int) -> None:
-    """One thread; signals to the whole process group are the main process's, which ends its workers itself."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-    for name in ("SIGTERM", "SIGHUP", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -205,7 +205,7 @@ def _call_witness(settings: AuditSettings, sources: Sequence[Source]) -> Witness
     import torch
 
     from ocr.audit.witness import WitnessReport, ask_witness
-    from ocr.data.datamodule import worker_count
+    from ocr.data.loader_workers import worker_count
     from ocr.models.pretrained.ppocr import PACKAGED, weights_file
     from ocr.training.loading import DetectorOverrides, checkpoint_path, load_module
     from ocr.training.process import prepare_process

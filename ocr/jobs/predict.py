@@ -8,9 +8,9 @@ from pathlib import Path
 import lightning as L
 from torch.utils.data import DataLoader
 
-from ocr.data.datamodule import worker_count
 from ocr.data.datasets import EvalSet, collate_eval
 from ocr.data.formats.writers import check_formats, write_formats
+from ocr.data.loader_workers import worker_count
 from ocr.data.samplers import ShardSampler
 from ocr.data.sources.unlabelled import find_images, in_words
 from ocr.errors import UserError

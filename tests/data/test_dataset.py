@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ocr.data.datamodule import DetectionData, worker_count
+from ocr.data.datamodule import DetectionData
 from ocr.data.datasets import TrainSet
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex, StringTable
@@ -191,14 +190,6 @@ def test_an_index_of_100_000_samples_is_flat_arrays():
     assert all(isinstance(a, np.ndarray) and a.dtype != object for a in arrays)
     assert sum(a.nbytes for a in arrays) < 100e6
     assert len(index.truth(77_777).polygons) == 10
-
-
-def test_worker_count():
-    assert worker_count(0) == 0 and worker_count(3) == 3
-    assert 1 <= worker_count("auto") <= max(1, os.cpu_count() or 1)
-    assert worker_count("auto", training=True) <= worker_count("auto")
-    with pytest.raises(UserError):
-        worker_count(-1)
 
 
 def test_wrong_data_settings(pipeline):
