@@ -114,7 +114,8 @@ def test_two_processes_train_and_test_as_one(tmp_path: Path):
             losses[name] = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
         figures[name] = scores(run_folder(tmp_path, name))
     assert len(set(losses["one"])) == 8
-    assert losses["two"] == pytest.approx(losses["one"], rel=1e-5)
+    assert losses["two"][:2] == pytest.approx(losses["one"][:2], rel=1e-6)
+    assert losses["two"] == pytest.approx(losses["one"], rel=1e-4)  # rounding grows with the steps
     done = run("test", f"ckpt_path={run_folder(tmp_path, 'one')}", "trainer=ddp_cpu", OFF, "name=again", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     again = scores(run_folder(tmp_path, "again"))

@@ -95,7 +95,7 @@ def test_a_resumed_run_keeps_the_best_score_of_the_stopped_one(learned: Path, tm
     """Its new epoch is scored on receipts that it has not seen and reads worse."""
     best = metrics_of(learned)["val/hmean"]
     assert best > 0.5
-    hard = "data.val=[{format:synthetic,count:2,seed:5,difficulty:1}]"
+    hard = "data.val=[{format:camera,of:[{format:synthetic,count:2,seed:5,difficulty:1}],difficulty:1}]"
     more = [f"resume='{learned}'", "trainer.max_epochs=6", "test=false", "name=more", "data.epoch_samples=8", hard]
     done = run("train", *more, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
