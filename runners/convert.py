@@ -15,7 +15,7 @@ def main(config: DictConfig) -> None:
     from ocr.utils.typed import build
 
     plain = plain_config(config)
-    settings = build(ConvertSettings, {key: plain[key] for key in ("data", "format", "output")})
+    settings = build(ConvertSettings, {key: plain[key] for key in ("data", "format", "output", "shard_mb")})
     for split, path in convert(settings).items():
         print(f"{split}  {path}")
 

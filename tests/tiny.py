@@ -16,6 +16,7 @@ from typing import Any
 import lightning as L
 
 from tests.conftest import ROOT
+from tests.warm import run_warm
 
 TINY = [
     "model.backbone.name=mobilenetv3_small_050",
@@ -32,6 +33,7 @@ TINY = [
     "trainer.max_epochs=2",
     "trainer.log_every_n_steps=1",
 ]
+COLD = {"PYTHONPATH", "PYTHONOPTIMIZE"}  # variables that Python reads as it starts
 OFF = "logger.wandb.enabled=false"
 # flat receipts: what a small network learns of sixteen of them in half a minute finds most of the text in others
 CLEAN = {
@@ -69,11 +71,12 @@ def network_config(backbone: str = "mobilenetv3_small_050", neck: int = 16, head
 
 
 def run(runner: str, *arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Start a runner as a user would."""
+    """Start a runner as a user would, but for its imports, see :mod:`tests.warm`."""
     command = [sys.executable, str(ROOT / "runners" / f"{runner}.py"), *arguments]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=400, env={**os.environ, **env, "COLUMNS": "200"}
-    )
+    whole_env = {**os.environ, **env, "COLUMNS": "200"}
+    if hasattr(os, "fork") and not COLD & set(env):
+        return run_warm(command, cwd, whole_env, timeout=400)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, env=whole_env)
 
 
 @contextlib.contextmanager

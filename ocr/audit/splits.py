@@ -11,7 +11,7 @@ from typing import Any
 from ocr.data.formats.detect import SPLITS
 from ocr.data.index.identity import name_hash
 from ocr.data.index.report import Report
-from ocr.data.sources.build import FileSource, Source, build_source, check_sources
+from ocr.data.sources.build import Source, StoredSource, build_source, check_sources
 from ocr.data.sources.splits import resolve_sources
 from ocr.errors import UserError
 from ocr.migrations import migrate_sources
@@ -49,32 +49,34 @@ def read_splits(data: Mapping[str, Any], whole: bool = False) -> dict[str, ReadS
         UserError: nothing can be read.
     """
     splits: dict[str, ReadSplit] = {}
-    root = Path(data.get("root") or ".").expanduser()
+    root, cache_gb = data.get("root"), float(data.get("cache_gb") or 0)
     read_whole: dict[str, Source] = {}
     for split in SPLITS:
         specs = migrate_sources(data.get(split) or [])
         check_sources(specs, f"data.{split}")
-        resolved = resolve_sources(specs, data.get("root"), whole)
+        resolved = resolve_sources(specs, root, whole, cache_gb)
         if whole:
             resolved = [{**spec, "hash_range": None} if "hash_range" in spec else spec for spec in resolved]
         if not resolved or any(resolved == other.specs for other in splits.values()):
             continue
         report = Report()
-        sources = [_build(spec, root, report, read_whole) for spec in resolved]
+        sources = [_build(spec, root, cache_gb, report, read_whole) for spec in resolved]
         splits[split] = ReadSplit(resolved, sources, report)
     if not splits:
         raise UserError("the data has no split: data.train=[...] or data=folder data.root=<folder>")
     return splits
 
 
-def _build(spec: dict[str, Any], root: Path, report: Report, read_whole: dict[str, Source]) -> Source:
+def _build(
+    spec: dict[str, Any], root: str | None, cache_gb: float, report: Report, read_whole: dict[str, Source]
+) -> Source:
     """A source. Files that splits share by hash ranges are read once, so that what is wrong with them counts once."""
     if not spec.get("hash_range"):
-        return build_source(spec, root, report)
+        return build_source(spec, root, report, cache_gb)
     key = json.dumps({**spec, "hash_range": None}, sort_keys=True, default=str)
     if key not in read_whole:
-        read_whole[key] = build_source({**spec, "hash_range": None}, root, report)
+        read_whole[key] = build_source({**spec, "hash_range": None}, root, report, cache_gb)
     whole = read_whole[key]
-    assert isinstance(whole, FileSource)
+    assert isinstance(whole, StoredSource)
     low, high = spec["hash_range"]
     return whole.only([i for i in range(len(whole)) if low <= name_hash(Path(whole.name(i)).stem) < high])

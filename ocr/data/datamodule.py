@@ -16,7 +16,8 @@ from ocr.data.datasets import EvalSet, TrainSet, collate_eval
 from ocr.data.index.report import Report
 from ocr.data.loader_workers import start_worker, worker_count
 from ocr.data.samplers import EpochBatches, EpochRest, EpochSampler, ShardSampler, draws_per_epoch
-from ocr.data.sources.build import FileSource, Source, build_sources, check_sources, source_root
+from ocr.data.sources.build import Source, StoredSource, build_sources, check_sources, source_root
+from ocr.data.sources.shards import ShardSource
 from ocr.data.sources.splits import resolve_sources
 from ocr.data.sources.subset import draw_subset
 from ocr.data.targets.maps import TargetMaker
@@ -41,7 +42,9 @@ class DetectionData(L.LightningDataModule):
         epoch_samples: samples per epoch, whatever the sizes of the sets; None for every training image once.
         train_fraction: of the training images that are files, 0..1, to train on: for a learning curve.
         train_draw: which of them, see :func:`draw_subset`.
-        root: folder that relative paths in the sources start from; None for the current one.
+        root: folder or address that relative paths in the sources start from; None for the current folder.
+        cache_gb: the most that may be kept on disk of what lies at an address, in 10^9 bytes.
+        shuffle_window: how far a sample of shards may stand from its place in their order, in samples.
         pipeline: resize policy and normalisation.
         batch_size: crops a training step and device; "auto" for the most that fits a GPU, see :class:`FindBatchSize`.
         eval_batch_size: images a validation or test step and device.
@@ -66,6 +69,8 @@ class DetectionData(L.LightningDataModule):
         val: Sequence[Mapping[str, Any]] | None,
         test: Sequence[Mapping[str, Any]] | None,
         root: str | None,
+        cache_gb: float,
+        shuffle_window: int,
         batch_size: int | Auto,
         eval_batch_size: int,
         num_workers: int | str,
@@ -88,7 +93,11 @@ class DetectionData(L.LightningDataModule):
         self.splits = {name: migrate_sources(sources) for name, sources in splits.items()}
         for name, sources in self.splits.items():
             check_sources(sources, f"data.{name}")
+        if not cache_gb >= 0 or shuffle_window < 1:
+            given = f"got {cache_gb} and {shuffle_window}"
+            raise UserError(f"data.cache_gb must be at least 0, data.shuffle_window at least 1, {given}")
         self.pipeline, self.root = pipeline, root
+        self.cache_gb, self.shuffle_window = float(cache_gb), int(shuffle_window)
         if not (batch_size == "auto" or (isinstance(batch_size, int) and batch_size >= 1)) or eval_batch_size < 1:
             raise UserError("data.batch_size and data.eval_batch_size must be at least 1, the first may be auto")
         self.auto_batch_size = batch_size == "auto"
@@ -129,7 +138,7 @@ class DetectionData(L.LightningDataModule):
             if split in self.sources:
                 continue
             specs = self.splits.get(split)
-            resolved = resolve_sources(specs or (), self.root, whole)
+            resolved = resolve_sources(specs or (), self.root, whole, self.cache_gb)
             self.whole_folder_used |= whole and resolved != self.resolved(split)
             if not resolved:
                 others = ", split=val for that of validation" if split == "test" else ""
@@ -142,14 +151,16 @@ class DetectionData(L.LightningDataModule):
             if twin:
                 self.sources[split], self.reports[split] = self.sources[twin], self.reports[twin]
             else:
-                self.sources[split], self.reports[split] = build_sources(list(specs), self.root, split, self.strict)
+                self.sources[split], self.reports[split] = build_sources(
+                    list(specs), self.root, split, self.strict, self.cache_gb
+                )
             if split == "train" and self.train_fraction < 1:
                 self.sources[split] = draw_subset(self.sources[split], self.train_fraction, self.train_draw)
         return self
 
     def resolved(self, split: str) -> list[dict[str, Any]]:
         """The sources of a split as they lie in the folder; none where there is no such split. No label is read."""
-        return resolve_sources(self.splits.get(split) or (), self.root)
+        return resolve_sources(self.splits.get(split) or (), self.root, cache_gb=self.cache_gb)
 
     def identities(self, split: str) -> np.ndarray:
         """int64 (S,), see :meth:`ocr.data.sources.build.Source.identities`, of a split that was read."""
@@ -159,7 +170,7 @@ class DetectionData(L.LightningDataModule):
         """Drop the images of a split, all of it from files, whose identities are among the known ones."""
         kept: list[Source] = []
         for source in self.sources[split]:
-            assert isinstance(source, FileSource)
+            assert isinstance(source, StoredSource)
             indices = np.flatnonzero(~np.isin(source.identities(), known)).tolist()
             if indices:
                 kept.append(source.only(indices))
@@ -185,7 +196,7 @@ class DetectionData(L.LightningDataModule):
         named: dict[str, Path] = {}
         specs = [spec for split in self.sources for spec in self.splits[split]]
         for spec in (part for whole in specs for part in whole.get("of") or [whole]):
-            root = source_root(spec, self.root)
+            root = source_root(spec, self.root, self.cache_gb)
             label = f"{root.resolve().name}/" if spec.get("root") else ""
             named |= {f"{label}{spec[key]}": root / spec[key] for key in PATHS if spec.get(key)}
         return dict(sorted(named.items()))
@@ -218,8 +229,9 @@ class DetectionData(L.LightningDataModule):
             order = range(rank, len(dataset), world_size)
             plain = [[*order[k : k + self.batch_size]] for k in range(0, len(order), self.batch_size)]
             return DataLoader(dataset, batch_sampler=plain, **self._settings(self.train_workers))
-        lengths = [len(source) for source in dataset.samples.sources]
-        sampler = EpochSampler(lengths, self.samples_per_epoch(), self.seed, rank, world_size, self.rest)
+        lengths = [s.runs() if isinstance(s, ShardSource) else len(s) for s in dataset.samples.sources]
+        draws, window = self.samples_per_epoch(), self.shuffle_window
+        sampler = EpochSampler(lengths, draws, self.seed, rank, world_size, self.rest, window)
         batches = EpochBatches(sampler, self.batch_size)
         return DataLoader(dataset, batch_sampler=batches, **self._settings(self.train_workers))
 

@@ -63,17 +63,21 @@ class EpochSampler(Sampler[tuple[int, int]]):
     A source gives a part of it without repeats when fewer samples are drawn than it has, whole rounds and a part when
     more. Ranks get equal shares; what does not divide evenly is left for another epoch.
 
+    Samples of a source in shards come in the order of its shards, which are shuffled, each moved back by up to
+    ``window`` places, so that only the parts of shards within a window are read at a time.
+
     Args:
-        lengths: of the sources.
+        lengths: of the sources; of one in shards those of its shards.
         draws: how many samples each gives an epoch, see :func:`draws_per_epoch`.
         rest: of the epoch that a resumed training begins in; later epochs are whole.
+        window: for shards, in samples.
     """
 
     def __init__(
-        self, lengths: Sequence[int], draws: Sequence[int], seed: int, rank: int = 0, world_size: int = 1,
-        rest: EpochRest | None = None,
+        self, lengths: Sequence[int | Sequence[int]], draws: Sequence[int], seed: int, rank: int = 0,
+        world_size: int = 1, rest: EpochRest | None = None, window: int = 1,
     ) -> None:  # fmt: skip
-        self.lengths, self.draws = list(lengths), list(draws)
+        self.lengths, self.draws, self.window = list(lengths), list(draws), window
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.rest = rest
         self.epoch = rest.epoch if rest else 0
@@ -93,17 +97,31 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         parts, start = [], 0
-        for length, count in zip(self.lengths, self.draws):
-            rounds = [rng.permutation(length) for _ in range(-(-count // length))]
+        for shards, count in zip(self.lengths, self.draws):
+            length = shards if isinstance(shards, int) else sum(shards)
+            rounds = [self._round(shards, rng) for _ in range(-(-count // length))]
             chosen = np.concatenate(rounds)[:count]
             parts.append(start + chosen)
             start += length
-        order = rng.permutation(np.concatenate(parts))
+        order = np.concatenate(parts)
+        if all(isinstance(length, int) for length in self.lengths):
+            order = rng.permutation(order)
+        else:  # sources take turns at random, each in its own order
+            turns = rng.permutation(np.repeat(np.arange(len(parts)), [len(part) for part in parts]))
+            order, ordered = np.empty_like(order), order
+            order[np.argsort(turns, kind="stable")] = ordered
         seeds = rng.integers(0, 2**62, len(order))
         rest = self.rest if self.rest and self.resumed else EpochRest(self.epoch, 0, len(order))
         for k in range(rest.share(self.world_size)):
             position = (rest.seen + k * self.world_size + self.rank) % len(order)
             yield int(order[position]), int(seeds[position])
+
+    def _round(self, shards: int | Sequence[int], rng: np.random.Generator) -> np.ndarray:
+        if isinstance(shards, int):
+            return rng.permutation(shards)
+        starts = np.cumsum([0, *shards])
+        order = np.concatenate([np.arange(starts[k], starts[k + 1]) for k in rng.permutation(len(shards))])
+        return order[np.argsort(np.arange(len(order)) + rng.uniform(0, self.window, len(order)))]
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

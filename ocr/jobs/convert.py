@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ocr.audit.splits import read_splits
-from ocr.audit.statistics import labelled_images
+from ocr.data.formats.shards import NAME as SHARDS
+from ocr.data.formats.shards import ShardSample, write_shards
 from ocr.data.formats.writers import check_formats, drop_what_cannot_be_said, label_line, writable, write_labels
-from ocr.data.sources.build import FileSource
+from ocr.data.index.identity import name_hash
+from ocr.data.sources.build import StoredSource
+from ocr.data.storage.remote import is_remote
 from ocr.errors import UserError
 from ocr.utils.files import make_folder, write_atomic
 
 log = logging.getLogger(__name__)
+MEGABYTE = 10**6
 MAX_REASONS = 4  # lines of the report in a message
 
 
@@ -28,13 +33,14 @@ class ConvertSettings:
     data: dict[str, Any]
     format: str
     output: str
+    shard_mb: float
 
 
 def convert(settings: ConvertSettings) -> dict[str, Path]:
     """Write images and labels; ``data=folder data.root=<output>`` reads them.
 
     A set with parts gets a folder per part. Images are linked, or copied to another file system; names stay unless two
-    are equal.
+    are equal. Shards have them in the order of their names' hashes, so that those of a shop do not stand together.
 
     Returns:
         The label file or folder of each split.
@@ -42,8 +48,12 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
     Raises:
         UserError: the format cannot be written, the output is not empty, or the set has images that are no files.
     """
-    check_formats([settings.format])
-    chosen = writable()[settings.format]
+    if settings.format != SHARDS:
+        check_formats([settings.format])
+    if not settings.shard_mb > 0:
+        raise UserError(f"shard_mb must be above 0, got {settings.shard_mb}")
+    if is_remote(settings.output):
+        raise UserError(f"output={settings.output}: name a folder here, and copy it there when it is written")
     output = Path(settings.output).expanduser()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"output={output} is not an empty folder: name another")
@@ -56,26 +66,47 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
     for name, split in splits.items():
         split.report.log(name)
         folder = output / name if len(splits) > 1 or name == "test" else output
-        sources = [source for source in split.sources if isinstance(source, FileSource)]
+        sources = [source for source in split.sources if isinstance(source, StoredSource)]
         if len(sources) < len(split.sources):
             raise UserError(f"data.{name} has sources that are no files (synthetic, camera): nothing to convert")
-        lines = [label_line(*image) for image in labelled_images(sources)]
+        if settings.format == SHARDS:
+            folder.mkdir(exist_ok=True)
+            written[name] = write_shards(_samples_to_write(sources), folder, round(settings.shard_mb * MEGABYTE))
+            continue
+        chosen = writable()[settings.format]
+        lines = [label_line(s.name(i), *s.size(i), s.truth(i)) for s, i in _samples(sources)]
         for words in drop_what_cannot_be_said(chosen, lines):
             log.warning("%s: %s", name, words)
-        names = _place_images([Path(line["image"]) for line in lines], folder / "images")
+        names = _place_images(sources, folder / "images")
         written[name] = write_labels(chosen, lines, names, folder, "labels")
         images[name] = (folder / "images").relative_to(output).as_posix()
-    for file, text in (chosen.describe(images) if chosen.describe else {}).items():
-        write_atomic(output / file, text)
+    if images and chosen.describe:
+        for file, text in chosen.describe(images).items():
+            write_atomic(output / file, text)
     return written
 
 
-def _place_images(paths: Sequence[Path], folder: Path) -> list[str]:
+def _samples(sources: Sequence[StoredSource]) -> Iterator[tuple[StoredSource, int]]:
+    return ((source, i) for source in sources for i in range(len(source)))
+
+
+def _samples_to_write(sources: Sequence[StoredSource]) -> Iterator[ShardSample]:
+    """All samples, in the order of the hashes of their names."""
+    places = [*_samples(sources)]
+    names = [Path(source.name(i)).name for source, i in places]
+    for k in np.argsort([name_hash(name) for name in names], kind="stable").tolist():
+        source, i = places[k]
+        width, height = source.size(i)
+        yield ShardSample(names[k], source.image_file(i), width, height, source.truth(i))
+
+
+def _place_images(sources: Sequence[StoredSource], folder: Path) -> list[str]:
     """Links or copies of images in a folder; their names there, none of which share a stem."""
     folder.mkdir(parents=True, exist_ok=True)
     stems: set[str] = set()
     names = []
-    for path in paths:
+    for source, i in _samples(sources):
+        path = Path(source.name(i))
         stem, number = path.stem, 1
         while stem.casefold() in stems:
             number += 1
@@ -84,7 +115,7 @@ def _place_images(paths: Sequence[Path], folder: Path) -> list[str]:
         target = folder / f"{stem}{path.suffix}"
         try:
             os.link(path.resolve(), target)
-        except OSError:  # another file system
-            shutil.copyfile(path, target)
+        except OSError:  # another file system, or no file of its own
+            target.write_bytes(source.image_file(i))
         names.append(target.name)
     return names

@@ -20,6 +20,8 @@ from ocr.data.formats.files import list_images, read_ids, walk
 from ocr.data.formats.manifest import ImageFinder
 from ocr.data.formats.pairing import label_files
 from ocr.data.formats.recognise import account_of, format_of, is_image, label_suffixes, per_image_formats, suffix_of
+from ocr.data.formats.shards import LIST, read_list
+from ocr.data.formats.shards import NAME as SHARDS
 from ocr.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -59,7 +61,7 @@ def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[st
         raise UserError(f"{root} is no folder: no data there (data.root, or the root of a source)")
     parts: set[str] = set()
     if incomplete:
-        spec, parts = _locate(spec, root, split or "train")
+        spec, parts = _locate_shards(spec, root, split or "train") or _locate(spec, root, split or "train")
     if not parts:
         return spec if split is None else _hashed(spec, split, root, whole)
     if (split == "test" and "test" not in parts) or (split != "test" and parts == {"test"}):
@@ -69,6 +71,20 @@ def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[st
     elif split != "train" or "val" in parts:
         spec["hash_range"] = None
     return spec
+
+
+def _locate_shards(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any], set[str]] | None:
+    """The same for a set in shards; None where there is none."""
+    if spec.get("format") not in (AUTO, SHARDS) or spec.get("images") not in (AUTO, None):
+        return None
+    found = {name: next((w for w in words if (root / w / LIST).is_file()), None) for name, words in SPLITS.items()}
+    folders = _parts(found, lone_test=not (root / LIST).is_file())
+    folder = folders.get(split) or folders.get("train") or ("." if (root / LIST).is_file() else found["train"])
+    if folder is None:
+        return None
+    return {**spec, "format": SHARDS, "images": folder, "annotations": os.path.join(folder, LIST), "ids": None}, set(
+        folders
+    )
 
 
 def _locate(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any], set[str]]:
@@ -107,14 +123,18 @@ def _hashed(spec: dict[str, Any], split: str, root: Path, whole: bool) -> dict[s
     """A split of a set without parts, by the hash of its image names."""
     if whole:
         return spec | {"hash_range": None}
-    names = read_ids(root / spec["ids"]) if spec.get("ids") else list_images(root / spec["images"])
-    if len(names) >= TEST_SPLIT_MIN_IMAGES:
+    if spec["format"] == SHARDS:
+        path = root / spec["images"] / LIST
+        count = sum(shard.samples for shard in read_list(path.read_bytes(), str(path)))
+    else:
+        count = len(read_ids(root / spec["ids"]) if spec.get("ids") else list_images(root / spec["images"]))
+    if count >= TEST_SPLIT_MIN_IMAGES:
         return spec
     if split == "test":
         return None
     if split == "val":
         log.info("%s has %d images, fewer than %d: split into train and val only, there is no test split",
-                 root, len(names), TEST_SPLIT_MIN_IMAGES)  # fmt: skip
+                 root, count, TEST_SPLIT_MIN_IMAGES)  # fmt: skip
         spec["hash_range"] = [spec["hash_range"][0], 1.0]
     return spec
 

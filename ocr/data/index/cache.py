@@ -17,10 +17,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 from ocr.data.index.report import Report
-from ocr.data.index.sample_index import SampleIndex
 from ocr.utils.files import flush_files
 from ocr.utils.memory import trim_malloc
 
@@ -77,17 +76,34 @@ def _files(path: Path) -> Iterable[tuple[str, int, int]]:
                 yield entry.path, status.st_size, status.st_mtime_ns
 
 
-def cached(key: str, report: Report, build: Callable[[Report], SampleIndex]) -> SampleIndex:
+class Index(Protocol):
+    """Arrays that are mapped from a folder."""
+
+    def __len__(self) -> int: ...
+
+    def save(self, folder: Path) -> None:
+        """Write all arrays into an existing folder."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Map what :meth:`save` wrote; OSError, ValueError or EOFError where the folder is not whole."""
+
+
+AnyIndex = TypeVar("AnyIndex", bound=Index)
+
+
+def cached(key: str, report: Report, build: Callable[[Report], AnyIndex], kind: type[AnyIndex]) -> AnyIndex:
     """The index stored under a stamp, or a new one, stored when it is large.
 
     Args:
         report: gets the problems that were found when the index was built.
         build: makes the index; not called when it is stored and ``report.strict`` is off.
+        kind: its class.
     """
     folder = cache_folder("index") / key
     if folder.is_dir() and not report.strict:
         try:
-            index = SampleIndex.open(folder)
+            index = kind.open(folder)
             with contextlib.suppress(OSError):  # a cache that cannot be written is not cleaned either
                 os.utime(folder)
             report.merge(json.loads((folder / REPORT).read_text(encoding="utf-8")))
@@ -103,7 +119,7 @@ def cached(key: str, report: Report, build: Callable[[Report], SampleIndex]) -> 
     return index
 
 
-def _stored(folder: Path, index: SampleIndex, report: Report) -> SampleIndex:
+def _stored(folder: Path, index: AnyIndex, report: Report) -> AnyIndex:
     """The index, mapped from where it was written; as it is where nothing can be written."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +133,7 @@ def _stored(folder: Path, index: SampleIndex, report: Report) -> SampleIndex:
                 folder.rename(old)  # a damaged one; who has it mapped keeps it
             part.rename(folder)
         remove_unused(folder.parent)
-        return SampleIndex.open(folder)
+        return type(index).open(folder)
     except OSError as error:
         log.warning("the index cannot be stored in %s (%s): the next start reads the labels again", folder, error)
         return index

@@ -15,12 +15,15 @@ import numpy as np
 from ocr.data.formats import label_format
 from ocr.data.formats.files import list_images, read_ids
 from ocr.data.formats.pairing import stems
+from ocr.data.formats.shards import NAME as SHARDS
 from ocr.data.index.cache import cached, stamp
 from ocr.data.index.identity import file_hashes, name_hash
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex
 from ocr.data.sources.camera import CameraSimulation
+from ocr.data.sources.shards import ShardSource
 from ocr.data.sources.synthetic import SyntheticReceipts
+from ocr.data.storage.mirror import local_folder
 from ocr.data.transforms.decode import decode
 from ocr.errors import UserError
 from ocr.types import LazySample, Truth
@@ -82,8 +85,7 @@ class FileSource:
         return decode(self.index.path(i)), self.index.truth(i)
 
     def open(self, i: int) -> LazySample:
-        width, height = self.index.sizes[i].tolist()
-        return LazySample(width, height, self.index.truth(i), partial(decode, self.index.path(i)))
+        return LazySample(*self.size(i), self.index.truth(i), partial(decode, self.index.path(i)))
 
     def sizes(self) -> np.ndarray:
         return self.index.sizes
@@ -98,11 +100,25 @@ class FileSource:
         """Hashes of file name, length in bytes, width and height."""
         return file_hashes((self.index.path(i) for i in range(len(self))), self.index.sizes.tolist())
 
+    def size(self, i: int) -> tuple[int, int]:
+        """Width and height of sample i."""
+        width, height = self.index.sizes[i].tolist()
+        return width, height
+
+    def truth(self, i: int) -> Truth:
+        """Labels of sample i."""
+        return self.index.truth(i)
+
+    def image_file(self, i: int) -> bytes:
+        """The content of sample i's image file."""
+        return self.index.path(i).read_bytes()
+
     def only(self, indices: Sequence[int]) -> FileSource:
         """The source with these of its samples."""
         return FileSource(self.index.only(indices), self.weight)
 
 
+StoredSource = FileSource | ShardSource  # whose images were files once
 SOURCE_KINDS: dict[str, Any] = {
     "format": str, "split": str, "images": str | None, "annotations": str | None, "ids": str | None,
     "categories": list[str] | None, "shared_images": bool, "root": str | None, "optional": bool, "weight": float,
@@ -127,12 +143,12 @@ def check_sources(specs: Any, prefix: str) -> None:
         raise UserError("; ".join(problems))
 
 
-def source_root(spec: Mapping[str, Any], root: str | Path | None) -> Path:
-    """The folder that a source's paths start from: its own ``root``, or that of the data."""
-    return Path(spec.get("root") or root or ".").expanduser()
+def source_root(spec: Mapping[str, Any], root: str | Path | None, cache_gb: float = 0) -> Path:
+    """The folder that a source's paths start from: its own ``root``, or that of the data; see :func:`local_folder`."""
+    return local_folder(spec.get("root") or root or ".", cache_gb)
 
 
-def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
+def build_source(spec: Mapping[str, Any], root: str | Path | None, report: Report, cache_gb: float = 0) -> Source:
     """A source from its config.
 
     Args:
@@ -140,13 +156,15 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
             :func:`read_ids`), ``hash_range`` ([low, high]: only images whose name's hash, 0..1, lies in it), ``root``,
             of formats with categories ``categories``, names of those to take, and ``shared_images``: whether other
             labels describe images of the same folder, which are not missed in these then.
-        root: relative paths start here, unless the source has a root of its own.
+        root: folder or address that relative paths start from, unless the source has a root of its own.
+        report: on what is unsound.
+        cache_gb: the most that may be kept on disk of what lies elsewhere, in 10^9 bytes.
 
     Raises:
         UserError: an unknown format or setting, a missing folder, an empty set.
     """
     spec = dict(spec)
-    root = source_root(spec, root)
+    root = source_root(spec, root, cache_gb)
     spec.pop("root", None)
     name = spec.pop("format", None)
     weight = float(spec.pop("weight", 1.0))
@@ -159,13 +177,15 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
                 "a camera source takes of (a list of sources), seed, difficulty and weight"
                 + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; of is missing")
             )
-        of = [source for part in spec.pop("of") if len(source := build_source(part, root, report))]
+        of = [source for part in spec.pop("of") if len(source := build_source(part, root, report, cache_gb))]
         return CameraSimulation(of, weight=weight, **spec)
     if name == "synthetic":
         try:
             return SyntheticReceipts(weight=weight, **spec)
         except TypeError as error:
             raise UserError(f"synthetic source: {error}") from error
+    if name == SHARDS:
+        return _shard_source(spec, root, weight, cache_gb)
     form = label_format(str(name))  # an unknown format is the first thing to say
     if spec.get("categories") and not form.has_categories:
         raise UserError(f"labels of format {name} have no categories: leave out data.categories")
@@ -186,7 +206,18 @@ def build_source(spec: Mapping[str, Any], root: Path, report: Report) -> Source:
     part = (float(low), float(high))
     files = LabelledFiles(str(name), images, annotations, ids, part, spec.get("categories"), shared)
     key = stamp([name, spec, str(root.resolve()), ids], [images, annotations])
-    return FileSource(cached(key, report, partial(build_index, files)), weight)
+    return FileSource(cached(key, report, partial(build_index, files), SampleIndex), weight)
+
+
+def _shard_source(spec: dict[str, Any], root: Path, weight: float, cache_gb: float) -> ShardSource:
+    unknown = set(spec) - {"images", "annotations", "ids", "hash_range", "categories", "shared_images"}
+    unread = [key for key in ("ids", "categories") if spec.get(key)]
+    if unknown or unread or not spec.get("images"):
+        raise UserError(
+            "a source of shards takes root, images (their folder), hash_range and weight"
+            + (f"; unknown: {', '.join(sorted([*unknown, *unread]))}" if unknown or unread else "; images is missing")
+        )
+    return ShardSource.of_folder(root / spec["images"], spec.get("hash_range"), cache_gb, weight)
 
 
 @dataclass(frozen=True)
@@ -247,7 +278,7 @@ def _build_part(files: LabelledFiles, report: Report) -> SampleIndex:
 
 
 def build_sources(
-    specs: list[Mapping[str, Any]], root: str | None, split: str, strict: bool
+    specs: list[Mapping[str, Any]], root: str | None, split: str, strict: bool, cache_gb: float = 0
 ) -> tuple[list[Source], Report]:
     """All sources of a split, with the report on what was unsound in them.
 
@@ -255,7 +286,7 @@ def build_sources(
         UserError: nothing is left that the split can be used for.
     """
     report = Report(strict)
-    sources = [build_source(spec, Path(root or ".").expanduser(), report) for spec in specs]
+    sources = [build_source(spec, root, report, cache_gb) for spec in specs]
     report.log(split)
     totals = {key: sum(s.counts()[key] for s in sources) for key in ("images", "instances", "ignored")}
     if not specs or totals["images"] == 0:

@@ -9,13 +9,16 @@ from ocr.data.formats.detect import fill_in
 from ocr.data.sources.build import source_root
 
 
-def resolve_sources(specs: Sequence[Mapping[str, Any]], root: str | None, whole: bool = False) -> list[dict[str, Any]]:
+def resolve_sources(
+    specs: Sequence[Mapping[str, Any]], root: str | None, whole: bool = False, cache_gb: float = 0
+) -> list[dict[str, Any]]:
     """Sources with what was found in folders in place of ``auto``; those whose part does not exist are left out.
 
     Args:
         specs: sources of a split, see :func:`ocr.data.sources.build.build_source`.
         root: that of the data.
         whole: take all of a folder without parts, whatever the split.
+        cache_gb: see :func:`ocr.data.sources.build.build_source`.
 
     Raises:
         UserError: nothing is found, or several things are.
@@ -23,9 +26,9 @@ def resolve_sources(specs: Sequence[Mapping[str, Any]], root: str | None, whole:
     resolved = []
     for spec in specs:
         if not spec.get("of"):
-            part = fill_in(spec, source_root(spec, root), whole)
+            part = fill_in(spec, source_root(spec, root, cache_gb), whole)
         else:
-            inner = resolve_sources(spec["of"], root, whole)
+            inner = resolve_sources(spec["of"], root, whole, cache_gb)
             part = {**spec, "of": inner} if inner else None
         if part is not None:
             resolved.append(part)

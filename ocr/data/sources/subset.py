@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ocr.data.index.identity import name_hash
-from ocr.data.sources.build import FileSource, Source
+from ocr.data.sources.build import Source, StoredSource
 from ocr.errors import UserError
 
 
@@ -26,11 +26,11 @@ def draw_subset(sources: Sequence[Source], fraction: float, draw: int) -> list[S
     Raises:
         UserError: no source is files.
     """
-    if not any(isinstance(source, FileSource) for source in sources):
+    if not any(isinstance(source, StoredSource) for source in sources):
         raise UserError("data.train_fraction takes a part of images that are files, and data.train has none")
     drawn: list[Source] = []
     for source in sources:
-        if isinstance(source, FileSource):
+        if isinstance(source, StoredSource):
             order = np.argsort([name_hash(Path(source.name(i)).stem) for i in range(len(source))], kind="stable")
             start = round(_van_der_corput(draw) * len(order))
             drawn.append(source.only(np.sort(np.roll(order, -start)[: max(1, round(fraction * len(order)))]).tolist()))

@@ -51,18 +51,35 @@ def decode(path: Path, shrink: int = 1) -> np.ndarray:
     try:
         with open_file(path) as file:
             data = file.read()
+    except UndecodableImage as error:
+        raise UndecodableImage(f"{path}: {error}") from error
+    return decode_data(data, path, shrink)
+
+
+def decode_data(data: bytes, name: str | Path, shrink: int = 1) -> np.ndarray:
+    """The content of an image file as :func:`decode` gives it.
+
+    Args:
+        data: the content.
+        name: of the file, for messages.
+        shrink: see :func:`decode`.
+
+    Raises:
+        UndecodableImage: it cannot be decoded, or its pixels are not those that its header describes.
+    """
+    try:
         with open_image(io.BytesIO(data)) as image:
             width, height = shown_size(image)
             transparent = image.has_transparency_data and not image.mode.startswith("I")  # Pillow bleaches 16-bit grey
             by_decoder = shrink if image.format in ("JPEG", "MPO") else 1
             pixels = _on_white(image) if transparent else _opaque(data, by_decoder)
     except UndecodableImage as error:
-        raise UndecodableImage(f"{path}: {error}") from error
+        raise UndecodableImage(f"{name}: {error}") from error
     expected_size = -(-width // by_decoder), -(-height // by_decoder)
     slack = 0 if by_decoder == 1 else 1
     if any(abs(side - expected) > slack for side, expected in zip(pixels.shape[1::-1], expected_size)):
         decoded = " x ".join(str(side * by_decoder) for side in pixels.shape[1::-1])
-        raise UndecodableImage(f"{path}: its header says {width} x {height} pixels, decoded it has {decoded}")
+        raise UndecodableImage(f"{name}: its header says {width} x {height} pixels, decoded it has {decoded}")
     if by_decoder < shrink:
         pixels = cv2.resize(pixels, (-(-width // shrink), -(-height // shrink)), interpolation=cv2.INTER_AREA)
     return pixels

@@ -1,0 +1,300 @@
+"""Shards: a labelled set in tar files of equal size, for sets that are too large for one disk.
+
+Each tar is one that WebDataset reads, with two members per sample, ``<number>.json`` (width, height, polygons, texts,
+ignore) and the image's own file ``<number>.<suffix>``. Beside it lies an index, an npz file that says where in the tar
+each sample is, and ``shards.json`` lists all shards. With these a sample is one read of a part of one file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ocr.data.index.identity import hashes
+from ocr.data.index.sample_index import StringTable
+from ocr.errors import UserError, first_line
+from ocr.types import Truth
+from ocr.utils.files import replacing, write_atomic
+
+NAME = "shards"
+LIST, VERSION = "shards.json", 1
+BLOCK = tarfile.BLOCKSIZE  # bytes: a member is a block for its header, and its content filled up to whole blocks
+RECORD = np.dtype([("shard", "<i4"), ("offset", "<i8"), ("label_bytes", "<i4"), ("image_bytes", "<i4"),
+                   ("width", "<i4"), ("height", "<i4"), ("instances", "<i4"), ("ignored", "<i4"),
+                   ("identity", "<i8")])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar file and its index.
+
+    Attributes:
+        file: name of the tar.
+        samples: in it.
+        size: of the tar in bytes.
+        sha256: of the tar, hex.
+        index_sha256: of the index, hex.
+    """
+
+    file: str
+    samples: int
+    size: int
+    sha256: str
+    index_sha256: str
+
+    @property
+    def index_file(self) -> str:
+        """Name of the npz file: ``records``, see :data:`RECORD`, and the images' names as bytes and offsets."""
+        return f"{Path(self.file).stem}.npz"
+
+
+@dataclass(frozen=True)
+class ShardSample:
+    """A sample to be written.
+
+    Attributes:
+        name: of its image file.
+        image: the content of that file.
+        width, height: of the image as a viewer shows it.
+        truth: its labels.
+    """
+
+    name: str
+    image: bytes
+    width: int
+    height: int
+    truth: Truth
+
+
+def write_shards(samples: Iterable[ShardSample], folder: Path, shard_bytes: int) -> Path:
+    """Write samples into as many shards as it takes.
+
+    Args:
+        samples: in the order that they shall have.
+        folder: that exists.
+        shard_bytes: at which a shard is full.
+
+    Returns:
+        ``shards.json``, which is written last.
+    """
+    shards: list[Shard] = []
+    waiting = iter(samples)
+    for first in waiting:
+        before = sum(shard.samples for shard in shards)
+        shards.append(_write_shard(chain([first], waiting), folder, len(shards), before, shard_bytes))
+    total = sum(shard.samples for shard in shards)
+    listed = {"version": VERSION, "samples": total, "shards": [dataclasses.asdict(shard) for shard in shards]}
+    return write_atomic(folder / LIST, json.dumps(listed, indent=1) + "\n")
+
+
+def _write_shard(samples: Iterable[ShardSample], folder: Path, number: int, before: int, shard_bytes: int) -> Shard:
+    """Write the next samples until a shard is full.
+
+    Args:
+        number: of the shard.
+        before: samples in earlier shards: WebDataset wants names without repeats.
+    """
+    file = f"shard-{number:06d}.tar"
+    records: list[tuple[int, ...]] = []
+    names: list[str] = []
+    with replacing(folder / file) as raw:
+        hashed = _Hashed(raw)
+        with tarfile.open(fileobj=hashed, mode="w|", format=tarfile.USTAR_FORMAT) as tar:  # type: ignore[call-overload]
+            for sample in samples:
+                label, length = _label(sample), len(sample.image)
+                [identity] = hashes([f"{sample.name} {length} {sample.width} {sample.height}"])
+                counts = len(sample.truth.polygons), int(np.count_nonzero(sample.truth.ignore))
+                place = number, tar.offset, len(label), length
+                for suffix, content in ((".json", label), (_suffix(sample.name), sample.image)):
+                    member = tarfile.TarInfo(f"{before + len(names):09d}{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+                records.append((*place, sample.width, sample.height, *counts, identity))
+                names.append(sample.name)
+                if tar.offset >= shard_bytes:
+                    break
+    table, index = StringTable.build(names), io.BytesIO()
+    np.savez(index, records=np.array(records, RECORD), names=table.data, name_offsets=table.offsets)
+    index_sha256 = hashlib.sha256(index.getvalue()).hexdigest()
+    shard = Shard(file, len(records), hashed.size, hashed.digest.hexdigest(), index_sha256)
+    write_atomic(folder / shard.index_file, index.getvalue())
+    return shard
+
+
+def _suffix(name: str) -> str:
+    """That of a member: WebDataset decodes by it."""
+    return Path(name).suffix.lower() or ".image"
+
+
+class _Hashed:
+    """A file to write to that knows the digest of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.size, self.digest = file, 0, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.size += len(data)
+        self.digest.update(data)
+        return self.file.write(data)
+
+
+def _label(sample: ShardSample) -> bytes:
+    """Labels as JSON; a coordinate has the digits that its float32 needs, so that it is read as it was."""
+    polygons = [
+        [[float(str(v)) for v in point] for point in np.asarray(polygon, np.float32)]
+        for polygon in sample.truth.polygons
+    ]
+    label = {"width": sample.width, "height": sample.height, "polygons": polygons, "texts": [*sample.truth.texts],
+             "ignore": np.asarray(sample.truth.ignore, bool).tolist()}  # fmt: skip
+    return json.dumps(label).encode()
+
+
+def read_list(content: bytes, where: str) -> list[Shard]:
+    """The shards of a ``shards.json``.
+
+    Args:
+        content: of the file.
+        where: it lies, for messages.
+
+    Raises:
+        UserError: it is no such file, or of another version.
+    """
+    try:
+        plain = json.loads(content)
+        version = plain["version"]
+        shards = [Shard(**shard) for shard in plain["shards"]] if version == VERSION else []
+        odd = [s.file for s in shards if Path(s.file).name != s.file or not s.file.endswith(".tar")]
+        if odd or sum(shard.samples for shard in shards) != (plain["samples"] if version == VERSION else 0):
+            raise ValueError(f"wrong names or numbers {odd}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where} is no list of shards ({first_line(error)}): runners/convert.py writes one") from error
+    if version != VERSION:
+        raise UserError(f"{where} is of version {version}, and {VERSION} is read here: convert the set again")
+    return shards
+
+
+def check_index_file(content: bytes, shard: Shard, where: str) -> None:
+    """Raise UserError where the index of a shard is not the one that the list names."""
+    if hashlib.sha256(content).hexdigest() != shard.index_sha256:
+        raise UserError(f"{where} is not the index that {LIST} names: copy the set again")
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Where the samples of a set lie, S in all.
+
+    Attributes:
+        records: :data:`RECORD` (S,); ``shard`` is a position in the list of shards.
+        names: of the image files.
+        folder: where it is mapped from, see :meth:`open`; None for one in memory.
+    """
+
+    records: np.ndarray
+    names: StringTable
+    folder: Path | None = None
+
+    @classmethod
+    def read(cls, folder: Path, shards: Sequence[Shard]) -> ShardIndex:
+        """The indexes of all shards, one after the other.
+
+        Raises:
+            UserError: one is not there, or not the one that the list names.
+        """
+        records, data, offsets = [np.zeros(0, RECORD)], [np.zeros(0, np.uint8)], [np.zeros(1, np.int64)]
+        for k, shard in enumerate(shards):
+            path = folder / shard.index_file
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise UserError(f"{path}: {error.strerror}: copy the set again, with all its files") from error
+            check_index_file(content, shard, str(path))
+            with np.load(io.BytesIO(content)) as arrays:
+                part = arrays["records"].copy()
+                part["shard"] = k
+                records.append(part)
+                data.append(arrays["names"])
+                offsets.append(arrays["name_offsets"][1:] + offsets[-1][-1])
+        return cls(np.concatenate(records), StringTable(np.concatenate(data), np.concatenate(offsets)))
+
+    @classmethod
+    def open(cls, folder: Path) -> ShardIndex:
+        """Map what :meth:`save` wrote.
+
+        Raises:
+            OSError, ValueError, EOFError: the folder is not whole.
+        """
+        names = ("records", "names", "name_offsets")
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in names]
+        return cls(arrays[0], StringTable(*arrays[1:]), folder)
+
+    def save(self, folder: Path) -> None:
+        """Write all arrays into an existing folder."""
+        np.save(folder / "records.npy", self.records)
+        np.save(folder / "names.npy", self.names.data)
+        np.save(folder / "name_offsets.npy", self.names.offsets)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that is not forked maps the folder, too, instead of being sent a copy."""
+        return (ShardIndex.open, (self.folder,)) if self.folder else (ShardIndex, (self.records, self.names))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def only(self, indices: Sequence[int]) -> ShardIndex:
+        """An index of these of the samples, in memory."""
+        return ShardIndex(self.records[list(indices)], StringTable.build([self.names[i] for i in indices]))
+
+    def span(self, i: int) -> tuple[int, int]:
+        """First byte of sample i in its tar and the one after its last."""
+        record = self.records[i]
+        start = int(record["offset"])
+        return start, start + 2 * BLOCK + _in_blocks(int(record["label_bytes"])) + int(record["image_bytes"])
+
+    def split(self, i: int, data: bytes) -> tuple[bytes, bytes]:
+        """Label and image file of sample i.
+
+        Args:
+            data: of its :meth:`span`.
+
+        Raises:
+            ValueError: the data is not of that sample.
+        """
+        label_bytes, image_bytes = int(self.records[i]["label_bytes"]), int(self.records[i]["image_bytes"])
+        second = BLOCK + _in_blocks(label_bytes)
+        for start, length in ((0, label_bytes), (second, image_bytes)):
+            try:
+                member = tarfile.TarInfo.frombuf(data[start : start + BLOCK], "utf-8", "strict")
+            except tarfile.TarError as error:
+                raise ValueError(f"no member of a tar file: {first_line(error)}") from error
+            if member.size != length:
+                raise ValueError(f"a member of {member.size} bytes where the index has {length}")
+        return data[BLOCK : BLOCK + label_bytes], data[second + BLOCK :]
+
+
+def _in_blocks(size: int) -> int:
+    """Bytes of whole blocks."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def read_label(label: bytes) -> Truth:
+    """The labels of a sample."""
+    plain = json.loads(label)
+    polygons = [np.array(polygon, np.float32) for polygon in plain["polygons"]]
+    return Truth(polygons, np.array(plain["ignore"], bool), plain["texts"])
+
+
+def runs_of(records: np.ndarray) -> Iterator[tuple[int, int]]:
+    """(first, end) of each run of samples that lie in one shard."""
+    edges = np.flatnonzero(np.diff(records["shard"])) + 1
+    starts = [0, *edges.tolist()] if len(records) else []
+    yield from zip(starts, [*starts[1:], len(records)])

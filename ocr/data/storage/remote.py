@@ -1,0 +1,147 @@
+"""Data at ``s3://``, ``gs://``, ``http://`` and whatever else fsspec knows.
+
+Credentials are found as fsspec finds them (AWS profiles and variables, ``~/.config/fsspec``), never in the address,
+which configs and records repeat.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import fsspec
+
+from ocr.errors import UserError, first_line
+
+log = logging.getLogger(__name__)
+ATTEMPTS = 5
+FIRST_WAIT_SECONDS = 0.5  # before the second attempt; twice as long before each further one
+FINAL = (FileNotFoundError, PermissionError, NotImplementedError, IsADirectoryError)  # another attempt changes nothing
+T = TypeVar("T")
+
+
+def is_remote(root: Any) -> bool:
+    """Whether a root is an address instead of a folder.
+
+    >>> is_remote("s3://bucket/receipts"), is_remote("receipts"), is_remote("C:/receipts")
+    (True, False, False)
+    """
+    return isinstance(root, str) and "://" in root
+
+
+def check_address(url: str) -> None:
+    """Raise UserError where an address holds what may be a credential, or cannot have names added to its end.
+
+    >>> check_address("https://bob:hunter2@host/receipts")
+    Traceback (most recent call last):
+    ocr.errors.UserError: data.root has a login in its address, which configs and records repeat: see docs/data.md ...
+    """
+    parts = urlsplit(url)
+    if "@" in parts.netloc and (parts.scheme.startswith("http") or ":" in parts.netloc.split("@")[0]):
+        problem = "a login"
+    elif parts.query or parts.fragment:
+        problem = "a query"
+    else:
+        return
+    raise UserError(
+        f"data.root has {problem} in its address, which configs and records repeat: "
+        "see docs/data.md for where credentials go"
+    )
+
+
+def below(url: str, *names: str) -> str:
+    """The address of what lies below another.
+
+    >>> below("s3://bucket/receipts/", "train", "shards.json")
+    's3://bucket/receipts/train/shards.json'
+    """
+    return "/".join([url.rstrip("/"), *(name for name in names if name)])
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """Fsspec's file system of an address, with the path there.
+
+    Raises:
+        UserError: there is none for it, or its package is not installed.
+    """
+    check_address(url)
+    try:
+        return fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        scheme = urlsplit(url).scheme
+        how = "make setup EXTRAS=dev,remote installs the packages for s3:// and gs://"
+        raise UserError(f"{url}: {scheme}:// cannot be read here ({first_line(error)}); {how}") from error
+
+
+def persistently(read: Callable[[], T], url: str) -> T:
+    """What ``read()`` gives, tried several times; errors as a line that names the address.
+
+    Raises:
+        UserError: it failed each time, or at once where another time changes nothing.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return read()
+        except UserError:
+            raise
+        except Exception as error:  # each file system has its own classes for a network that fails
+            if attempt == ATTEMPTS - 1 or isinstance(error, FINAL):
+                said = "not found" if isinstance(error, FileNotFoundError) else _said(error)
+                raise UserError(f"{url} cannot be read: {said}") from error
+            log.warning("%s: %s; trying again", url, _said(error))
+            time.sleep(FIRST_WAIT_SECONDS * 2**attempt)
+    raise AssertionError
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def read_range(url: str, start: int, end: int) -> bytes:
+    """Bytes ``start`` to ``end`` of a remote file, the latter not included.
+
+    Raises:
+        UserError: it cannot be read, has fewer bytes, or its server does not give parts of files.
+    """
+
+    def read() -> bytes:
+        system, path = file_system(url)
+        data = system.cat_file(path, start=start, end=end)
+        if len(data) > end - start:
+            raise UserError(f"{url}: the server gives whole files where a part was asked for")
+        if len(data) < end - start:
+            raise EOFError(f"{len(data)} bytes where {end - start} were asked for, from byte {start}")
+        return data
+
+    return persistently(read, url)
+
+
+def read_files(urls: Sequence[str]) -> list[bytes | None]:
+    """Whole remote files at once, small ones; None for one that is not there.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    if not urls:
+        return []
+
+    def read() -> list[bytes | None]:
+        system, _ = file_system(urls[0])
+        paths = [file_system(url)[1] for url in urls]
+        found = system.cat(paths, on_error="return") if len(paths) > 1 else {paths[0]: _one(system, paths[0])}
+        for value in found.values():
+            if isinstance(value, Exception) and not isinstance(value, FileNotFoundError):
+                raise value
+        return [data if isinstance(data := found[path], bytes) else None for path in paths]
+
+    return persistently(read, urls[0])
+
+
+def _one(system: Any, path: str) -> bytes | Exception:
+    try:
+        return system.cat_file(path)
+    except FileNotFoundError as error:
+        return error
