@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ocr.audit.label_faults import Suspects
-from ocr.data.sources.build import FileSource, Source
+from ocr.data.sources.build import Source
+from ocr.data.sources.files import FileSource
 from ocr.errors import UserError
 from ocr.geometry.rectangles import Rectangles
 from ocr.pipeline import ResizePolicy

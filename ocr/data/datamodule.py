@@ -20,6 +20,7 @@ from ocr.data.sources.build import Source, StoredSource, build_sources, check_so
 from ocr.data.sources.shards import ShardSource
 from ocr.data.sources.splits import resolve_sources
 from ocr.data.sources.subset import draw_subset
+from ocr.data.storage.remote import below, is_remote
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.random import RandomGeometry, RandomLight
 from ocr.errors import UserError
@@ -191,14 +192,17 @@ class DetectionData(L.LightningDataModule):
         """A digest per split, equal for equal data wherever it lies."""
         return {split: "-".join(s.fingerprint() for s in sources) for split, sources in self.sources.items()}
 
-    def paths(self) -> dict[str, Path]:
-        """Folders and label files of the splits that were read, by their path in the config."""
-        named: dict[str, Path] = {}
+    def paths(self) -> dict[str, Path | str]:
+        """Folders and label files of the splits that were read, or their addresses, by their path in the config."""
+        named: dict[str, Path | str] = {}
         specs = [spec for split in self.sources for spec in self.splits[split]]
         for spec in (part for whole in specs for part in whole.get("of") or [whole]):
-            root = source_root(spec, self.root, self.cache_gb)
-            label = f"{root.resolve().name}/" if spec.get("root") else ""
-            named |= {f"{label}{spec[key]}": root / spec[key] for key in PATHS if spec.get(key)}
+            place = str(spec.get("root") or self.root)
+            root = place if is_remote(place) else source_root(spec, self.root)
+            label = f"{Path(root).resolve().name}/" if spec.get("root") else ""
+            for key in (key for key in PATHS if spec.get(key)):
+                path = below(root, spec[key]) if isinstance(root, str) else root / spec[key]
+                named[f"{label}{spec[key]}"] = path
         return dict(sorted(named.items()))
 
     def _ranks(self) -> tuple[int, int]:

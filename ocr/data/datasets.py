@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 from ocr.data.index.check import notes_on
 from ocr.data.samplers import PADDING_INDEX
 from ocr.data.sources.build import ImageSource, Source
+from ocr.data.sources.shards import ShardSource
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.decode import UndecodableImage, resize_and_pad, shrink_for
 from ocr.data.transforms.random import RandomGeometry, RandomLight, warp_image, warp_points
@@ -24,6 +25,7 @@ from ocr.types import LazySample, Truth
 from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
+SORTED_SAMPLES = 1024  # of shards that are sorted by size at a time
 
 
 class Sources:
@@ -142,12 +144,18 @@ class EvalSet(Dataset[dict[str, Any] | None]):
         return len(self.samples)
 
     def by_size(self) -> list[int] | None:
-        """Samples in an order that brings those of equal network size together; None when sizes are not known."""
+        """Samples in an order that brings those of equal network size together; None when sizes are not known.
+
+        Those of shards stay within :data:`SORTED_SAMPLES` of their order, so that few parts of shards are read at a
+        time.
+        """
         sizes = self.samples.sizes()
         if sizes is None:
             return None
         padded = np.array([self.pipeline.resize.padded_size(int(w), int(h)) for w, h in sizes]).reshape(-1, 2)
-        return np.lexsort((padded[:, 1], padded[:, 0])).tolist()
+        in_shards = any(isinstance(source, ShardSource) for source in self.samples.sources)
+        window = np.arange(len(padded)) // (SORTED_SAMPLES if in_shards else max(1, len(padded)))
+        return np.lexsort((padded[:, 1], padded[:, 0], window)).tolist()
 
     def __getitem__(self, index: int) -> dict[str, Any] | None:
         """A sample at network size; None for one that is not there or cannot be decoded.

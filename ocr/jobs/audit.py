@@ -31,7 +31,9 @@ from ocr.data.formats.writers import (
     write_labels,
 )
 from ocr.data.index.report import Report
-from ocr.data.sources.build import FileSource, Source
+from ocr.data.sources.build import Source
+from ocr.data.sources.files import FileSource
+from ocr.data.sources.shards import ShardSource
 from ocr.data.transforms.decode import DECODE_FLAGS, UndecodableImage, decode
 from ocr.errors import UserError, printable
 from ocr.pipeline import Pipeline
@@ -78,6 +80,11 @@ def audit(settings: AuditSettings) -> bool:
         if settings.quick:
             raise UserError("quick=true looks at labels alone: leave it out for witness=true")
     splits = read_splits(settings.data)
+    if any(isinstance(source, ShardSource) for split in splits.values() for source in split.sources):
+        raise UserError(
+            "an audit looks at files: audit the set that the shards were made of, or write it again as files "
+            "(runners/convert.py format=icdar)"
+        )
     report = _compare_splits(splits)
     _check_learnable(splits, report)
     images = Images.of(splits)

@@ -145,19 +145,19 @@ class Artifacts:
         aliases = [path.stem] if origin.get("collection") and path.stem in ("best", "last") else []
         self._add(str(collection), "model", {path.name: path}, {}, aliases, {}, used=True, link=True)
 
-    def dataset(self, name: str, description: Mapping[str, Any], paths: Mapping[str, Path]) -> None:
+    def dataset(self, name: str, description: Mapping[str, Any], paths: Mapping[str, Path | str]) -> None:
         """The data of this run: its fingerprint, and references to its files.
 
         Args:
             name: of the set.
             facts: fingerprint, counts, sources; written into the artifact, so that other data is another version.
-            paths: name in the artifact to file or folder; left out when private or too large a folder.
+            paths: name in the artifact to file, folder or address; left out when private or too large a folder.
         """
         references: dict[str, dict[str, Any]] = {}
         description = dict(description)
         for label, path in paths.items():
-            count = _count(path)
-            if self.redactor.private or count > MAX_REFERENCES or not path.exists():
+            count = _count(path) if isinstance(path, Path) else 1
+            if self.redactor.private or count > MAX_REFERENCES or (isinstance(path, Path) and not path.exists()):
                 description.setdefault("not_listed", {})[label] = count
             else:
                 references |= _reference_entries(label, path)
@@ -275,8 +275,10 @@ def _stage(source: Path, target: Path, link: bool) -> None:
     copy_atomic(source, target)
 
 
-def _reference_entries(label: str, path: Path) -> dict[str, dict[str, Any]]:
+def _reference_entries(label: str, path: Path | str) -> dict[str, dict[str, Any]]:
     """W&B's entries for the files at a path: where they lie, not what is in them, which the fingerprint tells."""
+    if isinstance(path, str):
+        return {_inside(label): {"ref": path, "digest": path, "size": None}}
     draft = wandb.Artifact("draft", "dataset")
     draft.add_reference(path.resolve().as_uri(), name=_inside(label), checksum=False, max_objects=MAX_REFERENCES)
     return {

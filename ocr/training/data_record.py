@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from ocr.data.datamodule import DetectionData
+from ocr.data.storage.remote import is_remote
 from ocr.errors import UserError
 from ocr.migrations import migrate_sources
 from ocr.models.onnx.nodes import read_metadata
@@ -166,6 +167,8 @@ def _plain_source(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _root(root: str | None, private: bool) -> str | None:
     if root is None:
         return None
+    if is_remote(root):
+        return None if private else root
     path = Path(root).expanduser()
     if private:
         return None if path.is_absolute() else str(root)
@@ -218,7 +221,7 @@ def complete_data(
         raise UserError(f"the data of {checkpoint} has no {split} split: add {other}, or data=<set> data.root=<folder>")
     needs_root = any(map(_needs_root, data[split]))
     root = data["root"]
-    if needs_root and (root is None or not Path(root).expanduser().is_dir()):
+    if needs_root and (root is None or not (is_remote(root) or Path(root).expanduser().is_dir())):
         where = "does not say where" if root is None else f"has it in {root}, which is not here"
         where = f"data.root={root} is no folder" if own_root else f"the checkpoint {where}"
         raise UserError(f"its {split} split is of the data {data['name']!r}, and {where}: add data.root=<folder>")

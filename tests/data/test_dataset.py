@@ -13,7 +13,7 @@ from ocr.data.datasets import TrainSet
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex, StringTable
 from ocr.data.samplers import PADDING_INDEX, EpochSampler, ShardSampler, draws_per_epoch
-from ocr.data.sources.build import FileSource
+from ocr.data.sources.files import FileSource
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.random import RandomGeometry, RandomLight
@@ -29,6 +29,7 @@ def make_data(pipeline, **changes) -> DetectionData:
         val=[{"format": "synthetic", "count": 3, "seed": 2}],
         test=[{"format": "synthetic", "count": 3, "seed": 2}],
         root=None, batch_size=2, eval_batch_size=2, num_workers=0, strict=False, train_fraction=1.0, train_draw=0,
+        cache_gb=1, shuffle_window=8,
         geometry=RandomGeometry((64, 96), (0.5, 1), (1, 1), 5, 1.0),
         light=RandomLight(0.1, 0.1, 0.1, 0.1, 0.1, 3), targets=TargetMaker(0.4, 3), seed=3,
     )  # fmt: skip
@@ -126,6 +127,25 @@ def test_epochs_draw_by_weight_without_repeats_and_ranks_share_out():
         assert len({seed for rank in ranks for _, seed in rank}) == 22
         draws[epoch] = indices
     assert draws[0] != draws[1]
+
+
+def test_shards_come_in_turn_and_neighbours_within_a_window_mix():
+    shards = [50] * 20
+    sampler = EpochSampler([shards, 100], [1000, 100], seed=1, window=100)
+    order = np.array([index for index, _ in sampler])
+    assert sorted(order) == list(range(1100))
+    from_shards = order[order < 1000] // 50
+    first = {shard: int(np.flatnonzero(from_shards == shard)[0]) for shard in range(20)}
+    last = {shard: int(np.flatnonzero(from_shards == shard)[-1]) for shard in range(20)}
+    assert max(last[shard] - first[shard] for shard in range(20)) < 50 + 2 * 100, "each is read within a window"
+    assert [*sorted(first, key=first.get)] != list(range(20)), "in another order than they have"
+    assert len(set(from_shards[400:432])) >= 3, "a batch has samples of several"
+    places = np.flatnonzero(order >= 1000)
+    assert places[0] < 100 and places[-1] > 1000, "the other source is spread over the epoch"
+    halves = [[i for i, _ in EpochSampler([shards, 100], [1000, 100], 1, rank, 2, window=100)] for rank in range(2)]
+    assert [i for pair in zip(*halves) for i in pair] == order.tolist(), "ranks take turns along the same order"
+    sampler.set_epoch(1)
+    assert [i for i, _ in sampler] != order.tolist()
 
 
 @pytest.mark.parametrize("total, expected", [(None, [10, 4, 6]), (200, [100, 40, 60]), (10, [5, 2, 3])])

@@ -82,8 +82,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("first, second", list(itertools.product(sorted(writable()), repeat=2)))
 def test_any_format_into_any_other_keeps_the_labels(first: str, second: str, original: Path, tmp_path: Path):
-    convert(ConvertSettings(folder(original), first, str(tmp_path / "first")))
-    convert(ConvertSettings(folder(tmp_path / "first"), second, str(tmp_path / "second")))
+    convert(ConvertSettings(folder(original), first, str(tmp_path / "first"), 1))
+    convert(ConvertSettings(folder(tmp_path / "first"), second, str(tmp_path / "second"), 1))
     wanted, got = labels_of(original), labels_of(tmp_path / "second")
     assert got.keys() == wanted.keys() == {"a", "b"}
     for name, rows in wanted.items():
@@ -103,7 +103,7 @@ def test_a_printed_star_stays_a_text_that_counts(name: str, tmp_path: Path, capl
     (tmp_path / "in/box").mkdir()
     rows = [f"10,{y},90,{y},90,{y + 20},10,{y + 20},{text}\n" for y, text in ((10, "*"), (40, "###"), (70, "TOTAL"))]
     (tmp_path / "in/box/a.csv").write_text("".join(rows))
-    convert(ConvertSettings(folder(tmp_path / "in"), name, str(tmp_path / "out")))
+    convert(ConvertSettings(folder(tmp_path / "in"), name, str(tmp_path / "out"), 1))
     [rows] = labels_of(tmp_path / "out").values()
     assert [ignore for _, _, ignore in rows] == [False] * 3
     assert ("2 text(s) that count read like the mark" in caplog.text) == writable()[name].marks_ignored
@@ -116,7 +116,7 @@ def test_yolo_gets_the_file_that_its_trainer_reads_and_lost_transcriptions_are_s
         write_image(tmp_path / f"in/{part}/img/r_{part}.png")
         (tmp_path / f"in/{part}/gt").mkdir(parents=True)
         (tmp_path / f"in/{part}/gt/r_{part}.txt").write_text("10,10,60,10,60,30,10,30,TOTAL\n")
-    convert(ConvertSettings(folder(tmp_path / "in"), "yolo", str(tmp_path / "out")))
+    convert(ConvertSettings(folder(tmp_path / "in"), "yolo", str(tmp_path / "out"), 1))
     described = yaml.safe_load((tmp_path / "out/data.yaml").read_text())
     assert described == {"train": "train/images", "val": "val/images", "names": {0: "text"}}
     for images in ("train/images", "val/images"):
@@ -131,17 +131,17 @@ def test_parts_and_names_are_kept_and_nothing_is_overwritten(tmp_path: Path):
         write_image(tmp_path / f"in/{part}/img/{shop}/r0.png")
         (tmp_path / f"in/{part}/gt/{shop}").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"in/{part}/gt/{shop}/r0.txt").write_text("10,10,60,10,60,30,10,30,x\n")
-    convert(ConvertSettings(folder(tmp_path / "in"), "paddle", str(tmp_path / "out")))
+    convert(ConvertSettings(folder(tmp_path / "in"), "paddle", str(tmp_path / "out"), 1))
     assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")) == [
         "test/Label.txt", "test/images/r0.png", "train/Label.txt", "train/images/r0.png", "train/images/shop2_r0.png"
     ]  # fmt: skip
     with pytest.raises(UserError, match="is not an empty folder"):
-        convert(ConvertSettings(folder(tmp_path / "in"), "paddle", str(tmp_path / "out")))
+        convert(ConvertSettings(folder(tmp_path / "in"), "paddle", str(tmp_path / "out"), 1))
     with pytest.raises(UserError, match="no predictions can be written as 'xml'; known: "):
-        convert(ConvertSettings(folder(tmp_path / "in"), "xml", str(tmp_path / "other")))
+        convert(ConvertSettings(folder(tmp_path / "in"), "xml", str(tmp_path / "other"), 1))
     drawn = {"root": None, "train": [{"format": "synthetic", "count": 1, "seed": 1}]}
     with pytest.raises(UserError, match="no files"):
-        convert(ConvertSettings(drawn, "paddle", str(tmp_path / "drawn")))
+        convert(ConvertSettings(drawn, "paddle", str(tmp_path / "drawn"), 1))
 
 
 def test_an_audit_counts_what_is_wrong_with_a_set_without_parts_once(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -163,7 +163,7 @@ def test_a_set_without_a_usable_image_is_not_converted(tmp_path: Path):
     (tmp_path / "in/gt").mkdir()
     (tmp_path / "in/gt/a.txt").write_text("910,10,960,10,960,30,910,30,x\n" * 3)
     with pytest.raises(UserError, match=r"nothing to convert: no usable image \(.*outside_image x 3"):
-        convert(ConvertSettings(folder(tmp_path / "in"), "coco", str(tmp_path / "out")))
+        convert(ConvertSettings(folder(tmp_path / "in"), "coco", str(tmp_path / "out"), 1))
     assert not (tmp_path / "out").exists()
 
 

@@ -13,7 +13,7 @@ import torch
 from ocr.data.index.identity import file_hashes
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex
-from ocr.data.sources.build import FileSource
+from ocr.data.sources.files import FileSource
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.errors import UserError
 from ocr.training.data_record import DataRecord, TrainingOverlap, read_record

@@ -115,7 +115,7 @@ class ShardSource:
         return digest.hexdigest()[:16]
 
     def identities(self) -> np.ndarray:
-        """Those that the images had as files, see :meth:`ocr.data.sources.build.FileSource.identities`."""
+        """Those that the images had as files, see :meth:`ocr.data.sources.files.FileSource.identities`."""
         return self.index.records["identity"].copy()
 
     def only(self, indices: Sequence[int]) -> ShardSource:

@@ -76,7 +76,8 @@ class BlockCache:
             os.replace(part, path)
             self._make_room()
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             if str(self.folder) not in _warned:
                 _warned.add(str(self.folder))
                 log.warning("blocks of shards cannot be kept in %s (%s): they are read again", self.folder, error)

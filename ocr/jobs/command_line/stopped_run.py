@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ocr.data.storage.remote import is_remote
 from ocr.errors import UserError, first_line
 from ocr.jobs.command_line.overrides import CONFIGS, key_of, text_of, value_of
 from ocr.migrations import migrate_config, migrate_overrides
@@ -148,7 +149,7 @@ class StoppedRun:
         return moved
 
     def _absolute(self, path: Any) -> Any:
-        if not isinstance(path, str) or self.cwd is None or "${" in path or path.startswith("~"):
+        if not isinstance(path, str) or self.cwd is None or "${" in path or path.startswith("~") or is_remote(path):
             return path
         moved = self.cwd / path
         return path if Path(path).is_absolute() or self.cwd == Path.cwd() or not moved.exists() else str(moved)

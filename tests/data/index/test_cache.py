@@ -13,8 +13,9 @@ from ocr.data.formats import label_format
 from ocr.data.index import cache
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex
-from ocr.data.sources import build as sources
-from ocr.data.sources.build import FileSource, build_source
+from ocr.data.sources import files as sources
+from ocr.data.sources.build import build_source
+from ocr.data.sources.files import FileSource
 from ocr.errors import UserError
 from tests.conftest import ROOT, quad, write_image
 
