@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 from ocr.data.sources.build import Source
 
 PADDING_INDEX = -1  # index of a sample that only keeps ranks in step
+LANES = 64  # of a set in shards: the ranks, at most, that each read other shards
 
 
 def draws_per_epoch(
@@ -63,8 +64,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
     A source gives a part of it without repeats when fewer samples are drawn than it has, whole rounds and a part when
     more. Ranks get equal shares; what does not divide evenly is left for another epoch.
 
-    Samples of a source in shards come in the order of its shards, which are shuffled, each moved back by up to
-    ``window`` places, so that only the parts of shards within a window are read at a time.
+    The samples of a source in shards, its shards shuffled, are cut into :data:`LANES` equal lanes that are read side by
+    side, each sample moved by up to ``window / LANES`` places of its lane. So only some parts of shards are read at a
+    time, and ranks whose number divides that of lanes, where there is one source, each read other shards.
 
     Args:
         lengths: of the sources; of one in shards those of its shards.
@@ -121,7 +123,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
             return rng.permutation(shards)
         starts = np.cumsum([0, *shards])
         order = np.concatenate([np.arange(starts[k], starts[k + 1]) for k in rng.permutation(len(shards))])
-        return order[np.argsort(np.arange(len(order)) + rng.uniform(0, self.window, len(order)))]
+        length = len(order) // LANES
+        lanes, rest = order[: LANES * length].reshape(LANES, length), order[LANES * length :]
+        moved = np.argsort(np.arange(length) + rng.uniform(0, self.window / LANES, lanes.shape), axis=1)
+        return np.concatenate([np.take_along_axis(lanes, moved, axis=1).T.ravel(), rng.permutation(rest)])
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

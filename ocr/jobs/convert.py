@@ -14,7 +14,7 @@ import numpy as np
 from ocr.audit.splits import read_splits
 from ocr.data.formats.shards import NAME as SHARDS
 from ocr.data.formats.shards import ShardSample, write_shards
-from ocr.data.formats.writers import check_formats, drop_what_cannot_be_said, label_line, writable, write_labels
+from ocr.data.formats.writers import drop_what_cannot_be_said, label_line, writable, write_labels
 from ocr.data.index.identity import name_hash
 from ocr.data.sources.build import StoredSource
 from ocr.data.storage.remote import is_remote
@@ -48,8 +48,8 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
     Raises:
         UserError: the format cannot be written, the output is not empty, or the set has images that are no files.
     """
-    if settings.format != SHARDS:
-        check_formats([settings.format])
+    if settings.format not in (known := [*writable(), SHARDS]):
+        raise UserError(f"format={settings.format} cannot be written; known: {', '.join(known)}")
     if not settings.shard_mb > 0:
         raise UserError(f"shard_mb must be above 0, got {settings.shard_mb}")
     if is_remote(settings.output):

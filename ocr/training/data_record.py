@@ -177,7 +177,8 @@ def _root(root: str | None, private: bool) -> str | None:
 
 def _names_absolute_paths(sources: Sequence[Mapping[str, Any]]) -> bool:
     return any(
-        _names_absolute_paths(spec.get("of") or ()) or any(Path(spec.get(key) or ".").is_absolute() for key in PATHS)
+        _names_absolute_paths(spec.get("of") or ())
+        or any(is_remote(spec.get(key)) or Path(spec.get(key) or ".").is_absolute() for key in PATHS)
         for spec in sources
     )
 

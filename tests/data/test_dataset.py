@@ -129,23 +129,33 @@ def test_epochs_draw_by_weight_without_repeats_and_ranks_share_out():
     assert draws[0] != draws[1]
 
 
-def test_shards_come_in_turn_and_neighbours_within_a_window_mix():
-    shards = [50] * 20
-    sampler = EpochSampler([shards, 100], [1000, 100], seed=1, window=100)
+def test_an_epoch_reads_few_places_of_shards_at_a_time_and_ranks_read_others():
+    shards, window = [500] * 128, 6400
+    sampler = EpochSampler([shards], [64_000], seed=1, window=window)
     order = np.array([index for index, _ in sampler])
-    assert sorted(order) == list(range(1100))
-    from_shards = order[order < 1000] // 50
-    first = {shard: int(np.flatnonzero(from_shards == shard)[0]) for shard in range(20)}
-    last = {shard: int(np.flatnonzero(from_shards == shard)[-1]) for shard in range(20)}
-    assert max(last[shard] - first[shard] for shard in range(20)) < 50 + 2 * 100, "each is read within a window"
-    assert [*sorted(first, key=first.get)] != list(range(20)), "in another order than they have"
-    assert len(set(from_shards[400:432])) >= 3, "a batch has samples of several"
-    places = np.flatnonzero(order >= 1000)
-    assert places[0] < 100 and places[-1] > 1000, "the other source is spread over the epoch"
-    halves = [[i for i, _ in EpochSampler([shards, 100], [1000, 100], 1, rank, 2, window=100)] for rank in range(2)]
-    assert [i for pair in zip(*halves) for i in pair] == order.tolist(), "ranks take turns along the same order"
+    assert sorted(order) == list(range(64_000))
+    blocks = order // 50  # as many samples as one request brings
+    spans = [np.ptp(np.flatnonzero(blocks == block)) for block in range(0, 1280, 7)]
+    assert max(spans) <= 64 * 50 + 2 * window, "a block is read within a window and never again"
+    assert len(set(order[20_000:20_032] // 500)) > 24, "a batch has samples of many shards"
+    assert [*(order[:64] // 500)] != sorted(order[:64] // 500), "in another order than they have"
+    for world_size in (2, 8, 64):
+        ranks = [[i for i, _ in EpochSampler([shards], [64_000], 1, rank, world_size, window=window)]
+                 for rank in range(world_size)]  # fmt: skip
+        assert [i for turn in zip(*ranks) for i in turn] == order.tolist(), "ranks take turns along one order"
+        assert all(len({i // 500 for i in rank}) == 128 // world_size for rank in ranks)
     sampler.set_epoch(1)
     assert [i for i, _ in sampler] != order.tolist()
+
+
+@pytest.mark.parametrize("shards", [[3], [50] * 20, [7, 1, 200, 64]])
+def test_sources_in_shards_and_others_share_an_epoch(shards: list[int]):
+    total = sum(shards)
+    order = [index for index, _ in EpochSampler([shards, 100], [2 * total, 100], seed=1, window=4096)]
+    assert sorted(order) == sorted([*range(total)] * 2 + [*range(total, total + 100)])
+    assert sorted(i for i in order if i < total)[::2] == list(range(total))
+    places = np.flatnonzero(np.array(order) >= total)
+    assert np.ptp(places) > len(order) / 2, "the other source is spread over the epoch"
 
 
 @pytest.mark.parametrize("total, expected", [(None, [10, 4, 6]), (200, [100, 40, 60]), (10, [5, 2, 3])])

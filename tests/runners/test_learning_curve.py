@@ -11,8 +11,8 @@ from ocr.jobs.make_data import write_icdar
 from tests.tiny import OFF, SMALL, run
 
 pytestmark = pytest.mark.slow
-QUICK = [*(o for o in SMALL if not o.startswith(("data.t", "data.val"))), OFF, "trainer.max_epochs=4",
-         "data.epoch_samples=160", "optimizer.lr=5e-3"]  # fmt: skip
+QUICK = [*(o for o in SMALL if not o.startswith(("data.t", "data.val"))), OFF, "trainer.max_epochs=3",
+         "data.epoch_samples=64", "optimizer.lr=5e-3"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

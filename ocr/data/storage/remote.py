@@ -21,6 +21,7 @@ ATTEMPTS = 5
 FIRST_WAIT_SECONDS = 0.5  # before the second attempt; twice as long before each further one
 FINAL = (FileNotFoundError, PermissionError, NotImplementedError, IsADirectoryError)  # another attempt changes nothing
 T = TypeVar("T")
+logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it says where it found credentials, in each process
 
 
 def is_remote(root: Any) -> bool:

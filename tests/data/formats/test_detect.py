@@ -9,7 +9,8 @@ import pytest
 
 from ocr.data.formats.detect import fill_in
 from ocr.data.formats.recognise import format_of
-from ocr.data.sources.build import build_sources, name_hash
+from ocr.data.index.identity import name_hash
+from ocr.data.sources.build import build_sources
 from ocr.errors import UserError
 from tests.conftest import write_image
 
