@@ -37,9 +37,7 @@ def test_a_training_from_shards_on_a_web_server_is_the_one_from_the_disk(tmp_pat
         done = run("test", f"ckpt_path={run_folder(tmp_path, 'web')}", "split=val", OFF, "name=again", cwd=tmp_path)
         assert done.returncode == 0 and "val: 3 images" in done.stderr, done.stderr
     lines = (run_folder(tmp_path, "again") / "predictions.jsonl").read_text().splitlines()
-    assert (
-        all(json.loads(line)["image"].startswith(f"{url}/val/shard-00000") for line in lines) and len(lines) == 3
-    )
+    assert all(json.loads(line)["image"].startswith(f"{url}/val/shard-00000") for line in lines) and len(lines) == 3
 
 
 def test_shards_that_are_cut_off_end_a_training_in_one_line(tmp_path: Path):
