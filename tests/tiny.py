@@ -74,7 +74,7 @@ def run(runner: str, *arguments: str, cwd: Path, **env: str) -> subprocess.Compl
     """Start a runner as a user would, but for its imports, see :mod:`tests.warm`."""
     command = [sys.executable, str(ROOT / "runners" / f"{runner}.py"), *arguments]
     whole_env = {**os.environ, **env, "COLUMNS": "200"}
-    if hasattr(os, "fork") and not COLD & set(env):
+    if sys.platform == "linux" and not COLD & set(env):
         return run_warm(command, cwd, whole_env, timeout=400)
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, env=whole_env)
 

@@ -281,10 +281,8 @@ def _reference_entries(label: str, path: Path | str) -> dict[str, dict[str, Any]
         return {_inside(label): {"ref": path, "digest": path, "size": None}}
     draft = wandb.Artifact("draft", "dataset")
     draft.add_reference(path.resolve().as_uri(), name=_inside(label), checksum=False, max_objects=MAX_REFERENCES)
-    return {
-        name: {"ref": str(entry.ref), "digest": str(entry.digest), "size": entry.size}
-        for name, entry in draft.manifest.entries.items()
-    }
+    entries = draft.manifest.entries.items()
+    return {name: {"ref": str(entry.ref), "digest": str(entry.digest), "size": entry.size} for name, entry in entries}
 
 
 def _inside(label: str) -> str:

@@ -165,9 +165,7 @@ def _plain_source(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _root(root: str | None, private: bool) -> str | None:
-    if root is None:
-        return None
-    if is_remote(root):
+    if root is None or is_remote(root):
         return None if private else root
     path = Path(root).expanduser()
     if private:
@@ -176,11 +174,9 @@ def _root(root: str | None, private: bool) -> str | None:
 
 
 def _names_absolute_paths(sources: Sequence[Mapping[str, Any]]) -> bool:
-    return any(
-        _names_absolute_paths(spec.get("of") or ())
-        or any(is_remote(spec.get(key)) or Path(spec.get(key) or ".").is_absolute() for key in PATHS)
-        for spec in sources
-    )
+    paths = [spec.get(key) or "." for spec in sources for key in PATHS]
+    inner = [part for spec in sources for part in spec.get("of") or ()]
+    return any(is_remote(p) or Path(p).is_absolute() for p in paths) or (bool(inner) and _names_absolute_paths(inner))
 
 
 def _needs_root(spec: Mapping[str, Any]) -> bool:

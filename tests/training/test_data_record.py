@@ -121,3 +121,27 @@ def test_some_samples_of_a_source_are_the_same_samples(tmp_path: Path):
         assert all(np.array_equal(p, q) for p, q in zip(a.polygons, b.polygons))
     assert some.counts() == {"images": 3, "instances": 5, "ignored": 0}
     assert some.identities().tolist() == source.identities()[[3, 0, 2]].tolist()
+
+
+def test_an_address_is_kept_as_it_is_and_left_out_of_private_checkpoints():
+    splits = {split: [{"format": "shards", "images": "."}] for split in ("train", "val")}
+    own = {"train": [{"format": "shards", "images": ".", "root": "gs://other/set"}], "val": splits["val"]}
+    for data, private, root, trained in (
+        (splits, False, "s3://bucket/set", splits["train"]), (splits, True, None, splits["train"]),
+        (own, False, "s3://bucket/set", own["train"]), (own, True, None, []),
+    ):  # fmt: skip
+        record = DataRecord.of(Described("s3://bucket/set", data), "set", private)
+        assert record.config["root"] == root and record.config["train"] == trained
+
+
+class Described:
+    """What a record asks of data, none of which was read."""
+
+    def __init__(self, root, splits):
+        self.root, self.splits, self.sources = root, splits, {}
+
+    def resolved(self, split):
+        return self.splits.get(split, [])
+
+    def fingerprint(self):
+        return {}
