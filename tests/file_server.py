@@ -21,12 +21,13 @@ class FileServer:
         requests: method, path and range of each.
         failures: answers of the next requests that are 503.
         gives_parts: heed the range that a request asks for.
+        missing: status of a file that is not there.
     """
 
     def __init__(self, folder: Path, delay: float = 0.0) -> None:
         self.folder, self.delay = folder, delay
         self.requests: list[tuple[str, str, str | None]] = []
-        self.failures, self.gives_parts = 0, True
+        self.failures, self.gives_parts, self.missing = 0, True, 404
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
@@ -69,7 +70,7 @@ class FileServer:
                             for e in os.scandir(file))  # fmt: skip
             status, headers, body = 200, {"Content-Type": "text/html"}, links.encode()
         elif not file.is_file():
-            status, headers, body = 404, {}, b""
+            status, headers, body = self.missing, {}, b""
         else:
             size, first, last = file.stat().st_size, 0, file.stat().st_size - 1
             status, headers = 200, {"Accept-Ranges": "bytes"}

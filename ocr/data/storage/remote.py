@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 5
 FIRST_WAIT_SECONDS = 0.5  # before the second attempt; twice as long before each further one
 FINAL = (FileNotFoundError, PermissionError, NotImplementedError, IsADirectoryError)  # another attempt changes nothing
+PASSING = (408, 425, 429)  # HTTP's errors of the client that another attempt may change
 T = TypeVar("T")
 logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it says where it found credentials, in each process
 
@@ -89,12 +90,22 @@ def persistently(read: Callable[[], T], url: str) -> T:
         except UserError:
             raise
         except Exception as error:  # each file system has its own classes for a network that fails
-            if attempt == ATTEMPTS - 1 or isinstance(error, FINAL):
+            if attempt == ATTEMPTS - 1 or isinstance(error, FINAL) or 400 <= _status(error) < 500:
                 said = "not found" if isinstance(error, FileNotFoundError) else _said(error)
                 raise UserError(f"{url} cannot be read: {said}") from error
             log.warning("%s: %s; trying again", url, _said(error))
             time.sleep(FIRST_WAIT_SECONDS * 2**attempt)
     raise AssertionError
+
+
+def _status(error: Any) -> int:
+    """HTTP's, of the web client's errors that mean the same each time; else 0."""
+    status = getattr(error, "status", 0)
+    return status if isinstance(status, int) and status not in PASSING else 0
+
+
+def _is_denied(answer: Any) -> bool:
+    return isinstance(answer, PermissionError) or _status(answer) in (401, 403)
 
 
 def _said(error: Exception) -> str:
@@ -123,6 +134,9 @@ def read_range(url: str, start: int, end: int) -> bytes:
 def read_files(urls: Sequence[str]) -> list[bytes | None]:
     """Whole remote files at once, small ones; None for one that is not there.
 
+    Stores that do not list their files say of one that is not there that access is denied: that counts as the same
+    where another one can be read.
+
     Raises:
         UserError: one cannot be read.
     """
@@ -133,8 +147,10 @@ def read_files(urls: Sequence[str]) -> list[bytes | None]:
         system, _ = file_system(urls[0])
         paths = [file_system(url)[1] for url in urls]
         found = system.cat(paths, on_error="return") if len(paths) > 1 else {paths[0]: _one(system, paths[0])}
+        readable = any(isinstance(value, bytes) for value in found.values())
         for value in found.values():
-            if isinstance(value, Exception) and not isinstance(value, FileNotFoundError):
+            missing = isinstance(value, FileNotFoundError) or (readable and _is_denied(value))
+            if isinstance(value, Exception) and not missing:
                 raise value
         return [data if isinstance(data := found[path], bytes) else None for path in paths]
 

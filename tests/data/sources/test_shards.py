@@ -176,6 +176,19 @@ def test_a_network_that_fails_now_and_then_is_asked_again(shards: Path):
             source.load(other)
 
 
+def test_a_store_that_lists_nothing_denies_what_is_not_there(shards: Path, tmp_path: Path):
+    server = FileServer(shards)
+    with server.running() as url:
+        server.missing = 403
+        assert len(source_of(url)) == 9
+        server.folder = tmp_path
+        local_folder.cache_clear()
+        server.requests.clear()
+        with pytest.raises(UserError, match="cannot be read: .*403"):
+            source_of(url)
+        assert len(server.requests) == 8, "asked once for each place"
+
+
 def test_a_server_without_parts_of_files_is_named(shards: Path):
     server = FileServer(shards)
     with server.running() as url:
