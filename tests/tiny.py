@@ -33,7 +33,7 @@ TINY = [
     "trainer.max_epochs=2",
     "trainer.log_every_n_steps=1",
 ]
-COLD = {"PYTHONPATH", "PYTHONOPTIMIZE"}  # variables that Python reads as it starts
+COLD = {"OMP_NUM_THREADS", "PYTHONPATH", "PYTHONOPTIMIZE"}  # variables that Python and torch read as they start
 OFF = "logger.wandb.enabled=false"
 # flat receipts: what a small network learns of sixteen of them in half a minute finds most of the text in others
 CLEAN = {
