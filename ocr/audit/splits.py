@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from ocr.data.formats.detect import SPLITS
-from ocr.data.index.identity import name_hash
+from ocr.data.index.identity import in_hash_range
 from ocr.data.index.report import Report
 from ocr.data.sources.build import Source, StoredSource, build_source, check_sources
 from ocr.data.sources.splits import resolve_sources
 from ocr.errors import UserError
 from ocr.migrations import migrate_sources
+from ocr.utils.typed import faults
 
 COUNTS = ("images", "instances", "ignored")
 
@@ -49,7 +51,9 @@ def read_splits(data: Mapping[str, Any], whole: bool = False) -> dict[str, ReadS
         UserError: nothing can be read.
     """
     splits: dict[str, ReadSplit] = {}
-    root, cache_gb = data.get("root"), float(data.get("cache_gb") or 0)
+    root, cache_gb = data.get("root"), data.get("cache_gb", 0.0)
+    if problems := faults(Annotated[float, Field(ge=0)], cache_gb, "data.cache_gb"):
+        raise UserError("; ".join(problems))
     read_whole: dict[str, Source] = {}
     for split in SPLITS:
         specs = migrate_sources(data.get(split) or [])
@@ -78,5 +82,4 @@ def _build(
         read_whole[key] = build_source({**spec, "hash_range": None}, root, report, cache_gb)
     whole = read_whole[key]
     assert isinstance(whole, StoredSource)
-    low, high = spec["hash_range"]
-    return whole.only([i for i in range(len(whole)) if low <= name_hash(Path(whole.name(i)).stem) < high])
+    return whole.only(in_hash_range((whole.name(i) for i in range(len(whole))), spec["hash_range"]))

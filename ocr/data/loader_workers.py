@@ -19,9 +19,9 @@ def worker_count(requested: int | str, training: bool = False) -> int:
     """Number of loader processes.
 
     Args:
-        wanted: a number, taken as it is; or "auto": all cores but one beside a GPU. On a CPU, where workers take cores
-            from the network, half of the cores, and a quarter for training. With 0 processes the cores take turns:
-            on 2 cores a training step is 0.89 to 0.92 of the speed without data, 0.82 to 0.86 with 1 process.
+        requested: a number, taken as it is; or "auto": all cores but one beside a GPU. On a CPU, where workers take
+            cores from the network, half of the cores, and a quarter for training. With 0 processes the cores take
+            turns: on 2 cores a training step is 0.89 to 0.92 of the speed without data, 0.82 to 0.86 with 1 process.
         training: for training batches.
     """
     if requested != "auto":

@@ -75,16 +75,16 @@ def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[st
 
 def _locate_shards(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any], set[str]] | None:
     """The same for a set in shards; None where there is none."""
-    if spec.get("format") not in (AUTO, SHARDS) or spec.get("images") not in (AUTO, None):
+    if spec.get("format") not in (AUTO, SHARDS) or {spec.get("images"), spec.get("annotations")} - {AUTO, None}:
         return None
     found = {name: next((w for w in words if (root / w / LIST).is_file()), None) for name, words in SPLITS.items()}
     folders = _parts(found, lone_test=not (root / LIST).is_file())
     folder = folders.get(split) or folders.get("train") or ("." if (root / LIST).is_file() else found["train"])
     if folder is None:
         return None
-    return {**spec, "format": SHARDS, "images": folder, "annotations": os.path.join(folder, LIST), "ids": None}, set(
-        folders
-    )
+    ids = None if spec.get("ids") == AUTO else spec.get("ids")  # a list of ids that somebody names is refused later
+    place = {"format": SHARDS, "images": folder, "annotations": os.path.join(folder, LIST), "ids": ids}
+    return spec | place, set(folders)
 
 
 def _locate(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any], set[str]]:

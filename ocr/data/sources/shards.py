@@ -12,7 +12,7 @@ import numpy as np
 
 from ocr.data.formats.shards import LIST, Shard, ShardIndex, read_label, read_list, runs_of
 from ocr.data.index.cache import cache_folder, cached, stamp
-from ocr.data.index.identity import name_hash
+from ocr.data.index.identity import in_hash_range
 from ocr.data.index.report import Report
 from ocr.data.storage.block_cache import BlockCache
 from ocr.data.storage.mirror import GIGABYTE, origin
@@ -68,8 +68,7 @@ class ShardSource:
         source = cls(index, shards, url or str(folder), cache, weight)
         if hash_range is None or tuple(hash_range) == (0.0, 1.0):
             return source
-        low, high = hash_range
-        return source.only([i for i in range(len(index)) if low <= name_hash(Path(index.names[i]).stem) < high])
+        return source.only(in_hash_range((index.names[i] for i in range(len(index))), hash_range))
 
     def __len__(self) -> int:
         return len(self.index)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ocr.audit.splits import read_splits
 from ocr.data.formats.shards import LIST, ShardIndex, read_list
 from ocr.data.index import cache
 from ocr.data.index.report import Report
@@ -122,6 +123,26 @@ def test_a_set_without_parts_is_split_by_hashes_of_names(loose: Path, shards: Pa
     for split in ("train", "val"):
         assert found[shards / "train", split] == found[loose / "train", split] != set()
     assert len(found[loose / "train", "train"] | found[loose / "train", "val"]) == 9
+
+
+@pytest.mark.parametrize(
+    "cache_gb, words", [("abc", "must be a number, got 'abc'"), (-1, "at least 0"), (None, "None")]
+)
+def test_a_wrong_size_of_the_cache_is_one_line(shards: Path, cache_gb, words: str):
+    with pytest.raises(UserError, match=f"data.cache_gb.*{words}"):
+        read_splits({"root": str(shards), "cache_gb": cache_gb, **SPLITS})
+
+
+def test_a_list_of_ids_is_refused_and_named_labels_are_not_passed_over(loose: Path, shards: Path, tmp_path: Path):
+    """Both would be dropped without a word where the folder has shards, too."""
+    shutil.copytree(loose / "train", tmp_path / "set")
+    shutil.copytree(shards / "train", tmp_path / "set", dirs_exist_ok=True)
+    base = {**SPLITS["train"][0], "hash_range": [0.0, 1.0]}
+    [listed] = resolve_sources([base | {"ids": "some.txt"}], str(tmp_path / "set"))
+    with pytest.raises(UserError, match="unknown: ids"):
+        build_source(listed, tmp_path / "set", Report())
+    [named] = resolve_sources([base | {"annotations": "labels"}], str(tmp_path / "set"))
+    assert named["format"] == "icdar" and named["annotations"] == "labels"
 
 
 def test_parts_of_a_set_are_other_sets(shards: Path):
