@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 
 from ocr.audit.splits import read_splits
+from ocr.data import datasets
+from ocr.data.datasets import EvalSet
 from ocr.data.formats.shards import LIST, ShardIndex, read_list
 from ocr.data.index import cache
 from ocr.data.index.report import Report
@@ -276,6 +278,21 @@ def test_a_tar_of_the_right_length_with_other_content_is_noticed(shards: Path, t
     source = build_source({"format": "shards", "images": "set"}, tmp_path, Report())
     with pytest.raises(UserError, match="not the one that its index describes"):
         source.load(0)
+
+
+def test_a_sample_is_not_taken_for_another(shards: Path):
+    index = source_of(shards).index
+    tar = (shards / "train/shard-000000.tar").read_bytes()
+    (start, end), (other, _) = index.span(0), index.span(1)
+    assert index.split(0, tar[start:end])
+    with pytest.raises(ValueError, match="a member of .* bytes where the index has"):
+        index.split(0, tar[other : other + end - start])
+
+
+def test_evaluation_sorts_shards_by_size_a_part_at_a_time(pipeline, shards: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(datasets, "SORTED_SAMPLES", 4)
+    order = EvalSet([source_of(shards)], pipeline).by_size()
+    assert order != sorted(order) and [sorted(order[k : k + 4]) for k in (0, 4, 8)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
 
 
 @pytest.mark.parametrize(

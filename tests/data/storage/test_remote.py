@@ -100,6 +100,14 @@ def test_an_address_that_cannot_be_used_is_one_line(bucket, root: str, words: st
     assert "hunter2" not in str(caught.value) and "secret" not in str(caught.value)
 
 
+def test_a_file_that_arrives_in_part_is_noticed(bucket, monkeypatch: pytest.MonkeyPatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setattr(MemoryFileSystem, "get", lambda self, s, targets: [Path(t).write_bytes(b"x") for t in targets])
+    with pytest.raises(UserError, match="1 bytes arrived of"):
+        local_folder("memory://bucket/set", 1)
+
+
 def test_a_set_larger_than_the_cache_is_refused(bucket):
     with pytest.raises(UserError, match="loose files, and data.cache_gb=1e-06: raise that, or convert"):
         local_folder("memory://bucket/set", 1e-6)
