@@ -44,8 +44,9 @@ KEYS = {
     "optimizer.lr_shares": "lr_multipliers",
     "optimizer.kind": "optimizer",
     "data.mix_share": "data.mix_ratio",
+    "callbacks.ema.avg_fn": "callbacks.ema.multi_avg_fn",
 }
-STORED_KEYS = ("data.mix_share",)  # those of KEYS whose group has stayed
+STORED_KEYS = ("data.mix_share", "callbacks.ema.avg_fn")  # those of KEYS whose group has stayed
 SOURCE_KEYS = {"share": "hash_range"}  # of a source in a data config
 CHOICES = {("data", "photographed"): "camera"}
 REMOVED = {

@@ -41,6 +41,7 @@ def test_a_network_description_gets_todays_names():
         ("loss@model.loss=db", "model/loss=db"),
         ("data=photographed", "data=camera"),
         ("data.mix_share=0.2", "data.mix_ratio=0.2"),
+        ("callbacks.ema.avg_fn.decay=0.9", "callbacks.ema.multi_avg_fn.decay=0.9"),
         ("data.train.0.share=[0,1]", "data.train.0.hash_range=[0,1]"),
         ("data.val=[{format: icdar, share: [0.8,1]}]", "data.val=[{format: icdar, hash_range: [0.8,1]}]"),
     ],

@@ -127,6 +127,8 @@ def training(config: DictConfig) -> list[Row]:
     class InTurns(L.LightningDataModule):
         """Epochs from the loader and from memory in turns."""
 
+        batch_size = config.data.batch_size
+
         def train_dataloader(self) -> Any:
             return batches
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
+import multiprocessing.util
 import signal
 
 import cv2
@@ -42,15 +42,14 @@ def start_worker(worker: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-@atexit.register
 def kill_workers() -> None:
-    """Kill the loader workers that are still there when Python ends.
-
-    multiprocessing sends SIGTERM, which they ignore, and waits. This runs before: torch, imported above, has had
-    multiprocessing register its part first.
-    """
+    """Kill the loader workers that are still there when this process ends."""
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes a killed worker for a failure
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
+
+
+# multiprocessing sends SIGTERM, which they ignore, and waits; this comes before, also in a process that it has started
+multiprocessing.util.Finalize(None, kill_workers, exitpriority=0)

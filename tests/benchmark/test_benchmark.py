@@ -25,7 +25,7 @@ from ocr.metrics.protocol import evaluate
 from ocr.models.postprocess.db import find_polygons
 from ocr.pipeline import PostProcess
 from tests.benchmark.peers.peers import checkout_module
-from tests.tiny import run
+from tests.tiny import TINY, run
 
 
 def test_works_are_timed_in_turns_without_the_warmup():
@@ -137,6 +137,16 @@ def test_a_part_gives_a_table_and_json(tmp_path: Path):
     assert rows["sample.whole"]["value"] > rows["sample.warp"]["value"] > 0 and rows["sample.whole"]["repeats"] == 2
     assert rows["export.write"]["value"] > 0 and rows["export.image"]["value"] > 0, "of a model to be compiled as well"
     assert result["cores"] >= 1 and result["device"] and "postprocess.quad" in done.stdout
+
+
+@pytest.mark.slow
+def test_training_is_timed_beside_batches_in_memory_and_ends(tmp_path: Path):
+    """With a loader worker, which ignores SIGTERM: the process of a part has no ``atexit``."""
+    done = run("benchmark", "bench=[step,training]", *TINY, "data.num_workers=1", "steps=2", "repeats=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [file] = tmp_path.rglob("benchmark.json")
+    rows = {row["name"]: row["value"] for row in json.loads(file.read_text())["rows"]}
+    assert rows["training.step"] > 0 and rows["step.whole"] > rows["step.backward"] > 0
 
 
 @pytest.mark.slow

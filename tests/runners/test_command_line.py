@@ -48,7 +48,7 @@ from tests.tiny import OFF, TINY, run
         (["+note=${nowhere}"], ["nowhere"]),
         (["resume=nowhere"], ["resume=nowhere"]),
         (["trainer=gpu"], ["trainer:"]),
-        (["callbacks.ema.avg_fn.decay=2"], ["decay"]),
+        (["callbacks.ema.multi_avg_fn.decay=2"], ["decay"]),
     ],
 )  # fmt: skip
 def test_a_user_error_is_one_line_and_exit_code_2(arguments: list[str], words: list[str], tmp_path: Path):

@@ -61,7 +61,7 @@ def test_whole_config_is_plain():
 
 @pytest.mark.parametrize(
     "change",
-    ["trainer.max_epochs=7", "trainer.precision=32-true", "callbacks.ema.avg_fn.decay=0.5", "callbacks.ema=null",
+    ["trainer.max_epochs=7", "trainer.precision=32-true", "callbacks.ema.multi_avg_fn.decay=0.5", "callbacks.ema=null",
      "trainer=ddp_cpu"],
 )  # fmt: skip
 def test_the_hash_tells_settings_of_trainer_and_callbacks_apart(change: str):

@@ -191,7 +191,7 @@ def fitted(overrides: list[str], network: dict | None = None) -> tuple[Detection
     modes = Modes()
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[WeightAveraging(avg_fn=warmed_up_ema(0.99)), modes],
+        enable_model_summary=False, callbacks=[WeightAveraging(multi_avg_fn=warmed_up_ema(0.99)), modes],
     )  # fmt: skip
     trainer.fit(module, datamodule=build_data(given.data, module.pipeline, given.seed))
     assert trainer.global_step == 4 and len(modes.training) == 4

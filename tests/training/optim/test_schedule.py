@@ -96,9 +96,14 @@ def test_schedulers_of_torch_get_the_length_of_the_training():
 
 def test_early_average_follows_the_weights_and_a_late_one_keeps_its_decay():
     average = warmed_up_ema(0.99)
-    old, new = torch.zeros(1), torch.ones(1)
-    assert average(old, new, 0).item() == pytest.approx(0.9)
-    assert average(old, new, 10**6).item() == pytest.approx(0.01)
+    for count, moved in ((0, 0.9), (10**6, 0.01)):
+        frozen = torch.rand(5)
+        averages, values = [torch.zeros(1), frozen.clone()], [torch.ones(1), frozen]
+        average(averages, values, count)
+        assert averages[0].item() == pytest.approx(moved) and torch.equal(averages[1], frozen)
+    batches = [torch.tensor(3)]
+    average(batches, [torch.tensor(7)], 10**6)
+    assert batches == [torch.tensor(7)], "a count of batches is not averaged"
 
 
 def test_resumed_command_line_repeats_the_stopped_runs_overrides(tmp_path):
