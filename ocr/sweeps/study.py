@@ -49,7 +49,12 @@ def open_storage(address: str | None, folder: Path) -> BaseStorage:
             return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     try:
         return RDBStorage(address)
-    except Exception as error:  # SQLAlchemy, its drivers and the import of one raise as many kinds
+    except ImportError as error:
+        driver = error.__cause__ or error
+        raise UserError(
+            f"sweep.storage: {driver}: install the database's driver, for PostgreSQL pip install 'psycopg[binary]'"
+        ) from error
+    except Exception as error:  # SQLAlchemy and its drivers raise as many kinds
         raise UserError(f"sweep.storage: {first_line(error)}") from error
 
 

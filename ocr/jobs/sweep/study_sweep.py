@@ -9,6 +9,7 @@ import os
 import secrets
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -175,7 +176,9 @@ class StudySweep:
         """The sampler of a trial; of a grid it has nothing to choose."""
         node = self.settings.sampler or {"_target_": "optuna.samplers.RandomSampler"}
         seeded = "seed" in inspect.signature(get_object(str(node["_target_"]))).parameters
-        return instantiate(node, **({"seed": self.objective.seed + number} if seeded else {}))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls options experimental that it has had for years
+            return instantiate(node, **({"seed": self.objective.seed + number} if seeded else {}))
 
     def _command(self) -> str:
         """The command that goes on with the sweep, without secrets."""
