@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import sys
 import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,84 +21,16 @@ import yaml
 from hydra.utils import get_object
 from pydantic import TypeAdapter
 
+from ocr.jobs.command_line.config_files import comments, files_of, keys_of, package_of, title_of
+from ocr.jobs.command_line.overrides import CONFIGS
+
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "configs"
 PAGE = ROOT / "docs/configuration.md"
 FORMATS_PAGE = ROOT / "docs/data.md"
 FORMATS = ("<!-- formats: python docs/generate.py -->", "<!-- /formats -->")
 MARKER = "<!-- below: python docs/generate.py -->\n"
-LINE = re.compile(r"^(?P<indent> *)(?P<dash>- )?(?P<key>[\w.]+):(?: +(?P<value>[^#\s].*?))?(?: +# (?P<comment>.*))?$")
-NO_ITEM = 1000
 JOBS = ("train", "test", "tune", "predict", "export", "audit", "convert", "learning_curve", "leaderboard", "make_data",
         "benchmark")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key of a config file.
-
-    Attributes:
-        path: within the file, parts joined by dots.
-        value: as it stands there; empty for a group of keys.
-        comment: behind it.
-    """
-
-    path: str
-    value: str
-    comment: str
-
-
-def keys_of(file: Path) -> Iterator[Key]:
-    """The keys of a config file but for those that Hydra itself reads and those within lists."""
-    parents: list[tuple[int, str]] = []
-    item = NO_ITEM  # the indentation of the list item that a line may be part of
-    for line in file.read_text(encoding="utf-8").splitlines():
-        match = LINE.match(line)
-        indent = len(line) - len(line.lstrip(" "))
-        if line.lstrip(" ").startswith("- "):
-            item = indent
-        if not match or match["dash"] or indent > item:
-            continue
-        item = NO_ITEM
-        parents = [(depth, name) for depth, name in parents if depth < indent]
-        path = ".".join([*(name for _, name in parents), match["key"]])
-        parents.append((indent, match["key"]))
-        if path.split(".")[0] not in ("defaults", "hydra") and not match["key"].startswith("_"):
-            yield Key(path, match["value"] or "", match["comment"] or "")
-
-
-def title_of(file: Path) -> str:
-    """The comment at the top of a config file, in one line."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    lines = [line for line in lines if not line.startswith("# @package")]
-    top = [
-        line.removeprefix("#").strip() for line in lines[: next((k for k, x in enumerate(lines) if x[:1] != "#"), None)]
-    ]
-    return " ".join(top)
-
-
-def package_of(file: Path) -> str:
-    """Where the keys of a config file stand in the composed config, with a dot behind it unless that is the top."""
-    header = re.match(r"# @package (\S+)", file.read_text(encoding="utf-8"))
-    group = file.parent.relative_to(CONFIGS).as_posix().replace("/", ".")
-    package = header[1] if header else group
-    return "" if package in ("_global_", ".") else f"{package}."
-
-
-def comments() -> dict[str, str]:
-    """What is said of each key of the composed configs; files that change a key need not say it again."""
-    said: dict[str, str] = {}
-    for file in _files():
-        for key in keys_of(file):
-            if key.comment:
-                said.setdefault(package_of(file) + key.path, key.comment)
-    return said
-
-
-def _files() -> list[Path]:
-    """Config files, those that define before those that change."""
-    files = [file for file in CONFIGS.rglob("*.yaml") if "hydra" not in file.parts]
-    return sorted(files, key=lambda f: (f.parent.name in ("experiment", "debug"), f.stem != "default", str(f)))
 
 
 def reference() -> str:
@@ -108,7 +39,7 @@ def reference() -> str:
     said = comments()
     for job in JOBS:
         text += [f"### `{job}.yaml`", title_of(CONFIGS / f"{job}.yaml"), *_table(CONFIGS / f"{job}.yaml", said)]
-    for folder in sorted({file.parent for file in _files()} - {CONFIGS}):
+    for folder in sorted({file.parent for file in files_of()} - {CONFIGS}):
         group = folder.relative_to(CONFIGS).as_posix()
         files = sorted(folder.glob("*.yaml"), key=lambda file: (file.stem != "default", file.stem))
         text.append(f"### `{group}=`{', '.join(f'`{file.stem}`' for file in files)}")
@@ -217,7 +148,7 @@ def _or_interpolation(schema: Any) -> Any:
 
 def write_schemas(folder: Path) -> None:
     """A schema per config file, under its path."""
-    for file in _files():
+    for file in files_of():
         target = folder / file.relative_to(CONFIGS).with_suffix(".json")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(schema_of(file), indent=1) + "\n", encoding="utf-8")
@@ -242,7 +173,6 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     if "--schemas" in sys.argv[1:]:
         write_schemas(ROOT / ".schemas")
     else:

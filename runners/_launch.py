@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import functools
 import logging
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,15 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # runs from a plain checkout, too
 
-from _command_line import check_command_line, missing_plugin  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from ocr.errors import UserError, first_line, one_line, printable, user_error  # noqa: E402
+from ocr.jobs.command_line.arguments import check_command_line  # noqa: E402
+from ocr.jobs.command_line.compose import any_target, config_message, register_resolvers  # noqa: E402
 from ocr.jobs.command_line.hydra_job import folder_of_rank  # noqa: E402
 from ocr.jobs.command_line.hydra_log import clean_settings  # noqa: E402
+from ocr.jobs.command_line.overrides import CONFIGS as CONFIG_FOLDER  # noqa: E402
 from ocr.jobs.command_line.resume import with_earlier_overrides  # noqa: E402
 from ocr.migrations import migrate_overrides  # noqa: E402
 from ocr.tracking.credentials import load_env_variables  # noqa: E402
@@ -33,11 +32,8 @@ from ocr.tracking.secrets import Redactor, redactor_for  # noqa: E402
 from ocr.utils.config import plain_config  # noqa: E402
 from ocr.utils.machine import limit_openmp_spin  # noqa: E402
 
-CONFIGS = str(ROOT / "configs")
+CONFIGS = str(CONFIG_FOLDER)
 log = logging.getLogger(__name__)
-# names of Hydra 1.3 and OmegaConf 2.3 that 1.4 and 2.4 know, too
-for deprecated in ("The version_base parameter is deprecated", r"register_new_resolver\(\) is deprecated"):
-    warnings.filterwarnings("ignore", message=f"\\s*{deprecated}")
 
 
 def launch(main: Callable[[], Any]) -> None:
@@ -98,7 +94,7 @@ def _run(main: Callable[[], Any]) -> None:
     except UserError as error:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(_config_message(error))
+        _fail(config_message(error, Path(sys.argv[0]).stem, sys.argv[1:]))
     except (KeyboardInterrupt, SystemExit) as error:
         ending = ending_of(error)
         if ending.tag in ("interrupted", "terminated"):
@@ -112,40 +108,6 @@ def _run(main: Callable[[], Any]) -> None:
         if fault is None:
             raise
         _fail(str(fault))
-
-
-def any_target() -> contextlib.AbstractContextManager[Any]:
-    """Inside, a config may name any class, as before Hydra 1.4, which asks for a list.
-
-    A command line is the user's own; of files from elsewhere :mod:`ocr.training.trust` allows what they may name.
-    """
-    import hydra.utils
-
-    if not hasattr(hydra.utils, "execution_whitelist"):
-        return contextlib.nullcontext()
-    policy: Any = hydra.utils.execution_whitelist(hydra.utils.UNSAFE_DISABLE_EXECUTION_CHECKS)
-    return policy
-
-
-def register_resolvers() -> None:
-    """``${token:}``: three random bytes in hex, the same throughout a process.
-
-    ``${checkpoint_data_name:<ckpt_path>}``: ``data.name`` of a checkpoint, for the name of its test; "data" where the
-    checkpoint does not say or is not there yet.
-    """
-    OmegaConf.register_new_resolver("token", lambda: os.urandom(3).hex(), use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("checkpoint_data_name", _checkpoint_data_name, use_cache=True, replace=True)
-
-
-def _checkpoint_data_name(path: str | None) -> str:
-    from ocr.training.data_record import read_record
-    from ocr.training.loading import checkpoint_path
-
-    try:
-        record = read_record(checkpoint_path(str(path))) if path else None
-    except UserError:  # the job says what is wrong with the file
-        return "data"
-    return record.config["name"] if record else "data"
 
 
 def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -217,49 +179,3 @@ def _clean_settings(redactor: Redactor, folder: Path, sweep: bool) -> None:
 def _fail(message: str, redactor: Redactor | None = None) -> None:
     print(f"error: {printable((redactor or known_secrets(sys.argv[1:])).text(message))}", file=sys.stderr)
     sys.exit(2)
-
-
-def _config_message(error: Exception) -> str:
-    """Hydra's or OmegaConf's words in one line, with the nearest setting where a key is unknown."""
-    first = first_line(error)
-    if first.startswith("Could not override"):
-        key, full_key = first.split("'")[1], str(getattr(error.__cause__, "full_key", ""))
-        if full_key.startswith(f"{key}."):  # of key={a: 1, b: 2} the one that is unknown
-            return f"there is no setting {full_key!r}{_nearest(full_key, f'{key}.')} (+{key}=... adds a new one)"
-        return f"there is no setting {key!r}{_nearest(key)} (+{key}=... adds a new one)"
-    return missing_plugin(first) or one_line(error)
-
-
-def _nearest(key: str, inside: str = "") -> str:
-    """The end of a message, ``, did you mean ...?``.
-
-    Args:
-        key: the unknown setting.
-        inside: what the settings of the composed default config begin with, of which the nearest is named.
-    """
-    from hydra import compose
-    from hydra.core.global_hydra import GlobalHydra
-
-    try:
-        from hydra import initialize_config_dir
-
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(CONFIGS, version_base="1.3"):
-            added = [a for a in sys.argv[1:] if a.startswith("+") and "." not in a.partition("=")[0]]  # +sweep=grid
-            config = compose(Path(sys.argv[0]).stem, overrides=added)
-            known = [k for k in _keys(plain_config(config)) if k.startswith(inside)]
-    except Exception:  # a suggestion is a courtesy: without one the message still stands
-        return ""
-    parent, _, leaf = key.rpartition(".")
-    siblings = [k for k in known if k.rpartition(".")[0] == parent and k.rpartition(".")[2].startswith(leaf)]
-    close = siblings or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f", did you mean {close[0]!r}?" if close and close[0] != key else ""
-
-
-def _keys(config: dict[str, Any], prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in config.items():
-        keys.append(f"{prefix}{key}")
-        if isinstance(value, dict):
-            keys += _keys(value, f"{prefix}{key}.")
-    return keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from _launch import CONFIGS, register_resolvers
+import _launch  # noqa: F401  (finds the library from a plain checkout)
 
 
 def main() -> int:
@@ -15,17 +15,15 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the panels, save nothing")
     options = parser.parse_args()
 
-    from hydra import compose, initialize_config_dir
-
     from ocr.errors import UserError, first_line
+    from ocr.jobs.command_line.compose import compose_job, register_resolvers
     from ocr.tracking.credentials import key_fault, load_env_variables, stored_key
     from ocr.tracking.tools.dashboard import build_workspace
 
     try:
         load_env_variables()
         register_resolvers()
-        with initialize_config_dir(CONFIGS, version_base="1.3"):
-            logger = compose("train", overrides=options.overrides).logger
+        logger = compose_job("train", options.overrides).logger
         key, entity = stored_key(), logger.entity
         if not options.dry_run and (not key or key_fault(key)):
             raise UserError("no usable WANDB_API_KEY: see make doctor")

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from _launch import CONFIGS, known_secrets, register_resolvers
+from _launch import known_secrets
 
 
 def main() -> int:
@@ -17,11 +17,11 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=5, metavar="SECONDS", help="for each question to the server")
     options, unknown = parser.parse_known_args()
 
-    from _command_line import check_command_line
-    from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
 
     from ocr.errors import UserError, one_line
+    from ocr.jobs.command_line.arguments import check_command_line
+    from ocr.jobs.command_line.compose import compose_job, register_resolvers
     from ocr.tracking.credentials import EnvReport, read_environment
     from ocr.tracking.tools.doctor import Finding, examine
     from ocr.utils.config import plain_config
@@ -36,8 +36,7 @@ def main() -> int:
     try:
         checked = check_command_line([*options.overrides, *unknown])
         overrides = [argument for argument in checked if not argument.startswith("-")]
-        with initialize_config_dir(CONFIGS, version_base="1.3"):
-            config = compose("train", overrides=[*overrides, "paths.run_dir=${paths.output}"])
+        config = compose_job("train", [*overrides, "paths.run_dir=${paths.output}"])
     except (HydraException, UserError) as error:
         findings.append(Finding("config", "fault", one_line(error), "correct the override"))
     else:

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from ocr.errors import UserError
-from runners._command_line import check_command_line
+from ocr.jobs.command_line.arguments import check_command_line
 from tests.conftest import ROOT, quad, write_image
 from tests.tiny import OFF, TINY, run
 
