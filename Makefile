@@ -12,7 +12,7 @@ READY := $(VENV)/.ready-$(EXTRAS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train audit finetune need-data need-dir test test-fast test-sweep sweep sweep-worker leaderboard evaluate \
-	predict data doctor sync clean-runs dashboard bench soak fuzz lint docs schemas format clean
+	predict data doctor console browser test-console sync clean-runs dashboard bench soak fuzz lint docs schemas format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ data: $(READY)  ## write synthetic receipts to disk: make data ARGS="output=rece
 doctor: $(READY)  ## what stands between this machine and a recorded run
 	$(PY) runners/doctor.py $(ARGS)
 
+console: $(READY)  ## compose, start and watch runs in a browser: make console ARGS="data_folders=[...]"
+	$(PY) runners/console.py $(ARGS)
+
 sync: $(READY)  ## send W&B runs that are only on disk, and check that all of them arrived
 	$(PY) runners/sync.py $(ARGS)
 
@@ -97,6 +100,13 @@ test-fast: $(READY)  ## run the tests that train nothing
 
 test-sweep: $(READY)  ## run the tests of Hydra's launchers: make test-sweep EXTRAS=dev,sweep
 	$(PY) -m pytest tests/sweeps/test_launchers.py -n 2 --dist worksteal $(ARGS)
+
+browser:
+	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -q -y --no-install-recommends chromium; } >/dev/null 2>&1 || \
+		echo "no Chromium, and Debian's package cannot be installed: the tests in a browser are skipped"
+
+test-console: browser $(READY)  ## run the tests of the console, with Debian's Chromium, which is installed where it can be
+	$(PY) -m pytest tests/console $(ARGS)
 
 lint: $(READY)  ## check style, types and the direction of imports
 	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(VENV)/bin/lint-imports

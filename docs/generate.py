@@ -30,7 +30,7 @@ FORMATS_PAGE = ROOT / "docs/data.md"
 FORMATS = ("<!-- formats: python docs/generate.py -->", "<!-- /formats -->")
 MARKER = "<!-- below: python docs/generate.py -->\n"
 JOBS = ("train", "test", "tune", "predict", "export", "audit", "convert", "learning_curve", "leaderboard", "make_data",
-        "benchmark")  # fmt: skip
+        "benchmark", "console")  # fmt: skip
 
 
 def reference() -> str:

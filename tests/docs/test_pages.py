@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 import generate
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-FILES = generate._files()
+FILES = generate.files_of()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from ocr.jobs.command_line.overrides import CONFIGS
 
 LINE = re.compile(r"^(?P<indent> *)(?P<dash>- )?(?P<key>[\w.]+):(?: +(?P<value>[^#\s].*?))?(?: +# (?P<comment>.*))?$")
@@ -65,14 +67,27 @@ def package_of(file: Path) -> str:
     return "" if package in ("_global_", ".") else f"{package}."
 
 
-def comments() -> dict[str, str]:
-    """What is said of each key of the composed configs; files that change a key need not say it again."""
+def comments(job: str | None = None) -> dict[str, str]:
+    """What is said of each key of the composed configs; files that change a key need not say it again.
+
+    Args:
+        job: whose file is heeded before all others; None for the first that says something.
+    """
     said: dict[str, str] = {}
-    for file in files_of():
+    order = lambda file: (file.parent != CONFIGS or file.stem != job, file.stem == "checkpoint")  # noqa: E731
+    for file in sorted(files_of(), key=order):
         for key in keys_of(file):
             if key.comment:
                 said.setdefault(package_of(file) + key.path, key.comment)
     return said
+
+
+def defaults_of(job: str) -> dict[str, str]:
+    """The choice of each config group that a job's file makes."""
+    entries = yaml.safe_load((CONFIGS / f"{job}.yaml").read_text(encoding="utf-8")).get("defaults", [])
+    return {
+        group: str(choice) for entry in entries if isinstance(entry, dict) for group, choice in entry.items() if choice
+    }
 
 
 def files_of() -> list[Path]:

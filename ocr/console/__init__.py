@@ -1,0 +1,1 @@
+"""The web interface: starts jobs as processes, reads run folders, imports no torch."""

@@ -1,0 +1,109 @@
+"""Jobs that the console has started: files in ``<runs>/.console/``, so that they outlive the server.
+
+A job is a folder with ``job.json`` (what to run), ``output.log`` (what it prints), ``process.json`` (the process that
+waits for its turn and runs it, see :mod:`ocr.console.job_process`) and, in the end, ``end.json`` (its exit code).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ocr.utils.files import write_atomic
+
+FOLDER = ".console"
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job of the console.
+
+    Attributes:
+        folder: its own; the name begins with the time of its order.
+        content: of ``job.json``: ``command``, ``run``, its run folder, and ``gpus``.
+    """
+
+    folder: Path
+    content: dict[str, Any]
+
+    @property
+    def run(self) -> Path:
+        return Path(self.content["run"])
+
+    @property
+    def state(self) -> str:
+        """``queued``, ``running``, ``finished``, ``interrupted``, ``failed``, or ``lost``: killed, with its process."""
+        end = read_json(self.folder / "end.json")
+        if "exit_code" in end:
+            return {0: "finished", 130: "interrupted", 143: "terminated"}.get(end["exit_code"], "failed")
+        if process_of(self.folder) is None:
+            return "lost"
+        return "running" if (self.folder / "began").exists() else "queued"
+
+    def stop(self) -> None:
+        """As Ctrl-C in its terminal: a signal to its whole process group; one that has not begun never begins."""
+        write_atomic(self.folder / "stop", "")
+        process = process_of(self.folder)
+        if process is not None and (self.folder / "began").exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file's content; empty where it is not there or no JSON object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def process_of(folder: Path) -> psutil.Process | None:
+    """The live process of a job; one that has got its number later is another."""
+    noted = read_json(folder / "process.json")
+    try:
+        process = psutil.Process(noted["pid"])
+        same = abs(process.create_time() - noted["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except (KeyError, psutil.Error):
+        return None
+    return process if same else None
+
+
+def jobs_of(runs: Path) -> list[QueuedJob]:
+    """All jobs of the console, the oldest first."""
+    folders = sorted((runs / FOLDER).glob("*/job.json"))
+    return [QueuedJob(path.parent, content) for path in folders if "run" in (content := read_json(path))]
+
+
+def submit(runs: Path, command: Sequence[str], run: Path, gpus: int) -> QueuedJob:
+    """Start the process that runs a command when it is its turn; it ends with neither the server nor a browser.
+
+    Args:
+        runs: folder of all runs.
+        command: an argument list.
+        run: folder that the job will write to.
+        gpus: how many cards it wants; one job without cards runs at a time.
+    """
+    folder = runs / FOLDER / f"{time.time():.3f}_{secrets.token_hex(3)}"
+    content = {"command": list(command), "run": str(run), "gpus": gpus}
+    write_atomic(folder / "job.json", json.dumps(content, indent=1))
+    with (folder / "output.log").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ocr.console.job_process", str(folder)],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    created = psutil.Process(process.pid).create_time()
+    write_atomic(folder / "process.json", json.dumps({"pid": process.pid, "created": created}))
+    return QueuedJob(folder, content)

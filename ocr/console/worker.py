@@ -1,0 +1,83 @@
+"""The resident process that has what needs torch: ``python -m ocr.console.worker``.
+
+It reads a request per line of its standard input, ``{"arguments", "names"}``, and writes an answer per line, both JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ocr.errors import UserError, one_line
+from ocr.jobs.command_line.arguments import check_command_line
+from ocr.jobs.command_line.compose import any_target, compose_job, config_message, register_resolvers
+
+
+def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]:
+    """A training's settings as its runner checks them before it starts.
+
+    Args:
+        arguments: of ``runners/train.py``. Of a sweep, what varies is left to its jobs.
+        names: settings whose values are asked for.
+
+    Returns:
+        ``problems``, in words; without any, also ``name``, ``gpus``, how many cards it asks for, and ``values``.
+    """
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from ocr.jobs.command_line.overrides import text_of
+    from ocr.jobs.settings import TrainSettings, read
+
+    overrides = [word for word in arguments if not word.startswith("-")]
+    multirun = len(overrides) < len(arguments)
+    try:
+        check_command_line(arguments)
+        single = [o for o in overrides if not (multirun and _varies(o))]
+        config = compose_job("train", [*single, "paths.run_dir=${paths.output}"])
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            return {"problems": [f"{key} is not set" for key in missing]}
+        config.name = str(config.name)
+        OmegaConf.set_struct(config, False)
+        config.pop("sweep", None)  # of a study: its jobs have no such group
+        with any_target():
+            settings = read(config, TrainSettings)
+    except UserError as error:
+        return {"problems": str(error).split("; ")}
+    except (HydraException, OmegaConfBaseException) as error:
+        return {"problems": [config_message(error, "train", arguments)]}
+    devices = settings.trainer["devices"]
+    wanted = devices if isinstance(devices, int) else len(devices) if isinstance(devices, list) else 1
+    on_gpu = settings.trainer["accelerator"] in ("auto", "gpu", "cuda")
+    values = {name: OmegaConf.select(config, name, default=None) for name in names}
+    plain = {k: text_of(OmegaConf.to_container(v) if OmegaConf.is_config(v) else v) for k, v in values.items()}
+    return {"problems": [], "name": settings.name, "gpus": wanted if on_gpu else 0, "values": plain}
+
+
+def _varies(override: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return bool(OverridesParser.create().parse_override(override).is_sweep_override())
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    register_resolvers()
+    check([])  # imports
+    for line in sys.stdin:
+        try:
+            request = json.loads(line)
+            answer = check(request["arguments"], request["names"])
+        except Exception as error:  # the next request is answered all the same
+            answer = {"problems": [f"{type(error).__name__}: {one_line(error)}"]}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

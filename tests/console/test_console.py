@@ -1,0 +1,249 @@
+"""The console as its users have it: from the form to the run's figures, in a real browser where there is one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocr.console.form import WANDB_MODES, Composition, read_command, read_form
+from ocr.console.queue import submit
+from ocr.console.runs import find_runs
+from ocr.console.settings import read_settings
+from ocr.errors import UserError
+from tests.console.serving import CHROMIUM, end_jobs, needs_browser, served
+from tests.tiny import TINY, wait_for
+
+SCREENSHOTS = os.environ.get("CONSOLE_SCREENSHOTS")  # a folder: pictures of the pages for docs/images
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    return read_settings([])
+
+
+def as_form(composition: Composition) -> dict[str, str]:
+    values = {f"set:{name}": value for name, value in composition.values.items()}
+    return values | {"wandb": composition.wandb, "sweep": composition.sweep, "more": shlex.join(composition.more)}
+
+
+def test_a_form_and_its_command_say_the_same(settings: Any):
+    for mode in WANDB_MODES:
+        given = Composition(
+            {"data": "folder", "data.root": "my receipts/영수증", "optimizer.lr": "1e-3", "logger.tags": "[a,b c]"},
+            mode, "", ["callbacks.ema=null", "data.train=[{format: synthetic, count: 8}]"],
+        )  # fmt: skip
+        assert read_form(as_form(given), settings) == given
+        assert read_command(given.command, settings) == given
+        assert shlex.split(given.command)[2:] == given.arguments
+    sweep = Composition({"optimizer.lr": "1e-3,2e-3"}, "off", "grid")
+    assert "-m" in sweep.arguments and read_command(sweep.command, settings) == sweep
+    pasted = "OMP_NUM_THREADS=1 .venv/bin/python runners/train.py \\\n  data=sroie 'name=a b' # mine"
+    assert read_command(pasted, settings).values == {"data": "sroie", "name": "a b"}
+    for wrong in ("python runners/test.py ckpt_path=x", "python runners/train.py 'x"):
+        with pytest.raises(UserError):
+            read_command(wrong, settings)
+
+
+def test_two_thousand_runs_are_listed_within_a_second(tmp_path: Path):
+    for k in range(2000):
+        folder = tmp_path / f"runs/name{k % 7}/2026-01-01_00-{k // 60 % 60:02}-{k % 60:02}_{k:06x}"
+        (folder / ".hydra").mkdir(parents=True)
+        (folder / ".hydra/overrides.yaml").write_text(f"- seed={k}\n")
+        (folder / "metrics.json").write_text(
+            json.dumps({"val/hmean": 0.5, "headline": "val/hmean", "selected_on": "val", "seconds": 60.0})
+        )
+    hostile = tmp_path / "runs/<script>alert(1)</script>/2026-01-02_00-00-00_ffffff"
+    (hostile / ".hydra").mkdir(parents=True)
+    (hostile / "run.log").write_text("<script>alert(2)</script> \x1b[31m")
+    with served(tmp_path) as console:
+        console.ask("/runs")
+        began = time.perf_counter()
+        status, page = console.ask("/runs")
+        seconds = time.perf_counter() - began
+        print(f"first page of 2,001 runs: {seconds:.3f} s")
+        assert status == 200 and seconds < 1 and "2001 run(s), page 1 of 41" in page
+        assert "0.5000" in page and "chosen on val" in page
+        assert "&lt;script&gt;alert(1)" in page and "<script>alert" not in page
+        [run] = [run for run in find_runs(tmp_path / "runs") if "script" in run.name]
+        assert "<script>alert" not in console.ask(f"/runs/{run.id}")[1]
+        ids = [run.id for run in find_runs(tmp_path / "runs")[1:3]]
+        status, compared = console.ask(f"/compare?id={ids[0]}&id={ids[1]}")
+        assert status == 200 and "<code>seed</code>" in compared
+        other = find_runs(tmp_path / "runs")[5]
+        assert console.ask(f"/runs/{other.id}/delete", {"confirm": "no"})[0] == 422 and other.folder.exists()
+        assert console.ask(f"/runs/{other.id}/delete", {"confirm": other.folder.name})[0] == 303
+        assert not other.folder.exists() and console.ask(f"/runs/{other.id}")[0] == 404
+        assert console.ask(f"/runs/{ids[0]}/archive", {})[0] == 303
+        assert "2000 run(s)" in console.ask("/runs")[1] and console.ask("/runs/%2e%2e/delete", {})[0] == 404
+
+
+def test_jobs_without_cards_run_one_after_the_other_and_a_stopped_one_never(tmp_path: Path):
+    """The queue needs no server: its jobs wait for one another."""
+    runs, note = tmp_path / "runs", tmp_path / "note"
+    code = "import sys, time; f = open(sys.argv[1], 'a'); f.write('<'); f.flush(); time.sleep(1); f.write('>')"
+    jobs = [submit(runs, ["python3", "-c", code, str(note)], runs / f"name/{k}", 0) for k in range(3)]
+    jobs[1].stop()
+    wait_for(lambda: [job.state for job in jobs] == ["finished", "interrupted", "finished"], 60)
+    assert note.read_text() == "<><>"
+    failed = submit(runs, ["python3", "-c", "import sys; sys.exit(2)"], runs / "name/3", 1)
+    wait_for(lambda: failed.state == "failed", 60)
+
+
+@pytest.mark.slow
+def test_a_form_is_checked_as_a_terminal_checks_it(tmp_path: Path):
+    with served(tmp_path) as console:
+        form = {"set:trainer.max_epochs": "x", "set:optimizer.lr": "-1", "more": "trainer.max_epoch=3"}
+        problems = json.loads(console.ask("/compose/check", form)[1])["problems"]
+        assert [problem["key"] for problem in problems] == [""] and "did you mean" in problems[0]["text"]
+        form["more"] = ""
+        problems = json.loads(console.ask("/compose/check", form)[1])["problems"]
+        assert {problem["key"] for problem in problems} >= {"trainer.max_epochs", "optimizer.lr"}
+        status, page = console.ask("/compose", form)
+        assert status == 422 and "optimizer.lr" in page and not (tmp_path / "runs/.console").exists()
+        answer = json.loads(console.ask("/compose/check", {"set:trainer.max_epochs": "2", "wandb": "offline"})[1])
+        assert answer["problems"] == [] and answer["values"]["trainer.max_epochs"] == "2"
+        assert answer["command"] == (
+            "python runners/train.py trainer.max_epochs=2 logger.wandb.enabled=true logger.offline=true"
+        )
+        assert (
+            json.loads(console.ask("/compose/check", {"set:data.root": "/etc"})[1])["problems"][0]["key"] == "data.root"
+        )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def picture(page: Any, name: str) -> None:
+    """Screenshots of a page at both widths, light and dark, where they are asked for."""
+    if SCREENSHOTS:
+        for width in (1280, 390):
+            for scheme in ("light", "dark"):
+                page.set_viewport_size({"width": width, "height": 900})
+                page.emulate_media(color_scheme=scheme)
+                page.screenshot(path=f"{SCREENSHOTS}/console_{name}_{width}_{scheme}.png", full_page=width == 1280)
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.emulate_media(color_scheme="light")
+
+
+def check_accessible(page: Any) -> None:
+    """No serious finding of axe, light and dark, and nothing wider than a narrow screen."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page).response["violations"]
+        serious = [
+            (v["id"], [n["html"] for n in v["nodes"]][:3]) for v in found if v["impact"] in ("serious", "critical")
+        ]
+        assert not serious, serious
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.url
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_training_from_the_form_to_its_figures(browser: Any, tmp_path: Path):
+    """Pasted, started with W&B offline, watched to its end, while the server is killed and started again."""
+    context = browser.new_context()
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    command = shlex.join(["python", "runners/train.py", *TINY, "trainer.max_epochs=4", "logger.offline=true"])
+    try:
+        with served(tmp_path) as console:
+            page.goto(console.address)
+            assert page.url == f"{console.base}/"
+            page.get_by_text("Paste a command").click()
+            page.get_by_label("A command, as it is typed").fill(command)
+            page.get_by_role("button", name="Fill the form").click()
+            page.get_by_text("checked: it can be started").wait_for()
+            assert page.get_by_label("trainer.max_epochs").input_value() == "4"
+            assert page.get_by_label("offline", exact=True).is_checked()
+            page.get_by_label("optimizer.lr").fill("-1")
+            page.locator("[data-problem='optimizer.lr']").get_by_text("at least 0").wait_for()
+            picture(page, "compose")
+            page.get_by_label("optimizer.lr").fill("1e-3")
+            page.get_by_text("checked: it can be started").wait_for()
+            shown = page.locator("#command").inner_text()
+            assert sorted(shlex.split(shown)) == sorted(
+                [
+                    *shlex.split(command.replace("trainer.max_epochs=2 ", "")),
+                    "optimizer.lr=1e-3",
+                    "logger.wandb.enabled=true",
+                ]
+            )
+            page.get_by_role("button", name="Start").click()
+            page.get_by_text("running", exact=True).wait_for()
+            console.process.kill()
+        with served(tmp_path) as console:  # the first server is gone, its run is not
+            page.goto(console.address)
+            page.get_by_role("link", name="Runs").click()
+            page.get_by_role("link", name="synthetic/").click()
+            page.get_by_text("finished", exact=True).wait_for(timeout=120_000)
+            assert page.locator("svg.chart").count() == 2
+            [run] = find_runs(tmp_path / "runs")
+            metrics = json.loads((run.folder / "metrics.json").read_text())
+            assert f"{metrics[metrics['headline']]:.4f}" in page.locator("#live").inner_text()
+            assert list(run.folder.glob("wandb/offline-run-*"))
+            page.get_by_label("Tags").fill("first")
+            page.get_by_role("button", name="Keep").click()
+            page.get_by_role("link", name="Runs").click()
+            page.get_by_text("first", exact=True).wait_for()
+            for name in ("Compose", "Runs", "Doctor"):
+                page.get_by_role("link", name=name).click()
+                if name == "Doctor":
+                    page.locator(".checks").wait_for()
+                check_accessible(page)
+                if name != "Compose":
+                    picture(page, name.lower())
+            page.goto(f"{console.base}/runs/{run.id}")
+            check_accessible(page)
+            picture(page, "run")
+    finally:
+        end_jobs(tmp_path / "runs")
+        context.close()
+    assert problems == []
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_run_is_stopped_as_by_ctrl_c_and_goes_on_when_it_is_resumed(browser: Any, tmp_path: Path):
+    page = browser.new_page()
+    command = shlex.join([*TINY, "trainer.max_epochs=2000", "logger.wandb.enabled=false"])
+    try:
+        with served(tmp_path) as console:
+            page.goto(console.address)
+            page.get_by_text("Paste a command").click()
+            page.get_by_label("A command, as it is typed").fill(command)
+            page.get_by_role("button", name="Fill the form").click()
+            page.get_by_text("checked: it can be started").wait_for()
+            page.get_by_role("button", name="Start").click()
+            page.locator("#live").get_by_text("of 2000").wait_for(timeout=120_000)
+            page.get_by_role("button", name="Stop").click()
+            page.get_by_text("interrupted", exact=True).wait_for(timeout=60_000)
+            [run] = find_runs(tmp_path / "runs")
+            assert "interrupted by Ctrl-C" in (run.job.folder / "output.log").read_text()
+            page.get_by_role("button", name="Resume").click()
+            page.locator("#live").get_by_text("of 2000").wait_for(timeout=120_000)
+            assert len(find_runs(tmp_path / "runs")) == 2
+    finally:
+        end_jobs(tmp_path / "runs")
+        page.close()
