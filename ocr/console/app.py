@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -30,7 +30,7 @@ from ocr.console.form import WANDB_MODES, Composition, described, names, read_co
 from ocr.console.guard import Guard
 from ocr.console.limits import refusals
 from ocr.console.queue import submit
-from ocr.console.runs import Run, find_runs, id_of
+from ocr.console.runs import LIVE, Run, find_runs, id_of
 from ocr.console.settings import ConsoleSettings
 from ocr.errors import UserError
 from ocr.jobs.command_line.overrides import CONFIGS, text_of
@@ -39,7 +39,6 @@ from ocr.tracking.secrets import Redactor
 PAGE_SIZE = 50
 RUNNERS = CONFIGS.parent / "runners"
 STATIC = Path(__file__).parent / "static"
-LIVE = ("queued", "running")
 
 
 class Console:
@@ -77,7 +76,12 @@ class Console:
 
     def page(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
         text = self.templates.get_template(name).render(**values)
-        return HTMLResponse(Redactor(os.environ).text(text), status)
+        return HTMLResponse(
+            Redactor(os.environ).text(text).encode("utf-8", "replace"), status
+        )  # names of folders are bytes
+
+    def json(self, content: Any) -> Response:
+        return Response(Redactor(os.environ).text(json.dumps(content)), media_type="application/json")
 
     async def failed(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 400 if isinstance(error, UserError) else 500
@@ -111,19 +115,17 @@ class Console:
                 composition = read_form(form, self.settings)
             problems, answer = await self._problems(composition)
         except UserError as error:
-            return JSONResponse({"command": "", "problems": [{"key": "more", "text": str(error)}], "values": {}})
-        return JSONResponse({"command": composition.command, "problems": problems, "values": answer.get("values", {})})
+            return self.json({"command": "", "problems": [{"key": "more", "text": str(error)}], "values": {}})
+        return self.json({"command": composition.command, "problems": problems, "values": answer.get("values", {})})
 
     async def parse(self, request: Request) -> Response:
         try:
             async with request.form() as form:
                 composition = read_command(str(form.get("command", "")), self.settings)
         except UserError as error:
-            return JSONResponse({"problem": str(error)})
-        more = "\n".join(Composition(more=[word]).command.split(" ", 2)[2] for word in composition.more)
-        return JSONResponse(
-            {"set": composition.values, "wandb": composition.wandb, "sweep": composition.sweep, "more": more}
-        )
+            return self.json({"problem": str(error)})
+        given = {"set": composition.values, "wandb": composition.wandb, "sweep": composition.sweep}
+        return self.json({**given, "more": composition.more_text})
 
     async def start(self, request: Request) -> Response:
         async with request.form() as form:
@@ -162,8 +164,8 @@ class Console:
     async def runs(self, request: Request) -> Response:
         text, archived = request.query_params.get("find", ""), "archived" in request.query_params
         found = [run for run in self._all() if text.lower() in run.name.lower()]
-        found = [run for run in found if archived or not run.notes["archived"]] if len(found) <= PAGE_SIZE else found
-        number = max(1, int(page)) if (page := request.query_params.get("page", "1")).isdigit() else 1
+        found = [run for run in found if archived or not run.notes["archived"]]
+        number = int(page) if re.fullmatch(r"[1-9][0-9]{0,5}", page := request.query_params.get("page", "1")) else 1
         pages = max(1, -(-len(found) // PAGE_SIZE))
         shown = found[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
         return self.page(
@@ -196,17 +198,22 @@ class Console:
                 raise HTTPException(409, "stop it first")
             if given.get("confirm") != run.folder.name:
                 raise HTTPException(422, f"to delete it, type the name of its folder: {run.folder.name}")
-            shutil.rmtree(run.folder)
+            if others := [other.name for other in self._all() if run.folder in other.folder.parents]:
+                raise HTTPException(409, f"it has another run in its folder: {others[0]}")
+            for folder in (run.folder, *([run.job.folder] if run.job else [])):
+                if folder.exists():
+                    shutil.rmtree(folder)
             return RedirectResponse("/runs", 303)
         else:
             raise HTTPException(404, "there is no such page")
         return RedirectResponse(f"/runs/{run.id}", 303)
 
     async def _resume(self, run: Run) -> Response:
-        if run.state in LIVE or not (run.folder / "checkpoints/last.ckpt").is_file():
+        if not run.can_resume:
             raise HTTPException(409, "there is no checkpoint to go on from, or it still runs")
-        arguments = [f"resume={text_of(str(run.folder))}", f"name={text_of(run.name.rpartition('/')[0])}"]
-        answer = {"name": run.name.rpartition("/")[0], "gpus": (run.job.content["gpus"] if run.job else 1)}
+        name = "/".join(part for part in run.name.split("/")[:-1] if not part.startswith("sweep_")) or "resumed"
+        answer = {"name": name, "gpus": run.job.content["gpus"] if run.job else 1}
+        arguments = [f"resume={text_of(str(run.folder))}", f"name={text_of(name)}"]
         return RedirectResponse(f"/runs/{self._submit('train', arguments, answer)}", 303)
 
     async def compare(self, request: Request) -> Response:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ocr.jobs.command_line.overrides import CONFIGS
+WAIT_SECONDS = 120  # imports included
+LINE_BYTES = 10_000_000
 
 
 class Checker:
@@ -23,7 +23,7 @@ class Checker:
         """Start it; its imports take seconds, in which it can be asked already."""
         pipe = asyncio.subprocess.PIPE
         command = [sys.executable, "-m", "ocr.console.worker"]
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, cwd=CONFIGS.parent)
+        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
 
     async def stop(self) -> None:
         """End it."""
@@ -32,19 +32,28 @@ class Checker:
             await self._process.wait()
 
     async def check(self, arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]:
-        """See :func:`ocr.console.worker.check`."""
+        """See :func:`ocr.console.worker.check`.
+
+        A process that does not answer is ended: its answer would be taken for that to the next question.
+        """
         async with self._turn:
             if self._process is None or self._process.returncode is not None:
                 await self.start()
-            process = self._process
-            assert process is not None
-            assert process.stdin is not None
-            assert process.stdout is not None
-            with contextlib.suppress(ConnectionError):
-                process.stdin.write(json.dumps({"arguments": list(arguments), "names": list(names)}).encode() + b"\n")
-                await process.stdin.drain()
-            answer = await process.stdout.readline()
-            if not answer:
-                await process.wait()
-                return {"problems": ["the process that checks settings has ended, try once more"]}
-            return dict(json.loads(answer))
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    return await self._ask({"arguments": list(arguments), "names": list(names)})
+            except (OSError, ValueError, TimeoutError):
+                await self.stop()
+                return {"problems": ["the process that checks settings has ended or did not answer, try once more"]}
+            except BaseException:
+                await self.stop()
+                raise
+
+    async def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(question).encode() + b"\n")
+        await process.stdin.drain()
+        return dict(json.loads(await process.stdout.readline()))

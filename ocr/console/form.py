@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,11 @@ class Composition:
         return [*sweep, *given, *WANDB_MODES[self.wandb], *self.more]
 
     @property
+    def more_text(self) -> str:
+        """The other overrides, a line each, quoted for a shell."""
+        return "\n".join(map(shlex.quote, self.more))
+
+    @property
     def command(self) -> str:
         """The command line, for a shell."""
         return shlex.join(["python", "runners/train.py", *self.arguments])
@@ -62,12 +68,16 @@ def read_form(form: Mapping[str, Any], settings: ConsoleSettings) -> Composition
     Raises:
         UserError: it has a choice that the page does not offer, or quotes that do not end.
     """
+    if not all(isinstance(value, str) for value in form.values()):
+        raise UserError("the form has a choice that the page does not offer")
     values = {name: str(form.get(f"set:{name}", "")).strip() for name in names(settings)}
     composition = Composition({name: value for name, value in values.items() if value})
     composition.wandb, composition.sweep = str(form.get("wandb", "")), str(form.get("sweep", ""))
     if composition.wandb not in WANDB_MODES or composition.sweep not in ["", *presets()]:
         raise UserError("the form has a choice that the page does not offer")
     composition.more = _words(str(form.get("more", "")))
+    if options := [word for word in composition.more if word.startswith(("-", "#"))]:
+        raise UserError(f"{options[0]} is no override: a sweep is chosen above")
     return composition
 
 
@@ -77,34 +87,55 @@ def read_command(text: str, settings: ConsoleSettings) -> Composition:
     Raises:
         UserError: it starts no training, or has quotes that do not end.
     """
-    words = _words(text.replace("\\\n", " "))
+    words = _words(re.sub(r"\\\r?\n", " ", text))
     runner = next((k for k, word in enumerate(words) if word.endswith("train.py")), None)
     if runner is None and any(word.endswith(".py") for word in words):
         raise UserError("only runners/train.py is started here")
-    composition, switches = Composition(), dict[str, Any]()
-    for word in words[0 if runner is None else runner + 1 :]:
-        key, value = key_of(word), word.partition("=")[2]
-        if word in ("-m", "--multirun"):
+    arguments = words[0 if runner is None else runner + 1 :]
+    arguments = arguments[: next((k for k, word in enumerate(arguments) if word.startswith("#")), None)]  # a comment
+    multirun = any(word in ("-m", "--multirun") for word in arguments)
+    preset = next((word.partition("=")[2] for word in arguments if word.startswith("+sweep=")), "")
+    if multirun != (preset in presets()):
+        raise UserError("a sweep is -m with +sweep=..., of which grid takes every combination")
+    composition = Composition(sweep=preset)
+    for word in arguments:
+        key = word.partition("=")[0]
+        if word in ("-m", "--multirun") or key == "+sweep":
             continue
-        if key == "sweep" and value in presets():
-            composition.sweep = value
-        elif key in ("logger.wandb.enabled", "logger.offline"):
-            switches[key] = value_of(word)
-        elif key in names(settings) and not word.startswith(("+", "~")):
-            plain = value_of(word)
-            composition.values[key] = plain if isinstance(plain, str) else value
-        else:
-            composition.more.append(word)
-    if switches.get("logger.wandb.enabled") is False:
-        composition.wandb = "off"
-    elif switches:
-        composition.wandb = "offline" if switches.get("logger.offline") is True else "online"
+        if word.startswith("-") or ("=" not in word.lstrip("~+") and not word.startswith("~")):
+            raise UserError(f"{word} is no override")
+        if key in names(settings) and (text := _field_text(word, multirun)):
+            composition.values[key] = text
+            continue
+        composition.more = [earlier for earlier in composition.more if key_of(earlier) != key or word[0] in "+~"]
+        composition.more.append(word)
+    for mode, switches in WANDB_MODES.items():
+        said = [word for word in composition.more if key_of(word) in ("logger.wandb.enabled", "logger.offline")]
+        if switches and sorted(said) == sorted(switches):
+            composition.wandb = mode
+            composition.more = [word for word in composition.more if word not in said]
     return composition
+
+
+def _field_text(word: str, multirun: bool) -> str:
+    """What a field shows of an override; empty where a field cannot say the same."""
+    key, _, value = word.partition("=")
+    plain = value_of(word)
+    for text in (plain if isinstance(plain, str) else value, value):
+        again = shlex.split(shell_override(key, text, multirun))[0] if text.strip() == text != "" else ""
+        if (
+            again
+            and again.partition("=")[0] == key
+            and repr(value_of(again)) == repr(plain)
+            and not (multirun and again != word and "," in text)
+        ):
+            return text
+    return ""
 
 
 def _words(text: str) -> list[str]:
     try:
-        return shlex.split(text, comments=True)
+        return shlex.split(text)
     except ValueError as error:
         raise UserError(f"the overrides cannot be read: {error}") from error
 

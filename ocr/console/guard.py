@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -86,11 +85,9 @@ class Guard:
 
     def _tokens(self, scope: Scope, headers: Headers) -> list[str]:
         given = [value for key, value in parse_qsl(scope["query_string"].decode("latin-1")) if key == "token"]
-        for header in headers.getlist("cookie"):
-            try:
-                given += [morsel.value for name, morsel in SimpleCookie(header).items() if name == self.cookie]
-            except CookieError:  # another program's
-                continue
+        for header in headers.getlist("cookie"):  # by hand: those of other programs may follow no rule
+            pairs = [part.strip().partition("=") for part in header.split(";")]
+            given += [value for name, _, value in pairs if name == self.cookie]
         return given
 
     def _without_token(self, scope: Scope) -> str:

@@ -39,7 +39,7 @@ def turn(folder: Path, gpus: int) -> Iterator[dict[str, str]]:
         with contextlib.ExitStack() as held:
             if not waiting and gpus and cards:
                 with contextlib.suppress(UserError):
-                    taken = held.enter_context(take_gpus(cards, min(gpus, len(cards))))
+                    taken = held.enter_context(take_gpus(cards, len(cards) if gpus < 0 else min(gpus, len(cards))))
                     yield {"CUDA_VISIBLE_DEVICES": ",".join(taken)}
                     return
             elif not waiting:

@@ -12,11 +12,16 @@ from ocr.jobs.command_line.arguments import check_overrides
 from ocr.jobs.command_line.overrides import CONFIGS, key_of, value_of
 
 HYDRA_GROUPS = ("hydra/launcher",)  # of Hydra's own settings, those that may be chosen
-FIXED = ("paths", "trusted_targets")  # settings that the console gives, or that would let in other classes
-RESOLVER = re.compile(r"\$\{[^}]*:")  # ${oc.env:...} reads the environment
-# settings whose text is a path, whatever it looks like; data.images and the like are relative to data.root
-PATH_KEYS = {"root", "ckpt_path", "resume", "source", "output", "dir", "weights", "save_dir", "default_root_dir"}
+# settings that the console gives, that would let in other classes, or whose texts are overrides or addresses themselves
+FIXED = ("paths", "trusted_targets", "sweep.space", "sweep.storage", "sweep.resume", "logger.save_dir")
+FIXED_LEAVES = {"dirpath", "filename", "default_root_dir"}
+FREE_TEXTS = {"logger.notes", "logger.tags", "logger.project_name", "logger.entity", "logger.user", "logger.group",
+              "logger.run_name", "logger.exp_version"}  # fmt: skip
+PATHS = {"root", "ckpt_path", "resume", "source", "output", "dir", "weights"}  # settings whose text is a path
+BELOW_ROOT = {"images", "annotations", "ids"}  # paths relative to data.root where that is given
 NO_PATH = {"", "auto", "null", "None", "True", "False", "true", "false"}
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]*:(?!\s)")  # s3://..., hf-hub:..., local-dir:...
+MAX_LENGTH = 20_000
 
 
 def options_of(group: str) -> list[str]:
@@ -26,7 +31,7 @@ def options_of(group: str) -> list[str]:
 
 def is_group(key: str) -> bool:
     """Whether a key of the command line names a config group of the project."""
-    return bool(re.fullmatch(r"\w+(/\w+)*", key)) and (CONFIGS / key).is_dir()
+    return bool(re.fullmatch(r"\w{1,50}(/\w{1,50})*", key)) and (CONFIGS / key).is_dir()
 
 
 def refusals(overrides: Sequence[str], folders: Sequence[Path], multirun: bool = False) -> list[tuple[str, str]]:
@@ -39,51 +44,83 @@ def refusals(overrides: Sequence[str], folders: Sequence[Path], multirun: bool =
         folders: absolute; paths must lie in one of them.
         multirun: values may be several, for a sweep.
     """
+    from hydra.errors import HydraException
+
+    has_root = any(key_of(override) == "data.root" for override in overrides)
     refused = []
     for override in overrides:
         try:
-            check_overrides([override], multirun)
+            reason = "" if len(override) < MAX_LENGTH else f"longer than {MAX_LENGTH} characters"
+            if not reason:
+                check_overrides([override], multirun)
+                reason = _refusal(override, folders, has_root)
         except UserError as error:
-            refused.append((key_of(override), str(error)))
-            continue
-        if reason := _refusal(override, folders):
-            refused.append((key_of(override), reason))
+            reason = str(error)
+        except (
+            HydraException,
+            RecursionError,
+            OSError,
+            ValueError,
+            RuntimeError,
+        ):  # of lists within lists, and of odd paths
+            reason = "it cannot be read"
+        if reason:
+            refused.append((key_of(override)[:100], reason))
     return refused
 
 
-def _refusal(override: str, folders: Sequence[Path]) -> str:
-    key, value = key_of(override).partition("@")[0], value_of(override)
-    names = [*key.replace("/", ".").split("."), *_keys(value)]
+def _refusal(override: str, folders: Sequence[Path], has_root: bool) -> str:
+    key = key_of(override)
+    values = list(_values(override))
+    names = [*key.replace("/", ".").split("."), *_keys(values)]
     if override.startswith("~"):
         return "nothing can be removed here; a callback or metric is left out with =null"
     if any(name.startswith("_") for name in names) or "_target_" in override:
         return "what is made of which class cannot be set here"
-    if names[0] == "hydra" and key not in HYDRA_GROUPS:
-        return f"of Hydra's own settings only {', '.join(HYDRA_GROUPS)} can be chosen here"
-    if names[0] in FIXED:
+    if not re.fullmatch(r"\+?[\w./]+", override.partition("=")[0]):
+        return "no name of a setting or group"
+    if "${" in override:
+        return "${...} could read the environment of the server: write the value itself"
+    if names[0] == "hydra":
+        chosen = key in HYDRA_GROUPS and all(isinstance(v, str) and re.fullmatch(r"\w+", v) for v in values)
+        return "" if chosen else f"of Hydra's own settings only {', '.join(HYDRA_GROUPS)} can be chosen here"
+    if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED) or FIXED_LEAVES & set(names):
         return "it is the console's to set, or a terminal's"
-    if RESOLVER.search(override):
-        return "${...:...} would read the environment of the server"
-    if is_group(key) and key not in HYDRA_GROUPS:  # of those, plug-ins have others
-        chosen = [name.strip() for name in override.partition("=")[2].strip("[]").split(",")]
-        unknown = [name for name in chosen if name not in [*options_of(key), "null"]]
+    if is_group(key):
+        chosen_names = [name for value in values for name in (value if isinstance(value, list) else [value])]
+        unknown = [name for name in chosen_names if name is not None and name not in options_of(key)]
         return f"there is no {key}={unknown[0]}: {', '.join(options_of(key))}" if unknown else ""
-    if key in HYDRA_GROUPS:
-        return ""
     if override.startswith("+"):
         return "a setting that the config does not have cannot be added here"
-    texts = list(_texts(value)) if isinstance(value, (list, dict)) else [*str(value).split(","), str(value)]
-    for text in texts:
-        looks = text.startswith(("/", "~", "\\")) or ".." in Path(text).parts or "://" in text
-        if (looks or key.rpartition(".")[2] in PATH_KEYS) and not _within(text, folders):
+    if key in FREE_TEXTS:
+        return ""
+    for name, text in (pair for value in values for pair in _texts(value, key.rpartition(".")[2])):
+        if name == "name" and any(part[0] == "." and part != ".." for part in Path(text).parts):
+            return "folders whose names begin with a dot are the console's own"
+        looks = text.startswith(("/", "~", "\\")) or ".." in Path(text).parts or ADDRESS.match(text)
+        if (looks or name in PATHS or (name in BELOW_ROOT and not has_root)) and not _within(text, folders):
             return f"{text} is in none of the folders that this console was started for (runs, data_folders)"
     return ""
+
+
+def _values(override: str) -> Iterator[Any]:
+    """The value of an override; of a sweep each one."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_override(override)
+    if not parsed.is_sweep_override():
+        yield value_of(override)
+    elif not parsed.is_choice_sweep() and not parsed.is_range_sweep():
+        raise UserError("of functions only choice(...) and range(...) are taken here")
+    else:
+        for text in parsed.sweep_string_iterator():
+            yield value_of(f"{key_of(override)}={text}")
 
 
 def _within(text: str, folders: Sequence[Path]) -> bool:
     if text in NO_PATH:
         return True
-    if "://" in text or "${" in text:
+    if ADDRESS.match(text):
         return False
     path = Path(text).expanduser().resolve()
     return any(path.is_relative_to(folder) for folder in folders)
@@ -99,9 +136,13 @@ def _keys(value: Any) -> Iterator[str]:
             yield from _keys(item)
 
 
-def _texts(value: Any) -> Iterator[str]:
-    for item in value.values() if isinstance(value, dict) else value:
-        if isinstance(item, (dict, list)):
-            yield from _texts(item)
-        elif isinstance(item, str):
-            yield item
+def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Texts within a value, each with the setting that it is of."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, str(key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, name)
+    elif isinstance(value, str):
+        yield name, value

@@ -46,7 +46,7 @@ class QueuedJob:
     def state(self) -> str:
         """``queued``, ``running``, ``finished``, ``interrupted``, ``failed``, or ``lost``: killed, with its process."""
         end = read_json(self.folder / "end.json")
-        if "exit_code" in end:
+        if isinstance(end.get("exit_code"), int):
             return {0: "finished", 130: "interrupted", 143: "terminated"}.get(end["exit_code"], "failed")
         if process_of(self.folder) is None:
             return "lost"
@@ -62,10 +62,10 @@ class QueuedJob:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file's content; empty where it is not there or no JSON object."""
+    """A file's content; empty where it is not there, a link, or no JSON object."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = None if path.is_symlink() else json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -76,15 +76,16 @@ def process_of(folder: Path) -> psutil.Process | None:
     try:
         process = psutil.Process(noted["pid"])
         same = abs(process.create_time() - noted["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except (KeyError, psutil.Error):
+    except (KeyError, TypeError, ValueError, psutil.Error):
         return None
     return process if same else None
 
 
 def jobs_of(runs: Path) -> list[QueuedJob]:
-    """All jobs of the console, the oldest first."""
-    folders = sorted((runs / FOLDER).glob("*/job.json"))
-    return [QueuedJob(path.parent, content) for path in folders if "run" in (content := read_json(path))]
+    """All jobs of the console whose run lies below a folder, the oldest first."""
+    jobs = [(path.parent, read_json(path)) for path in sorted((runs / FOLDER).glob("*/job.json"))]
+    sound = [(folder, job) for folder, job in jobs if isinstance(job.get("run"), str)]
+    return [QueuedJob(folder, job) for folder, job in sound if Path(job["run"]).is_relative_to(runs)]
 
 
 def submit(runs: Path, command: Sequence[str], run: Path, gpus: int) -> QueuedJob:
@@ -94,7 +95,7 @@ def submit(runs: Path, command: Sequence[str], run: Path, gpus: int) -> QueuedJo
         runs: folder of all runs.
         command: an argument list.
         run: folder that the job will write to.
-        gpus: how many cards it wants; one job without cards runs at a time.
+        gpus: how many cards it wants, -1 for all; one job without cards runs at a time.
     """
     folder = runs / FOLDER / f"{time.time():.3f}_{secrets.token_hex(3)}"
     content = {"command": list(command), "run": str(run), "gpus": gpus}

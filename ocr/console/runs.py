@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import os
@@ -22,9 +23,11 @@ from ocr.utils.files import write_atomic
 
 MAX_DEPTH = 5  # folders between the runs' and a run: parts of its name, the sweep's
 NOTES = "console.json"  # notes and tags of a run, in its folder
-LOG_BYTES = 20_000
+LOG_BYTES, TEXT_BYTES = 20_000, 50_000_000
+MAX_FIGURE = 1e12  # what is larger is no figure of a run
+LIVE = ("queued", "running")
 DATE = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
-PROGRESS = re.compile(r"epoch (\d+)/(\d+) .*?(?:left (\S+))?$", re.MULTILINE)
+PROGRESS = re.compile(r"epoch (\d{1,9})/(\d{1,9}) .*?(?:left (\S+))?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,11 @@ class Run:
         """Whether the process that its lock file names is there; the lock itself is not touched."""
         lock = self.folder / ".lock"
         try:
-            match = re.fullmatch(r"process (\d+) on (\S+)\n?", lock.read_text())
+            match = re.fullmatch(r"process (\d{1,9}) on (\S+)\n?", _text(lock))
             if not match or match[2] != socket.gethostname():
                 return False
             return psutil.Process(int(match[1])).create_time() <= lock.stat().st_mtime + 1
-        except (OSError, psutil.Error):
+        except (OSError, ValueError, OverflowError, psutil.Error):
             return False
 
     @property
@@ -76,17 +79,28 @@ class Run:
         """(key, value, what was selected on its split) of the figure that the run is judged by."""
         key = str(self.metrics.get("headline", ""))
         value = self.metrics.get(key)
-        if not isinstance(value, (int, float)):
+        if not isinstance(value, (int, float)) or not abs(value) < MAX_FIGURE:
             return None
         selected = self.metrics.get("selected_on")
         return key, float(value), f"chosen on {selected}" if selected else ""
+
+    @property
+    def minutes(self) -> float | None:
+        """That it took; None before its end."""
+        seconds = self.metrics.get("seconds")
+        return seconds / 60 if isinstance(seconds, (int, float)) and 0 <= seconds < MAX_FIGURE else None
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether it has ended and left a checkpoint to go on from."""
+        return self.state not in LIVE and (self.folder / "checkpoints/last.ckpt").is_file()
 
     @property
     def overrides(self) -> list[str]:
         """Of its command, secrets left out, as Hydra has noted them."""
         try:
             noted = yaml.safe_load(_text(self.folder / ".hydra/overrides.yaml"))
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             return []
         own = ("paths.output",)  # which the console adds
         return [o for override in noted if key_of(o := str(override)) not in own] if isinstance(noted, list) else []
@@ -100,21 +114,23 @@ class Run:
     def log(self) -> str:
         """The end of its log; before there is one, what its process has printed."""
         path = self.folder / "run.log"
-        own = _tail(path)
+        own = _text(path, LOG_BYTES)
         if self.job is not None and (not own or self.state in ("failed", "queued")):
-            return _tail(self.job.folder / "output.log") or own
+            return _text(self.job.folder / "output.log", LOG_BYTES) or own
         return own
 
     @property
     def progress(self) -> tuple[int, int, str] | None:
         """(epochs done, of how many, time left) as its log says."""
-        found = PROGRESS.findall(_tail(self.folder / "run.log"))
+        found = PROGRESS.findall(_text(self.folder / "run.log", LOG_BYTES))
         return (int(found[-1][0]), int(found[-1][1]), found[-1][2]) if found else None
 
     @property
     def notes(self) -> dict[str, Any]:
         """``notes``, ``tags`` and ``archived``."""
-        return {"notes": "", "tags": "", "archived": False} | read_json(self.folder / NOTES)
+        kept = read_json(self.folder / NOTES)
+        texts = {key: str(kept.get(key) or "") for key in ("notes", "tags")}
+        return {**texts, "archived": kept.get("archived") is True}
 
     def write_notes(self, content: str) -> None:
         """Keep notes and tags."""
@@ -124,31 +140,27 @@ class Run:
         """(step, value) of metrics, from ``csv/metrics.csv``."""
         points: dict[str, list[tuple[float, float]]] = {key: [] for key in keys}
         paths = [path for path in (self.folder / "csv/metrics.csv", self.folder / "metrics.csv") if path.is_file()]
-        if paths:
-            for row in csv.DictReader(_text(paths[0]).splitlines()):
+        with contextlib.suppress(csv.Error):
+            for row in csv.DictReader(_text(paths[0]).splitlines() if paths else []):
                 for key in keys:
-                    if row.get(key):
+                    with contextlib.suppress(ValueError, TypeError, KeyError):
                         points[key].append((float(row["step"]), float(row[key])))
         return points
 
 
 def id_of(name: str) -> str:
     """Id of a run by its name."""
-    return hashlib.sha256(name.encode()).hexdigest()[:16]
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, limit: int = TEXT_BYTES) -> str:
+    """The end of a file; empty where it is not there. Links are not followed: who can write there may read less."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _tail(path: Path) -> str:
-    try:
+        if path.is_symlink() or path.parent.is_symlink():
+            return ""
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - LOG_BYTES))
-            return file.read().decode("utf-8", "replace")
+            file.seek(max(0, path.stat().st_size - limit))
+            return file.read().decode("utf-8", "replace").replace("\0", "")
     except OSError:
         return ""
 
@@ -160,7 +172,7 @@ def find_runs(runs: Path, all_users: bool = False) -> list[Run]:
         runs: the folder, absolute.
         all_users: also folders that belong to other users of the machine.
     """
-    jobs = {job.run: job for job in jobs_of(runs)}
+    jobs = {job.run: job for job in jobs_of(runs) if all_users or job.folder.lstat().st_uid == os.getuid()}
     folders = list(_run_folders(runs, 0, all_users))
     there = set(folders)
     folders += [run for run, job in jobs.items() if run not in there and job.state != "lost"]
@@ -175,14 +187,21 @@ def _date(name: str) -> str:
 
 
 def _run_folders(folder: Path, depth: int, all_users: bool) -> Iterator[Path]:
-    try:
-        entries = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
-    for entry in entries:
-        if entry.name == FOLDER or (not all_users and entry.stat(follow_symlinks=False).st_uid != os.getuid()):
-            continue
-        if os.path.isdir(os.path.join(entry.path, ".hydra")):
-            yield Path(entry.path)
+    for path in _folders_in(folder, all_users):
+        hydra = path / ".hydra"
+        if hydra.is_dir() and not hydra.is_symlink():
+            yield path
         elif depth < MAX_DEPTH:
-            yield from _run_folders(Path(entry.path), depth + 1, all_users)
+            yield from _run_folders(path, depth + 1, all_users)
+
+
+def _folders_in(folder: Path, all_users: bool) -> list[Path]:
+    """Folders within one, without links and those of other users."""
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            with contextlib.suppress(OSError):
+                mine = all_users or entry.stat(follow_symlinks=False).st_uid == os.getuid()
+                if entry.name != FOLDER and entry.is_dir(follow_symlinks=False) and mine:
+                    found.append(Path(entry.path))
+    return found

@@ -51,11 +51,13 @@ def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]
     except (HydraException, OmegaConfBaseException) as error:
         return {"problems": [config_message(error, "train", arguments)]}
     devices = settings.trainer["devices"]
-    wanted = devices if isinstance(devices, int) else len(devices) if isinstance(devices, list) else 1
+    if not isinstance(devices, int) and devices != "auto":
+        return {"problems": ["trainer.devices: say how many, or auto for all: which ones is the queue's to choose"]}
     on_gpu = settings.trainer["accelerator"] in ("auto", "gpu", "cuda")
+    gpus = -1 if devices == "auto" else devices
     values = {name: OmegaConf.select(config, name, default=None) for name in names}
     plain = {k: text_of(OmegaConf.to_container(v) if OmegaConf.is_config(v) else v) for k, v in values.items()}
-    return {"problems": [], "name": settings.name, "gpus": wanted if on_gpu else 0, "values": plain}
+    return {"problems": [], "name": settings.name, "gpus": gpus if on_gpu else 0, "values": plain}
 
 
 def _varies(override: str) -> bool:

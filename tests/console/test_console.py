@@ -17,6 +17,7 @@ from ocr.console.queue import submit
 from ocr.console.runs import find_runs
 from ocr.console.settings import read_settings
 from ocr.errors import UserError
+from ocr.jobs.command_line.overrides import value_of
 from tests.console.serving import CHROMIUM, end_jobs, needs_browser, served
 from tests.tiny import TINY, wait_for
 
@@ -47,7 +48,15 @@ def test_a_form_and_its_command_say_the_same(settings: Any):
     assert "-m" in sweep.arguments and read_command(sweep.command, settings) == sweep
     pasted = "OMP_NUM_THREADS=1 .venv/bin/python runners/train.py \\\n  data=sroie 'name=a b' # mine"
     assert read_command(pasted, settings).values == {"data": "sroie", "name": "a b"}
-    for wrong in ("python runners/test.py ckpt_path=x", "python runners/train.py 'x"):
+    for exact in ("logger.wandb.enabled=true", "logger.offline=true", "logger.notes=", 'logger.notes="null"',
+                  'resume="true"', 'logger.notes="[a,b]"', "name=a#b", 'logger.notes=" x "'):  # fmt: skip
+        read = read_command(shlex.join(["train.py", exact, "seed=3"]), settings)
+        assert [value_of(a) for a in sorted(read.arguments)] == [value_of(a) for a in sorted([exact, "seed=3"])], exact
+    one = read_command("train.py -m +sweep=grid 'logger.notes=\"a,b\"' seed=1,2", settings)
+    assert sorted(one.arguments) == ["+sweep=grid", "-m", 'logger.notes="a,b"', "seed=1,2"]
+    for wrong in ("python runners/test.py ckpt_path=x", "python runners/train.py 'x", "train.py -m seed=1,2",
+                  "train.py +sweep=grid", "train.py seed=1 && ls", "train.py seed=1 > log",
+                  "train.py --cfg job"):  # fmt: skip
         with pytest.raises(UserError):
             read_command(wrong, settings)
 
@@ -82,7 +91,52 @@ def test_two_thousand_runs_are_listed_within_a_second(tmp_path: Path):
         assert console.ask(f"/runs/{other.id}/delete", {"confirm": other.folder.name})[0] == 303
         assert not other.folder.exists() and console.ask(f"/runs/{other.id}")[0] == 404
         assert console.ask(f"/runs/{ids[0]}/archive", {})[0] == 303
-        assert "2000 run(s)" in console.ask("/runs")[1] and console.ask("/runs/%2e%2e/delete", {})[0] == 404
+        assert "1999 run(s)" in console.ask("/runs")[1] and "2000 run(s)" in console.ask("/runs?archived=1")[1]
+        assert console.ask("/runs/%2e%2e/delete", {})[0] == 404
+
+
+def test_a_folder_with_strange_content_is_shown_all_the_same(tmp_path: Path):
+    def run(name: str | bytes, **files: str) -> Path:
+        folder = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path / "runs"), os.fsencode(name))))
+        (folder / ".hydra").mkdir(parents=True)
+        for file, text in files.items():
+            path = folder / file.replace("__", "/").replace("_json", ".json").replace("_csv", ".csv")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        return folder
+
+    run(b"a/\xff\xfebad")
+    run("a/deep", metrics_json="[" * 100_000)
+    run(
+        "a/large",
+        metrics_json='{"headline": "x", "x": 1' + "0" * 400 + ', "seconds": "5"}',
+        console_json='{"notes": null}',
+    )
+    run("a/table", csv__metrics_csv="step,val/hmean\n1\nx,y\n2,0.5,7\n\0\n")
+    run("a/no_step", csv__metrics_csv="val/hmean\n0.5\n", console_json="5")
+    (run("a/yaml") / ".hydra/overrides.yaml").write_text("- 2024-99-99\n")
+    (run("a/log") / "run.log").write_text(f"epoch {'9' * 5000}/3 x")
+    (run("a/lock") / ".lock").write_bytes(b"\xff")
+    secret = tmp_path / "secret"
+    secret.write_text("not to be read")
+    (run("a/link") / "run.log").symlink_to(secret)
+    for k, job in enumerate(('{"run": 5}', '{"run": "/elsewhere/x"}', f'{{"run": "{tmp_path}/runs/a/b", "gpus": 0}}')):
+        (tmp_path / f"runs/.console/{k}").mkdir(parents=True)
+        (tmp_path / f"runs/.console/{k}/job.json").write_text(job)
+        (tmp_path / f"runs/.console/{k}/end.json").write_text('{"exit_code": [1]}' if k < 2 else '{"exit_code": 130}')
+    with served(tmp_path) as console:
+        status, page = console.ask("/runs")
+        assert status == 200 and "10 run(s)" in page
+        for shown in find_runs(tmp_path / "runs"):
+            status, page = console.ask(f"/runs/{shown.id}")
+            assert status == 200 and "not to be read" not in page, shown.name
+        ids = "&".join(f"id={shown.id}" for shown in find_runs(tmp_path / "runs")[:6])
+        assert console.ask(f"/compare?{ids}")[0] == 200
+        [stopped] = [shown for shown in find_runs(tmp_path / "runs") if shown.name == "a/b"]
+        assert console.ask(f"/runs/{stopped.id}/delete", {"confirm": "b"})[0] == 303
+        assert console.ask(f"/runs/{stopped.id}")[0] == 404 and "9 run(s)" in console.ask("/runs")[1]
+        for number in ("%C2%B2", "1" * 5000, "0", "-1", "x"):
+            assert console.ask(f"/runs?page={number}")[0] == 200
 
 
 def test_jobs_without_cards_run_one_after_the_other_and_a_stopped_one_never(tmp_path: Path):
@@ -166,7 +220,7 @@ def test_a_training_from_the_form_to_its_figures(browser: Any, tmp_path: Path):
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    command = shlex.join(["python", "runners/train.py", *TINY, "trainer.max_epochs=4", "logger.offline=true"])
+    command = shlex.join(["python", "runners/train.py", *TINY, "trainer.max_epochs=4", *WANDB_MODES["offline"]])
     try:
         with served(tmp_path) as console:
             page.goto(console.address)
@@ -183,13 +237,8 @@ def test_a_training_from_the_form_to_its_figures(browser: Any, tmp_path: Path):
             page.get_by_label("optimizer.lr").fill("1e-3")
             page.get_by_text("checked: it can be started").wait_for()
             shown = page.locator("#command").inner_text()
-            assert sorted(shlex.split(shown)) == sorted(
-                [
-                    *shlex.split(command.replace("trainer.max_epochs=2 ", "")),
-                    "optimizer.lr=1e-3",
-                    "logger.wandb.enabled=true",
-                ]
-            )
+            expected = [*shlex.split(command.replace("trainer.max_epochs=2 ", "")), "optimizer.lr=1e-3"]
+            assert sorted(shlex.split(shown)) == sorted(expected)
             page.get_by_role("button", name="Start").click()
             page.get_by_text("running", exact=True).wait_for()
             console.process.kill()

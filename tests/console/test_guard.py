@@ -43,6 +43,11 @@ def test_the_printed_address_leads_to_a_page_and_a_cookie(console: Served):
     assert console.ask(f"//evil.example/?token={console.address.partition('token=')[2]}", Cookie="")[0] in (303, 404)
 
 
+def test_cookies_of_other_programs_do_not_lock_the_user_out(console: Served):
+    for other in ('other={"a":1}', "a[b]=1", "=", "x"):
+        assert console.ask("/runs", Cookie=f"{other}; {console.cookie['Cookie']}")[0] == 200
+
+
 def test_a_foreign_host_or_origin_is_refused_also_with_the_token(console: Served):
     port = console.base.rpartition(":")[2]
     assert console.ask("/", Host=f"localhost:{port}")[0] == 200
@@ -107,19 +112,35 @@ def test_no_page_leaves_its_folder_and_none_has_a_script_of_its_own(console: Ser
         ("logger.notes=${oc.env:WANDB_API_KEY}", "environment"),
         ("logger.notes='${oc.env:WANDB_API_KEY}'", "environment"),
         ("+x=1", "added"),
-        ("++seed=1", "added"),
+        ("++seed=1", "no name"),
         ("~callbacks.ema", "removed"),
         ("data=../../etc/x", "there is no data="),
         ("callbacks=[default,nothing]", "there is no callbacks=nothing"),
         ("data.root=/etc", "none of the folders"),
         ("data.root=.", "none of the folders"),
         ("data.root=data/../../..", "none of the folders"),
-        ("data.root='${name}/..'", "none of the folders"),
+        ("data.root='${name}/..'", "environment"),
         ("resume=/etc/passwd", "none of the folders"),
         ("data.root=s3://bucket/x", "none of the folders"),
         ("name=../x", "none of the folders"),
-        ("logger.save_dir=/tmp", "none of the folders"),
+        ("logger.save_dir=/tmp", "terminal"),
         ("data.train=[{format: icdar, images: /etc, annotations: x}]", "none of the folders"),
+        ("hydra/launcher=../../../../../tmp/x", "Hydra"),
+        ("+hydra/launcher@hydra.sweeper=basic", "no name"),
+        ("+optimizer@hydra.job.env_set=adamw", "no name"),
+        ('logger.notes="${oc.${logger.project_name}:WANDB_API_KEY}"', "environment"),
+        ("callbacks.checkpoint.dirpath=x", "terminal"),
+        ("callbacks.checkpoint.filename=x", "terminal"),
+        ("sweep.space=['paths.output=a,b']", "terminal"),
+        ("sweep.storage=x.log", "terminal"),
+        ("data.train=[{format: coco, images: x, annotations: y}]", "none of the folders"),
+        ("data.train=[{format: coco, root: ., images: x, annotations: y}]", "none of the folders"),
+        ("model.backbone.name=local-dir:/etc", "none of the folders"),
+        ("model.backbone.name=hf-hub:a/b", "none of the folders"),
+        ("name=.console/x", "begin with a dot"),
+        ("data.root='~nosuchuser/x'", "cannot be read"),
+        ("x=" + "[" * 5000, "characters that mean"),
+        ("a" * 30_000 + "=1", "longer"),
         ("seed", "key=value"),
         ("seed=1,2", "sweep"),
     ],
@@ -137,6 +158,11 @@ def test_what_a_user_types_is_taken(tmp_path: Path):
         "trainer.max_time='00:01:00:00'", "resume=true", "data.root=null", "logger.tags=[a,b]", "experiment=null",
     ]  # fmt: skip
     assert refusals(overrides, [tmp_path / "runs", data]) == []
+    for several in ("data.root=/etc,data", "data.root='/etc','/x'", "data.root=choice(/etc,/usr)", "data.root=glob(*)",
+                    "data.train=[{images: /etc}],[{images: /usr}]", "hydra/launcher=joblib,../x"):  # fmt: skip
+        assert refusals([several], [data], True), several
+    both = f"data.root={data}/a,{data}/b"
+    assert refusals([both, "logger.notes='see https://x.y/z'", "seed=range(1,4)"], [data], True) == []
     assert refusals(["+sweep=grid", "optimizer.lr=1e-3,2e-3", "hydra/launcher=joblib"], [data], True) == []
 
 
@@ -168,6 +194,6 @@ def test_a_secret_of_the_environment_is_on_no_page(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("WANDB_API_KEY", secret)
     with served(tmp_path) as console:
         answer = json.loads(console.ask("/compose/check", {"more": f"logger.notes={secret}"})[1])
-        assert secret in answer["command"], "it is what the user has typed"
+        assert "logger.notes=" in answer["command"] and secret not in str(answer)
         pages = [console.ask(path)[1] for path in ("/", "/runs", "/doctor/lines")]
     assert all(secret not in page for page in pages)
