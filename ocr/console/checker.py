@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ocr.console.queue import environment
+
 WAIT_SECONDS = 120  # imports included
 LINE_BYTES = 10_000_000
 
@@ -23,7 +25,9 @@ class Checker:
         """Start it; its imports take seconds, in which it can be asked already."""
         pipe = asyncio.subprocess.PIPE
         command = [sys.executable, "-m", "ocr.console.worker"]
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
+        self._process = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, limit=LINE_BYTES, env=environment()
+        )
 
     async def stop(self) -> None:
         """End it."""

@@ -24,6 +24,7 @@ import psutil
 from ocr.utils.files import write_atomic
 
 FOLDER = ".console"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,12 @@ def jobs_of(runs: Path) -> list[QueuedJob]:
     return [QueuedJob(folder, job) for folder, job in sound if Path(job["run"]).is_relative_to(runs)]
 
 
+def environment() -> dict[str, str]:
+    """Of processes that run modules of the project, which may be a plain checkout and not installed."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 def submit(runs: Path, command: Sequence[str], run: Path, gpus: int) -> QueuedJob:
     """Start the process that runs a command when it is its turn; it ends with neither the server nor a browser.
 
@@ -104,6 +111,7 @@ def submit(runs: Path, command: Sequence[str], run: Path, gpus: int) -> QueuedJo
         process = subprocess.Popen(
             [sys.executable, "-m", "ocr.console.job_process", str(folder)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            env=environment(),
         )  # fmt: skip
     created = psutil.Process(process.pid).create_time()
     write_atomic(folder / "process.json", json.dumps({"pid": process.pid, "created": created}))
