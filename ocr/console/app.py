@@ -75,26 +75,27 @@ class Console:
         await self.checker.stop()
 
     def page(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
-        text = self.templates.get_template(name).render(**values)
-        return HTMLResponse(
-            Redactor(os.environ).text(text).encode("utf-8", "replace"), status
-        )  # names of folders are bytes
+        text = Redactor(os.environ).text(self.templates.get_template(name).render(**values))
+        return HTMLResponse(text.encode("utf-8", "replace"), status)  # names of folders may be no text
 
     def json(self, content: Any) -> Response:
         return Response(Redactor(os.environ).text(json.dumps(content)), media_type="application/json")
 
     async def failed(self, request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 400 if isinstance(error, UserError) else 500
-        said = (
-            error.detail if isinstance(error, HTTPException) else str(error) if status == 400 else "the console failed"
-        )
-        return self.page("error.html", status, message=said)
+        if isinstance(error, HTTPException):
+            return self.page("error.html", error.status_code, message=error.detail)
+        if isinstance(error, UserError):
+            return self.page("error.html", 400, message=str(error))
+        return self.page("error.html", 500, message="the console failed; its terminal has the traceback")
 
     # Compose
 
     async def compose(self, request: Request) -> Response:
-        page = described(self.settings)
-        return self.page("compose.html", **page, modes=list(WANDB_MODES), given=Composition(), problems=[])
+        return self._form(Composition(), [])
+
+    def _form(self, given: Composition, problems: list[dict[str, str]]) -> Response:
+        page = described(self.settings) | {"modes": list(WANDB_MODES), "given": given, "problems": problems}
+        return self.page("compose.html", 422 if problems else 200, **page)
 
     async def _problems(self, composition: Composition) -> tuple[list[dict[str, str]], dict[str, Any]]:
         """What is wrong, each with the setting that it is about, and what the resident process answered."""
@@ -132,20 +133,17 @@ class Console:
             composition = read_form(form, self.settings)
         problems, answer = await self._problems(composition)
         if problems:
-            page = described(self.settings)
-            return self.page(
-                "compose.html", 422, **page, modes=list(WANDB_MODES), given=composition, problems=problems
-            )  # fmt: skip
-        run = self._submit("train", composition.arguments, answer, bool(composition.sweep))
+            return self._form(composition, problems)
+        run = self._submit(composition.arguments, answer, bool(composition.sweep))
         return RedirectResponse(f"/runs/{run}", 303)
 
-    def _submit(self, runner: str, arguments: list[str], answer: dict[str, Any], sweep: bool = False) -> str:
-        """Put a job into the queue; the id of its run."""
+    def _submit(self, arguments: list[str], answer: dict[str, Any], sweep: bool = False) -> str:
+        """Put a training into the queue; the id of its run."""
         stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
         folder = self.settings.runs_folder / answer["name"] / (f"sweep_{stamp}" if sweep else stamp)
         place = f"hydra.{'sweep' if sweep else 'run'}.dir={text_of(str(folder))}"
         output = f"paths.output={text_of(str(self.settings.runs_folder))}"
-        command = [sys.executable, str(RUNNERS / f"{runner}.py"), *arguments, output, place]
+        command = [sys.executable, str(RUNNERS / "train.py"), *arguments, output, place]
         submit(self.settings.runs_folder, command, folder, 0 if sweep else int(answer["gpus"]))
         return id_of(folder.relative_to(self.settings.runs_folder).as_posix())
 
@@ -187,10 +185,9 @@ class Console:
                 raise HTTPException(409, "only what this console has started can be stopped here, while it runs")
             run.job.stop()
         elif action == "notes":
-            kept = {"notes": given.get("notes", "")[:5000], "tags": given.get("tags", "")[:500]}
-            run.write_notes(json.dumps(run.notes | kept, ensure_ascii=False))
+            run.write_notes(notes=given.get("notes", "")[:5000], tags=given.get("tags", "")[:500])
         elif action == "archive":
-            run.write_notes(json.dumps(run.notes | {"archived": not run.notes["archived"]}, ensure_ascii=False))
+            run.write_notes(archived=not run.notes["archived"])
         elif action == "resume":
             return await self._resume(run)
         elif action == "delete":
@@ -214,7 +211,7 @@ class Console:
         name = "/".join(part for part in run.name.split("/")[:-1] if not part.startswith("sweep_")) or "resumed"
         answer = {"name": name, "gpus": run.job.content["gpus"] if run.job else 1}
         arguments = [f"resume={text_of(str(run.folder))}", f"name={text_of(name)}"]
-        return RedirectResponse(f"/runs/{self._submit('train', arguments, answer)}", 303)
+        return RedirectResponse(f"/runs/{self._submit(arguments, answer)}", 303)
 
     async def compare(self, request: Request) -> Response:
         wanted = request.query_params.getlist("id")[:6]

@@ -75,9 +75,8 @@ class Guard:
             return PlainTextResponse("requests of other pages are refused", 403)
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("requests of other pages are refused", 403)
-        if not any(
-            secrets.compare_digest(given.encode(), self.token.encode()) for given in self._tokens(scope, headers)
-        ):
+        token = self.token.encode()
+        if not any(secrets.compare_digest(given.encode(), token) for given in self._tokens(scope, headers)):
             return PlainTextResponse("open the address that the console printed when it was started", 401)
         if int(headers.get("content-length", "0")) > LIMIT_BYTES:
             return PlainTextResponse(f"more than {LIMIT_BYTES // 10**6} MB", 413)

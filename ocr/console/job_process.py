@@ -26,7 +26,9 @@ WAIT_SECONDS = 0.5
 
 @contextlib.contextmanager
 def turn(folder: Path, gpus: int) -> Iterator[dict[str, str]]:
-    """Wait until all earlier jobs have begun and devices are free, and hold them inside; a stopped job waits no more.
+    """Wait until all earlier jobs have begun and devices are free, and hold them inside.
+
+    A job that was stopped waits no more.
 
     Cards are taken with the lock files that sweeps heed, too. Jobs without cards share the processor, one at a time.
 
@@ -53,9 +55,7 @@ def turn(folder: Path, gpus: int) -> Iterator[dict[str, str]]:
 
 def main(folder: Path) -> int:
     """Its exit code: that of the job."""
-    signal.signal(
-        signal.SIGINT, lambda *_: None
-    )  # the job's own, which is in the same process group; inherited by none
+    signal.signal(signal.SIGINT, lambda *_: None)  # of the process group: the job's to heed
     job = read_json(folder / "job.json")
     with turn(folder, job["gpus"]) as environment:
         write_atomic(folder / "began", "")  # from here on it is stopped by a signal

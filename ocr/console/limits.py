@@ -56,13 +56,7 @@ def refusals(overrides: Sequence[str], folders: Sequence[Path], multirun: bool =
                 reason = _refusal(override, folders, has_root)
         except UserError as error:
             reason = str(error)
-        except (
-            HydraException,
-            RecursionError,
-            OSError,
-            ValueError,
-            RuntimeError,
-        ):  # of lists within lists, and of odd paths
+        except (HydraException, OSError, ValueError, RuntimeError):  # too deep lists, odd paths
             reason = "it cannot be read"
         if reason:
             refused.append((key_of(override)[:100], reason))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import json
 import os
 import re
 import socket
@@ -132,16 +133,15 @@ class Run:
         texts = {key: str(kept.get(key) or "") for key in ("notes", "tags")}
         return {**texts, "archived": kept.get("archived") is True}
 
-    def write_notes(self, content: str) -> None:
-        """Keep notes and tags."""
-        write_atomic(self.folder / NOTES, content)
+    def write_notes(self, **changes: str | bool) -> None:
+        """Keep changes of :attr:`notes`."""
+        write_atomic(self.folder / NOTES, json.dumps(self.notes | changes, ensure_ascii=False))
 
     def curves(self, keys: tuple[str, ...] = ("train/loss", "val/hmean")) -> dict[str, list[tuple[float, float]]]:
         """(step, value) of metrics, from ``csv/metrics.csv``."""
         points: dict[str, list[tuple[float, float]]] = {key: [] for key in keys}
-        paths = [path for path in (self.folder / "csv/metrics.csv", self.folder / "metrics.csv") if path.is_file()]
         with contextlib.suppress(csv.Error):
-            for row in csv.DictReader(_text(paths[0]).splitlines() if paths else []):
+            for row in csv.DictReader(_text(self.folder / "csv/metrics.csv").splitlines()):
                 for key in keys:
                     with contextlib.suppress(ValueError, TypeError, KeyError):
                         points[key].append((float(row["step"]), float(row[key])))

@@ -33,12 +33,9 @@ def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]
     from ocr.jobs.command_line.overrides import text_of
     from ocr.jobs.settings import TrainSettings, read
 
-    overrides = [word for word in arguments if not word.startswith("-")]
-    multirun = len(overrides) < len(arguments)
     try:
-        check_command_line(arguments)
-        single = [o for o in overrides if not (multirun and _varies(o))]
-        config = compose_job("train", [*single, "paths.run_dir=${paths.output}"])
+        overrides = [word for word in check_command_line(arguments) if word != "-m"]
+        config = compose_job("train", [*overrides, "paths.run_dir=${paths.output}"])
         if missing := sorted(OmegaConf.missing_keys(config)):
             return {"problems": [f"{key} is not set" for key in missing]}
         config.name = str(config.name)
@@ -58,12 +55,6 @@ def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]
     values = {name: OmegaConf.select(config, name, default=None) for name in names}
     plain = {k: text_of(OmegaConf.to_container(v) if OmegaConf.is_config(v) else v) for k, v in values.items()}
     return {"problems": [], "name": settings.name, "gpus": gpus if on_gpu else 0, "values": plain}
-
-
-def _varies(override: str) -> bool:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return bool(OverridesParser.create().parse_override(override).is_sweep_override())
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shlex
@@ -252,6 +253,10 @@ def test_a_training_from_the_form_to_its_figures(browser: Any, tmp_path: Path):
             [run] = find_runs(tmp_path / "runs")
             metrics = json.loads((run.folder / "metrics.json").read_text())
             assert f"{metrics[metrics['headline']]:.4f}" in page.locator("#live").inner_text()
+            rows = csv.DictReader((run.folder / "csv/metrics.csv").open())
+            losses = [row["train/loss"] for row in rows if row["train/loss"]]
+            title = page.locator("svg.chart title").first.text_content()
+            assert title.startswith(f"train/loss: {float(losses[-1]):.4g} at step ") and float(losses[-1]) > 0
             assert list(run.folder.glob("wandb/offline-run-*"))
             page.get_by_label("Tags").fill("first")
             page.get_by_role("button", name="Keep").click()

@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import UserError
-from ocr.jobs.command_line.overrides import compose
+from ocr.jobs.command_line.compose import compose_job
 from ocr.jobs.command_line.resume import with_earlier_overrides
 from ocr.training.resume import check_remaining, find_checkpoint
 from ocr.training.run_lock import hold
@@ -32,7 +32,8 @@ def stopped(folder: Path, *overrides: str, data: dict[str, Any] | None = None, c
     torch.save({}, folder / "checkpoints/last.ckpt")
     (folder / ".hydra").mkdir()
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra/overrides.yaml")
-    composed = compose([o for o in overrides if "_target_" not in o and "hydra" not in o and ".." not in o])
+    plain = [o for o in overrides if "_target_" not in o and "hydra" not in o and ".." not in o]
+    composed = compose_job("train", plain, with_hydra=True)
     config = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
     OmegaConf.set_struct(config, False)
     for key, value in (data or {}).items():
@@ -48,7 +49,7 @@ def stopped(folder: Path, *overrides: str, data: dict[str, Any] | None = None, c
 
 def resumed(folder: Path, *arguments: str) -> DictConfig:
     """The config of a command that resumes the run."""
-    return compose(with_earlier_overrides([f"resume={folder}", *arguments]))
+    return compose_job("train", with_earlier_overrides([f"resume={folder}", *arguments]), with_hydra=True)
 
 
 SOURCES = [{"format": "sroie", "images": "img", "annotations": "box", "ids": "old.txt"}]
@@ -101,7 +102,7 @@ def test_any_folder_name_can_be_resumed(name: str, tmp_path: Path):
     for shown in (f"resume={folder}", 'resume="' + str(folder).replace("\\", "\\\\") + '"'):
         if "\\" in name and '"' in shown:
             continue
-        config = compose(with_earlier_overrides([shown]))
+        config = compose_job("train", with_earlier_overrides([shown]), with_hydra=True)
         assert config.resume == str(folder / "checkpoints/last.ckpt") and config.seed == 3
 
 

@@ -31,7 +31,11 @@ async function load(element, address) {
   if (now && focused) now.focus({ preventScroll: true });
 }
 
-for (const element of document.querySelectorAll("[data-load]")) load(element, element.dataset.load);
+for (const element of document.querySelectorAll("[data-load]")) {
+  load(element, element.dataset.load).then(() => {
+    if (!("shown" in element.dataset)) element.textContent = "It could not be read; the console's terminal says why.";
+  });
+}
 for (const element of document.querySelectorAll("[data-poll]")) {
   const timer = setInterval(async () => {
     if (document.hidden) return;

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ocr.errors import UserError, first_line, one_line
 from ocr.jobs.command_line.arguments import missing_plugin
-from ocr.jobs.command_line.overrides import CONFIGS
+from ocr.jobs.command_line.overrides import CONFIGS, varies
 from ocr.utils.config import plain_config
 
 # names of Hydra 1.3 and OmegaConf 2.3 that 1.4 and 2.4 know, too
@@ -21,12 +21,13 @@ for deprecated in ("The version_base parameter is deprecated", r"register_new_re
     warnings.filterwarnings("ignore", message=f"\\s*{deprecated}")
 
 
-def compose_job(job: str, overrides: Sequence[str]) -> DictConfig:
+def compose_job(job: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
     """A job's config as its runner composes it, without a run folder.
 
     Args:
         job: name of its file in ``configs/``.
-        overrides: of the command line.
+        overrides: of the command line; what a sweep varies is left out.
+        with_hydra: with Hydra's own config.
 
     Raises:
         hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException: see :func:`config_message`.
@@ -36,7 +37,7 @@ def compose_job(job: str, overrides: Sequence[str]) -> DictConfig:
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(job, overrides=list(overrides))
+        return compose(job, overrides=[o for o in overrides if not varies(o)], return_hydra_config=with_hydra)
 
 
 def any_target() -> contextlib.AbstractContextManager[Any]:

@@ -74,8 +74,8 @@ def comments(job: str | None = None) -> dict[str, str]:
         job: whose file is heeded before all others; None for the first that says something.
     """
     said: dict[str, str] = {}
-    order = lambda file: (file.parent != CONFIGS or file.stem != job, file.stem == "checkpoint")  # noqa: E731
-    for file in sorted(files_of(), key=order):
+    own = CONFIGS / f"{job}.yaml"
+    for file in sorted(files_of(), key=lambda file: (file != own, file.stem == "checkpoint")):
         for key in keys_of(file):
             if key.comment:
                 said.setdefault(package_of(file) + key.path, key.comment)

@@ -1,12 +1,10 @@
-"""Overrides of a command line in Hydra's grammar: read, written, composed."""
+"""Overrides of a command line in Hydra's grammar: read and written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from omegaconf import DictConfig
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
@@ -61,14 +59,12 @@ def text_of(value: Any) -> str:
     return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
-def compose(overrides: Sequence[str]) -> DictConfig:
-    """The config of a training and Hydra's own, composed without running it; what a sweep varies is left out."""
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
+def varies(override: str) -> bool:
+    """Whether an override has several values, for the jobs of a sweep.
+
+    >>> varies("seed=1,2"), varies("seed=1"), varies("x=[1,2]")
+    (True, False, False)
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parser = OverridesParser.create()
-    single = [o for o in overrides if not parser.parse_override(o).is_sweep_override()]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose("train", overrides=single, return_hydra_config=True)
+    return bool(OverridesParser.create().parse_override(override).is_sweep_override())

@@ -8,9 +8,11 @@ the defaults are by now.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from ocr.jobs.command_line.overrides import compose, key_of, text_of, value_of
+from ocr.jobs.command_line.compose import compose_job
+from ocr.jobs.command_line.overrides import key_of, text_of, value_of
 from ocr.jobs.command_line.stopped_run import StoppedRun
 from ocr.training.resume import find_checkpoint, say_once
 
@@ -46,6 +48,7 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
         say_once(f"not taken from the stopped run, for they hold secrets: {', '.join(stopped.hidden)}")
     overrides = [a for a in mine if not a.startswith("-")]
     earlier = stopped.overrides_before(overrides)
+    compose = partial(compose_job, "train", with_hydra=True)
     before, now = compose(stopped.overrides), compose([*earlier, *overrides])
     kept = stopped.settings_to_keep(before, now)
     stopped.check_targets(compose([*earlier, *kept, *overrides]) if kept else now, overrides)
