@@ -19,6 +19,7 @@ from ocr.console.runs import find_runs
 from ocr.console.settings import read_settings
 from ocr.errors import UserError
 from ocr.jobs.command_line.overrides import value_of
+from ocr.utils.locks import lock_file
 from tests.console.serving import CHROMIUM, end_jobs, needs_browser, served
 from tests.tiny import TINY, wait_for
 
@@ -143,11 +144,14 @@ def test_a_folder_with_strange_content_is_shown_all_the_same(tmp_path: Path):
 def test_jobs_without_cards_run_one_after_the_other_and_a_stopped_one_never(tmp_path: Path):
     """The queue needs no server: its jobs wait for one another."""
     runs, note = tmp_path / "runs", tmp_path / "note"
-    code = "import sys, time; f = open(sys.argv[1], 'a'); f.write('<'); f.flush(); time.sleep(1); f.write('>')"
-    jobs = [submit(runs, ["python3", "-c", code, str(note)], runs / f"name/{k}", 0) for k in range(3)]
-    jobs[1].stop()
-    wait_for(lambda: [job.state for job in jobs] == ["finished", "interrupted", "finished"], 60)
-    assert note.read_text() == "<><>"
+    code = "import sys, time; f = open(sys.argv[1], 'a'); f.write(sys.argv[2]); f.flush(); time.sleep(.3); f.write('.')"
+    with lock_file(runs / ".console/cpu.lock"):  # another job runs
+        jobs = [submit(runs, ["python3", "-c", code, str(note), str(k)], runs / f"name/{k}", 0) for k in range(6)]
+        jobs[1].stop()
+        wait_for(lambda: jobs[1].state == "interrupted", 60)
+        assert [job.state for job in jobs if job is not jobs[1]] == ["queued"] * 5
+    wait_for(lambda: all(job.state == "finished" for job in jobs if job is not jobs[1]), 60)
+    assert note.read_text() == "0.2.3.4.5."
     failed = submit(runs, ["python3", "-c", "import sys; sys.exit(2)"], runs / "name/3", 1)
     wait_for(lambda: failed.state == "failed", 60)
 
@@ -168,9 +172,15 @@ def test_a_form_is_checked_as_a_terminal_checks_it(tmp_path: Path):
         assert answer["command"] == (
             "python runners/train.py trainer.max_epochs=2 logger.wandb.enabled=true logger.offline=true"
         )
-        assert (
-            json.loads(console.ask("/compose/check", {"set:data.root": "/etc"})[1])["problems"][0]["key"] == "data.root"
-        )
+        [problem] = json.loads(console.ask("/compose/check", {"set:data.root": "/etc"})[1])["problems"]
+        assert problem["key"] == "data.root" and "none of the folders" in problem["text"]
+        assert console.ask("/compose", {"more": "-m seed=1,2"})[0] == 400
+        texts = ("logger.notes", "logger.entity", "logger.project_name", "logger.tags")  # an answer of 70 kB
+        long = {f"set:{name}": "z" * 18_000 if name != "logger.tags" else f"[{'z' * 18_000}]" for name in texts}
+        for seed in ("-5", "5", "-6", "6"):  # each composition gets its own answer
+            answer = json.loads(console.ask("/compose/check", long | {"set:seed": seed})[1])
+            assert [problem["key"] for problem in answer["problems"]] == (["seed"] if seed[0] == "-" else []), seed
+            assert seed[0] == "-" or answer["values"]["seed"] == seed
 
 
 @pytest.fixture(scope="module")
