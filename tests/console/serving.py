@@ -50,13 +50,13 @@ class Served:
     def cookie(self) -> dict[str, str]:
         return {"Cookie": f"console_{self.base.rpartition(':')[2]}={self.address.partition('token=')[2]}"}
 
-    def ask(self, path: str, data: dict[str, str] | bytes | None = None, **headers: str) -> tuple[int, str]:
+    def ask(self, path: str, data: dict[str, str] | None = None, **headers: str) -> tuple[int, str]:
         """(status, text) of a request with the cookie, redirects not followed; ``Cookie=""`` leaves it out."""
-        body = urlencode(data).encode() if isinstance(data, dict) else data
+        body = None if data is None else urlencode(data).encode()
         given = {key.replace("_", "-"): value for key, value in {**self.cookie, **headers}.items()}
         request = urllib.request.Request(self.base + path, body, {k: v for k, v in given.items() if v})
         try:
-            with urllib.request.build_opener(_NoRedirect).open(request, timeout=60) as answer:
+            with urllib.request.build_opener(_NoRedirect).open(request, timeout=200) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
