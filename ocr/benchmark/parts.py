@@ -110,27 +110,23 @@ def _rng(seed: int) -> np.random.Generator:
 
 
 def loader(config: DictConfig) -> list[Row]:
-    """Samples a second by number of worker processes, nothing else running."""
+    """Samples per second by number of worker processes, nothing else running."""
     from ocr.benchmark.workload import load_data
 
     rows = []
     for workers in sorted({0, 1, 2, cores()} - {n for n in (1, 2) if n > cores()}):
         config.data.num_workers = workers
-        data = load_data(config, "train", "val")
-        batches = iter(data.train_dataloader())
-        for _ in range(3):
+        # each worker is two batches ahead (prefetch_factor): what lies ready at the beginning is not counted
+        ahead = max(4, 2 * workers)
+        config.data.epoch_samples = (2 + config.repeats) * ahead * config.data.batch_size
+        batches = iter(load_data(config, "train", "val").train_dataloader())
+        for _ in range(2 * ahead):
             next(batches)
         rates = []
         for _ in range(config.repeats):
             began = time.perf_counter()
-            done = 0
-            for _ in range(4):
-                batch = next(batches, None)
-                if batch is None:
-                    break
-                done += len(batch["image"])
-            if done:
-                rates.append(done / (time.perf_counter() - began))
+            done = sum(len(next(batches)["image"]) for _ in range(ahead))
+            rates.append(done / (time.perf_counter() - began))
         rows.append(Row.time(f"loader.workers_{workers}", Timing.of(rates), "samples/s", config.data.name))
         del batches
     return rows

@@ -44,15 +44,14 @@ def benchmark(config: DictConfig, parts: Mapping[str, str] = PARTS) -> list[Row]
         raise UserError(f"bench: no part {', '.join(sorted(unknown))}; there are all, {', '.join(parts)}")
     goals = {name: Goal(**goal) for name, goal in plain_config(config.goals).items()}
     plain = OmegaConf.to_container(config, resolve=True)
-    rows: list[Row] = []
+    file, rows = Path(config.paths.run_dir, "benchmark.json"), []
     for name in names:
         log.info("bench=%s", name)
         began = time.perf_counter()
         measured, peak = in_own_process(name, parts[name], plain)
         log.info("bench=%s: %.0f s", name, time.perf_counter() - began)
         rows += [*measured, Row.once(f"{name}.peak_memory", peak, "MB", "main process; loader workers beside it")]
-    file = Path(config.paths.run_dir, "benchmark.json")
-    write_rows(file, rows, goals, machine())
+        write_rows(file, rows, goals, machine())  # what has been measured stays when a later part is ended
     print_rows(rows, goals)
     log.info("written: %s", file)
     return rows
