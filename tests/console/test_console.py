@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from ocr.console.form import WANDB_MODES, Composition, read_command, read_form
-from ocr.console.queue import submit
-from ocr.console.runs import find_runs
+from ocr.console.jobs.queue import submit
+from ocr.console.jobs.runs import find_runs
 from ocr.console.settings import read_settings
 from ocr.errors import UserError
 from ocr.jobs.command_line.overrides import value_of

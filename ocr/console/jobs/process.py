@@ -1,6 +1,6 @@
 """The process of one job of the console: waits for its turn and for devices, runs it, writes how it ended.
 
-``python -m ocr.console.job_process <folder of the job>``, in a session of its own.
+``python -m ocr.console.jobs.process <folder of the job>``, in a session of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ocr.console.queue import jobs_of, read_json
+from ocr.console.jobs.queue import jobs_of, read_json
 from ocr.errors import UserError
 from ocr.sweeps.devices import take_gpus, visible_gpus
 from ocr.utils.files import write_atomic

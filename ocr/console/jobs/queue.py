@@ -1,7 +1,7 @@
 """Jobs that the console has started: files in ``<runs>/.console/``, so that they outlive the server.
 
 A job is a folder with ``job.json`` (what to run), ``output.log`` (what it prints), ``process.json`` (the process that
-waits for its turn and runs it, see :mod:`ocr.console.job_process`) and, in the end, ``end.json`` (its exit code).
+waits for its turn and runs it, see :mod:`ocr.console.jobs.process`) and, in the end, ``end.json`` (its exit code).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 
 import psutil
 
+from ocr.jobs.command_line.overrides import CONFIGS
 from ocr.utils.files import write_atomic
 
 FOLDER = ".console"
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def jobs_of(runs: Path) -> list[QueuedJob]:
 
 def environment() -> dict[str, str]:
     """Of processes that run modules of the project, which may be a plain checkout and not installed."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(CONFIGS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
@@ -109,7 +109,7 @@ def submit(runs: Path, command: Sequence[str], run: Path, gpus: int) -> QueuedJo
     write_atomic(folder / "job.json", json.dumps(content, indent=1))
     with (folder / "output.log").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ocr.console.job_process", str(folder)],
+            [sys.executable, "-m", "ocr.console.jobs.process", str(folder)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             env=environment(),
         )  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import yaml
 
-from ocr.console.queue import FOLDER, QueuedJob, jobs_of, read_json
+from ocr.console.jobs.queue import FOLDER, QueuedJob, jobs_of, read_json
 from ocr.jobs.command_line.overrides import key_of
 from ocr.utils.files import write_atomic
 

@@ -1,19 +1,19 @@
-"""The resident process that has what needs torch: ``python -m ocr.console.worker``.
-
-It reads a request per line of its standard input, ``{"arguments", "names"}``, and writes an answer per line, both JSON.
-"""
+"""Settings of a training, checked as its runner checks them."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ocr.errors import UserError, one_line
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ocr.errors import UserError
 from ocr.jobs.command_line.arguments import check_command_line
-from ocr.jobs.command_line.compose import any_target, compose_job, config_message, register_resolvers
+from ocr.jobs.command_line.compose import any_target, compose_job, config_message
+from ocr.jobs.command_line.overrides import text_of
+from ocr.jobs.settings import TrainSettings, read
 
 
 def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]:
@@ -26,13 +26,6 @@ def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]
     Returns:
         ``problems``, in words; without any, also ``name``, ``gpus``, how many cards it asks for, and ``values``.
     """
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from ocr.jobs.command_line.overrides import text_of
-    from ocr.jobs.settings import TrainSettings, read
-
     try:
         overrides = [word for word in check_command_line(arguments) if word != "-m"]
         config = compose_job("train", [*overrides, "paths.run_dir=${paths.output}"])
@@ -57,20 +50,9 @@ def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]
     return {"problems": [], "name": settings.name, "gpus": gpus if on_gpu else 0, "values": plain}
 
 
-def main() -> None:
-    """Answer until the input ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    register_resolvers()
-    check([])  # imports
-    for line in sys.stdin:
-        try:
-            request = json.loads(line)
-            answer = check(request["arguments"], request["names"])
-        except Exception as error:  # the next request is answered all the same
-            answer = {"problems": [f"{type(error).__name__}: {one_line(error)}"]}
-        print(json.dumps(answer), file=answers, flush=True)
+def prepare() -> None:
+    """Import what the first answer would otherwise wait for."""
+    check([])
 
 
-if __name__ == "__main__":
-    main()
+FUNCTIONS = {"check": check}

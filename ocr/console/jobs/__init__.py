@@ -1,0 +1,1 @@
+"""Jobs that the console starts, and the run folders that it shows."""

@@ -1,0 +1,87 @@
+"""Compose: a form for a training, checked while it is filled in."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from ocr.console.form import WANDB_MODES, Composition, described, names, read_command, read_form
+from ocr.console.limits import refusals
+from ocr.console.pages.site import Site
+from ocr.errors import UserError
+
+
+class ComposePages:
+    """The form, its check, and the start of what it says."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.settings = site, site.settings
+        self.routes = [
+            Route("/", self.compose),
+            Route("/compose", self.start, methods=["POST"]),
+            Route("/compose/check", self.check, methods=["POST"]),
+            Route("/compose/parse", self.parse, methods=["POST"]),
+        ]
+
+    async def compose(self, request: Request) -> Response:
+        return self._form(Composition(), [])
+
+    def _form(self, given: Composition, problems: list[dict[str, str]]) -> Response:
+        page = described(self.settings) | {"modes": list(WANDB_MODES), "given": given, "problems": problems}
+        return self.site.page("compose.html", 422 if problems else 200, **page)
+
+    async def _problems(self, composition: Composition) -> tuple[list[dict[str, str]], dict[str, Any]]:
+        """What is wrong, each with the setting that it is about, and what the resident process answered."""
+        arguments, multirun = composition.arguments, bool(composition.sweep)
+        overrides = [word for word in arguments if word != "-m"]
+        refused = refusals(overrides, self.settings.folders, multirun)
+        if refused:
+            return [{"key": key, "text": f"{key}: {reason}"} for key, reason in refused], {}
+        try:
+            answer = await self.site.checker.ask("check", arguments=arguments, names=names(self.settings))
+        except UserError as error:
+            answer = {"problems": [str(error)]}
+        keys = sorted(composition.values, key=len, reverse=True)
+        known = [*keys, *sorted(set(described(self.settings)["groups"]) - set(keys))]
+        texts = answer["problems"]
+        return [{"key": next((k for k in known if _names(k, text)), ""), "text": text} for text in texts], answer
+
+    async def check(self, request: Request) -> Response:
+        try:
+            async with request.form() as form:
+                composition = read_form(form, self.settings)
+            problems, answer = await self._problems(composition)
+        except UserError as error:
+            return self.site.json({"command": "", "problems": [{"key": "more", "text": str(error)}], "values": {}})
+        values = answer.get("values", {})
+        return self.site.json({"command": composition.command, "problems": problems, "values": values})
+
+    async def parse(self, request: Request) -> Response:
+        try:
+            async with request.form() as form:
+                composition = read_command(str(form.get("command", "")), self.settings)
+        except UserError as error:
+            return self.site.json({"problem": str(error)})
+        given = {"set": composition.values, "wandb": composition.wandb, "sweep": composition.sweep}
+        return self.site.json({**given, "more": composition.more_text})
+
+    async def start(self, request: Request) -> Response:
+        async with request.form() as form:
+            composition = read_form(form, self.settings)
+        problems, answer = await self._problems(composition)
+        if problems:
+            return self._form(composition, problems)
+        run = self.site.submit_training(
+            composition.arguments, answer["name"], int(answer["gpus"]), bool(composition.sweep)
+        )
+        return RedirectResponse(f"/runs/{run}", 303)
+
+
+def _names(key: str, text: str) -> bool:
+    """Whether words on a problem are about a setting."""
+    words = text.partition(", did you mean")[0]
+    return re.search(rf"(?<![\w.]){re.escape(key)}(?![\w]|\.\w)", words) is not None

@@ -1,0 +1,1 @@
+"""The resident processes, which have what the server must not wait for: torch, configs, detectors."""

@@ -1,0 +1,79 @@
+"""Questions to a resident process, see :mod:`ocr.console.resident`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from ocr.console.jobs.queue import environment
+from ocr.errors import UserError
+
+LINE_BYTES = 50_000_000
+
+
+class Resident:
+    """A resident process: started when it is first asked, again when it has ended, and asked one question at a time.
+
+    Args:
+        kind: its argument, which functions it has.
+        wait: seconds for an answer, imports included.
+    """
+
+    def __init__(self, kind: str, wait: float) -> None:
+        self.kind, self.wait = kind, wait
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start it; its imports take seconds, in which it can be asked already."""
+        pipe = asyncio.subprocess.PIPE
+        command = [sys.executable, "-m", "ocr.console.resident", self.kind]
+        self._process = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, limit=LINE_BYTES, env=environment()
+        )
+
+    async def stop(self) -> None:
+        """End it."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def ask(self, function: str, **arguments: Any) -> Any:
+        """What a function of the process returns.
+
+        A process that does not answer is ended: its answer would be taken for that to the next question. Who asks may
+        go away: the answer is waited for all the same.
+
+        Raises:
+            UserError: of the function, or it has ended or did not answer in time.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._ask({"function": function, "arguments": arguments})))
+
+    async def _ask(self, question: dict[str, Any]) -> Any:
+        async with self._turn:
+            if self._process is None or self._process.returncode is not None:
+                await self.start()
+            try:
+                async with asyncio.timeout(self.wait):
+                    answer = await self._exchange(json.dumps(question).encode() + b"\n")
+            except (OSError, ValueError, TimeoutError):
+                await self.stop()
+                words = f"the process for {self.kind} has ended or did not answer, try once more"
+                raise UserError(words) from None
+            except BaseException:
+                await self.stop()
+                raise
+        if "error" in answer:
+            raise UserError(answer["error"])
+        return answer["result"]
+
+    async def _exchange(self, line: bytes) -> dict[str, Any]:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(line)
+        await process.stdin.drain()
+        return dict(json.loads(await process.stdout.readline()))
