@@ -8,7 +8,7 @@ comes from, and bring the token that only the printed address had.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LIMIT_BYTES = 1_000_000  # of a request's body
+LIMIT_BYTES = 1_000_000  # of a request's body, but for those that bring files
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-src 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -37,10 +37,12 @@ class Guard:
         token: of the printed address.
         hosts: values of ``Host`` that are ours, with their port.
         cookie: name of the cookie, another for each port: browsers do not tell ports apart.
+        limits: bytes of a request's body by path, where that is another than :data:`LIMIT_BYTES`.
     """
 
-    def __init__(self, app: ASGIApp, token: str, hosts: Iterable[str], cookie: str) -> None:
+    def __init__(self, app: ASGIApp, token: str, hosts: Iterable[str], cookie: str, limits: Mapping[str, int]) -> None:
         self.app, self.token, self.hosts, self.cookie = app, token, {host.lower() for host in hosts}, cookie
+        self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -64,7 +66,10 @@ class Guard:
         if answer is not None:
             await answer(scope, receive, send_with_headers)
             return
-        await self.app(scope, self._limited(receive), send_with_headers)
+        await self.app(scope, self._limited(receive, self._limit(scope)), send_with_headers)
+
+    def _limit(self, scope: Scope) -> int:
+        return self.limits.get(scope["path"], LIMIT_BYTES)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | RedirectResponse | None:
         headers = Headers(scope=scope)
@@ -78,8 +83,8 @@ class Guard:
         token = self.token.encode()
         if not any(secrets.compare_digest(given.encode(), token) for given in self._tokens(scope, headers)):
             return PlainTextResponse("open the address that the console printed when it was started", 401)
-        if int(headers.get("content-length", "0")) > LIMIT_BYTES:
-            return PlainTextResponse(f"more than {LIMIT_BYTES // 10**6} MB", 413)
+        if int(headers.get("content-length", "0")) > (limit := self._limit(scope)):
+            return PlainTextResponse(f"more than {limit // 10**6} MB", 413)
         return None
 
     def _tokens(self, scope: Scope, headers: Headers) -> list[str]:
@@ -98,7 +103,7 @@ class Guard:
         path = "/" + scope["raw_path"].decode("latin-1").lstrip("/")  # not //elsewhere
         return path + (f"?{urlencode(rest)}" if rest else "")
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _limited(self, receive: Receive, limit: int) -> Receive:
         """The same messages, until a body without a stated length is too long."""
         total = 0
 
@@ -106,8 +111,8 @@ class Guard:
             nonlocal total
             message = await receive()
             total += len(message.get("body", b""))
-            if total > LIMIT_BYTES:
-                raise HTTPException(413, f"more than {LIMIT_BYTES // 10**6} MB")
+            if total > limit:
+                raise HTTPException(413, f"more than {limit // 10**6} MB")
             return message
 
         return limited

@@ -92,7 +92,7 @@ def _refusal(override: str, folders: Sequence[Path], has_root: bool) -> str:
         if name == "name" and any(part[0] == "." and part != ".." for part in Path(text).parts):
             return "folders whose names begin with a dot are the console's own"
         looks = text.startswith(("/", "~", "\\")) or ".." in Path(text).parts or ADDRESS.match(text)
-        if (looks or name in PATHS or (name in BELOW_ROOT and not has_root)) and not _within(text, folders):
+        if (looks or name in PATHS or (name in BELOW_ROOT and not has_root)) and not within(text, folders):
             return f"{text} is in none of the folders that this console was started for (runs, data_folders)"
     return ""
 
@@ -111,7 +111,8 @@ def _values(override: str) -> Iterator[Any]:
             yield value_of(f"{key_of(override)}={text}")
 
 
-def _within(text: str, folders: Sequence[Path]) -> bool:
+def within(text: str, folders: Sequence[Path]) -> bool:
+    """Whether a path lies in one of some folders, absolute, once links are followed."""
     if text in NO_PATH:
         return True
     if ADDRESS.match(text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,10 @@ class ConsoleSettings:
     runs: str
     data_folders: list[str]
     all_users: bool
+    accelerator: Literal["auto", "cpu", "gpu"]
+    upload_mb: Annotated[int, Field(ge=1)]
+    upload_megapixels: Annotated[int, Field(ge=1, le=178)]
+    detectors: list[str]
     groups: list[str]
     fields: dict[str, list[str]]
 
@@ -41,6 +45,11 @@ class ConsoleSettings:
     def folders(self) -> list[Path]:
         """All folders that settings may name, absolute."""
         return [self.runs_folder, *(Path(folder).expanduser().resolve() for folder in self.data_folders)]
+
+    @property
+    def upload_bytes(self) -> int:
+        """Of a request that brings a picture, with what a form adds."""
+        return self.upload_mb * 10**6 + 10_000
 
 
 def read_settings(arguments: Sequence[str]) -> ConsoleSettings:

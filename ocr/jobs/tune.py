@@ -128,19 +128,37 @@ def write_tuned(
         data_record: in place of the one in the checkpoint.
     """
     pipeline = tuned.pipeline(module.pipeline)
+    write_with_pipeline(source, module, pipeline, tuned.to_dict(), target, data_record)
+    return pipeline
+
+
+def write_with_pipeline(
+    source: Path,
+    module: DetectionModule,
+    pipeline: Pipeline,
+    tuned: dict[str, Any],
+    target: Path,
+    data_record: DataRecord | None = None,
+) -> None:
+    """A checkpoint with another pipeline.
+
+    Args:
+        source, module, target, data_record: see :func:`write_tuned`.
+        pipeline: to be stored.
+        tuned: plain words on how it was chosen.
+    """
     if source.suffix == ".onnx":
         content: dict[str, Any] = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
         content["pytorch-lightning_version"] = L.__version__
     else:
         content = torch.load(source, map_location="cpu", weights_only=True)
     content["hyper_parameters"]["pipeline"] = pipeline.to_dict()
-    content["tuned"] = tuned.to_dict()
+    content["tuned"] = tuned
     content.pop("views", None)  # the key of earlier releases
     content["tta"] = module.tta.changed()
     if data_record is not None:
         content[KEY] = data_record.to_checkpoint()
     save_tensors(content, target)
-    return pipeline
 
 
 def _trainable(module: DetectionModule, source: Path) -> DetectionModule:

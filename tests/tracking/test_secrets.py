@@ -237,7 +237,8 @@ def test_what_a_checkpoint_executes_is_never_rewritten(tmp_path: Path):
     own = {"HOME": str(tmp_path / "home-of-zelda"), **words}
     work = Path(own["HOME"], "work")
     work.mkdir(parents=True)
-    done = run("train", *SMALL, OFF, "logger.private=true", "trainer.max_epochs=1", "test=false", cwd=work, **own)
+    short = ["data.epoch_samples=8", "trainer.max_epochs=1", "test=false"]
+    done = run("train", *SMALL, OFF, "logger.private=true", *short, cwd=work, **own)
     assert done.returncode == 0, done.stderr
     folder = run_folder(work)
     tested = run("test", OFF, f"ckpt_path={folder}", *SMALL[4:7], "data.num_workers=0", "trainer=cpu", cwd=work, **own)

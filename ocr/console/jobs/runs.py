@@ -97,6 +97,14 @@ class Run:
         return self.state not in LIVE and (self.folder / "checkpoints/last.ckpt").is_file()
 
     @property
+    def checkpoints(self) -> dict[str, Path]:
+        """Files by name: the best one first, ``last.ckpt`` last."""
+        files = {file.name: file for file in sorted((self.folder / "checkpoints").glob("*.ckpt")) if file.is_file()}
+        files = {name: file for name, file in files.items() if not file.is_symlink() and not name.startswith(".")}
+        order = sorted(files, key=lambda name: (name != "best.ckpt", name == "last.ckpt", name))
+        return {name: files[name] for name in order}
+
+    @property
     def overrides(self) -> list[str]:
         """Of its command, secrets left out, as Hydra has noted them."""
         try:

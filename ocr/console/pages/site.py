@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,14 +40,20 @@ class Site:
     Attributes:
         checker: the resident process that checks settings.
         detectors: the one that runs detectors.
+        uploads: folder of dropped pictures, until the end.
     """
 
     def __init__(self, settings: ConsoleSettings) -> None:
         self.settings = settings
         self.checker, self.detectors = Resident("settings", CHECK_SECONDS), Resident("detectors", DETECTOR_SECONDS)
+        self.uploads = Path(tempfile.mkdtemp(prefix="console_uploads_"))
         loader = PackageLoader("ocr.console")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
         self.templates.globals["chart"] = line_chart
+
+    def close(self) -> None:
+        """Remove what was uploaded."""
+        shutil.rmtree(self.uploads, ignore_errors=True)
 
     def page(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page of a template."""

@@ -5,11 +5,11 @@ const POLL_MS = 2000;
 const TYPING_MS = 400;
 const byId = (id) => document.getElementById(id);
 
-async function ask(address, options) {
+async function ask(address, options, evenRefused = false) {
   try {
     const answer = await fetch(address, options);
     byId("offline").hidden = true;
-    return answer.ok ? answer : null;
+    return answer.ok || evenRefused ? answer : null;
   } catch {
     byId("offline").hidden = false;
     return null;
@@ -106,5 +106,22 @@ if (compose) {
     compose.elements.wandb.value = given.wandb;
     compose.elements.more.value = given.more;
     check();
+  });
+}
+
+const photo = byId("photo");
+if (photo) {
+  const form = byId("try");
+  const send = () => {
+    byId("try-state").textContent = "looking …";
+    form.requestSubmit();
+  };
+  photo.addEventListener("change", send);
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    if (!event.dataTransfer.files.length) return;
+    photo.files = event.dataTransfer.files;
+    send();
   });
 }

@@ -1,0 +1,116 @@
+"""Look: a checkpoint's predictions on a split, beside its labels, for any thresholds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from ocr.console.jobs.runs import Run
+from ocr.console.limits import within
+from ocr.console.pages.site import Site
+
+SPLITS = ("val", "test", "train")
+LAYERS = ("thumb", "photo", "map")
+SLIDERS = ("thresh", "box_thresh", "unclip_ratio")
+MAX_RUNS, MAX_TILES = 200, 60
+PICTURE_HEADERS = {"Cache-Control": "private, max-age=3600"}
+
+
+class LookPages:
+    """The page, and what its script asks the resident process."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.detectors = site, site.detectors
+        self.routes = [
+            Route("/look", self.look),
+            Route("/look/{id}/progress", self.progress),
+            Route("/look/{id}/figures", self.figures),
+            Route("/look/{id}/polygons", self.polygons),
+            Route("/look/{id}/{layer}/{index:int}", self.picture),
+            Route("/look/{id}/protocols", self.protocols, methods=["POST"]),
+            Route("/look/{id}/keep", self.keep, methods=["POST"]),
+        ]
+
+    async def look(self, request: Request) -> Response:
+        chosen = {key: request.query_params.get(key, "") for key in ("run", "with", "split", "checkpoint", "root")}
+        runs = [run for run in self.site.runs() if run.checkpoints][:MAX_RUNS]
+        known = {run.id: run for run in runs}
+        if chosen["split"] not in SPLITS:
+            chosen["split"] = SPLITS[0]
+        run, other = known.get(chosen["run"]), known.get(chosen["with"])
+        if (chosen["run"] and run is None) or (chosen["with"] and other is None):
+            raise HTTPException(404, "there is no such run, or it has no checkpoint")
+        if run is not None and chosen["checkpoint"] not in run.checkpoints:
+            chosen["checkpoint"] = next(iter(run.checkpoints))
+        return self.site.page("look.html", runs=runs, run=run, other=other, chosen=chosen, splits=SPLITS)
+
+    def _view(self, request: Request) -> dict[str, Any]:
+        """The predictions that an address means, as the resident process takes them."""
+        run, settings = self.site.run(request), self.site.settings
+        split, root = request.query_params.get("split", SPLITS[0]), request.query_params.get("root", "")
+        file = run.checkpoints.get(request.query_params.get("checkpoint") or _first(run))
+        if file is None or split not in SPLITS:
+            raise HTTPException(404, "there is no such checkpoint or split")
+        if root and not within(root, settings.folders):
+            raise HTTPException(422, f"{root} is in none of the folders that this console was started for")
+        folders = [str(folder) for folder in settings.folders]
+        return {"checkpoint": str(file), "split": split, "root": root, "folders": folders,
+                "accelerator": settings.accelerator}  # fmt: skip
+
+    async def progress(self, request: Request) -> Response:
+        images = request.query_params.get("images", "")
+        wanted = int(images) if images.isascii() and images.isdigit() and len(images) < 8 else 0
+        return self.site.json(await self.detectors.ask("advance", view=self._view(request), images=wanted))
+
+    async def figures(self, request: Request) -> Response:
+        answer = await self.detectors.ask("figures", view=self._view(request), sliders=_sliders(request))
+        return self.site.json(answer)
+
+    async def polygons(self, request: Request) -> Response:
+        given = request.query_params.get("of", "").split(",")[:MAX_TILES]
+        indices = [int(text) for text in given if text.isascii() and text.isdigit() and len(text) < 10]
+        asked = {"view": self._view(request), "sliders": _sliders(request), "indices": indices}
+        return self.site.json(await self.detectors.ask("polygons", **asked))
+
+    async def picture(self, request: Request) -> Response:
+        layer, index = request.path_params["layer"], request.path_params["index"]
+        if layer not in LAYERS:
+            raise HTTPException(404, "there is no such picture")
+        file = await self.detectors.ask("picture", view=self._view(request), index=index, layer=layer)
+        return FileResponse(file, headers=PICTURE_HEADERS)
+
+    async def protocols(self, request: Request) -> Response:
+        asked = {"view": self._view(request), "sliders": _sliders(request)}
+        restart = "restart" in request.query_params
+        return self.site.json(await self.detectors.ask("evaluate", **asked, restart=restart))
+
+    async def keep(self, request: Request) -> Response:
+        file = await self.detectors.ask("keep", view=self._view(request), sliders=_sliders(request))
+        return self.site.json({"file": file})
+
+
+def _first(run: Run) -> str:
+    return next(iter(run.checkpoints), "")
+
+
+def _sliders(request: Request) -> dict[str, float]:
+    """Thresholds in an address; those that are missing stay as they are stored.
+
+    Raises:
+        HTTPException: one is no number.
+    """
+    sliders = {}
+    for name in SLIDERS:
+        if text := request.query_params.get(name):
+            try:
+                sliders[name] = float(text)
+            except ValueError:
+                sliders[name] = math.nan
+            if not math.isfinite(sliders[name]):
+                raise HTTPException(422, f"{name} must be a number")
+    return sliders

@@ -1,0 +1,84 @@
+"""Text in a single picture, by a detector that stays loaded."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from ocr.data.index.check import read_header
+from ocr.data.transforms.decode import UndecodableImage, decode, resize_and_pad
+from ocr.drawing.polygons import draw_detections
+from ocr.errors import UserError
+from ocr.jobs.build import find_model, load_detector
+from ocr.jobs.command_line.compose import any_target, compose_job, config_message
+from ocr.jobs.command_line.overrides import text_of
+from ocr.jobs.settings import PredictSettings, read
+from ocr.training.module import DetectionModule
+from ocr.training.process import prepare_process
+
+KEPT = 2  # detectors that stay loaded
+_loaded: dict[str, DetectionModule] = {}
+
+
+def _detector(checkpoint: str) -> DetectionModule:
+    if checkpoint not in _loaded:
+        while len(_loaded) >= KEPT:
+            _loaded.pop(next(iter(_loaded)))
+        arguments = [f"ckpt_path={text_of(checkpoint)}", "source=.", "output=."]
+        prepare_process()
+        try:
+            with any_target():
+                settings = read(compose_job("predict", arguments), PredictSettings)
+                _loaded[checkpoint] = load_detector(settings, find_model(settings)).eval()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(config_message(error, "predict", arguments)) from error
+    _loaded[checkpoint] = _loaded.pop(checkpoint)  # the newest
+    return _loaded[checkpoint]
+
+
+def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) -> dict[str, Any]:
+    """Text in a picture; beside its file one with the outlines, ``<photo>.overlay.jpg``.
+
+    Args:
+        checkpoint: a file, a run folder or the name of stock weights.
+        photo: the file.
+        max_pixels: of a picture that is taken.
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+
+    Returns:
+        ``width``, ``height``, ``polygons`` and ``scores`` as in ``predictions.jsonl``; ``long_side`` of the network's
+        input; ``seconds`` from the file to the polygons.
+
+    Raises:
+        UserError: it is no picture, or too large; the detector cannot be loaded.
+    """
+    path = Path(photo)
+    try:
+        width, height = read_header(path).size
+        if width * height > max_pixels:
+            raise UserError(f"{width} x {height} pixels: more than the {max_pixels / 1e6:g} megapixels taken here")
+        module = _detector(checkpoint)
+        module.to("cuda" if accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu")
+        began = time.perf_counter()
+        pixels = decode(path)
+    except UndecodableImage as error:
+        raise UserError(f"this is no picture that can be read: {str(error).removeprefix(f'{path}: ')}") from error
+    padded = torch.from_numpy(resize_and_pad(pixels, module.pipeline.resize, module.pipeline.fill_colour))
+    [found] = module.detect([padded.to(module.device)], [(pixels.shape[1], pixels.shape[0])])
+    done = time.perf_counter()
+    overlay = cv2.cvtColor(draw_detections(pixels, found), cv2.COLOR_RGB2BGR)
+    Path(f"{photo}.overlay.jpg").write_bytes(cv2.imencode(".jpg", overlay)[1].tobytes())
+    shown = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    Path(f"{photo}.shown.jpg").write_bytes(cv2.imencode(".jpg", shown)[1].tobytes())
+    return {
+        "width": pixels.shape[1], "height": pixels.shape[0], "long_side": module.pipeline.resize.long_side,
+        "polygons": [[[round(float(v), 2) for v in point] for point in polygon] for polygon in found.polygons],
+        "scores": [round(float(score), 4) for score in found.scores],
+        "seconds": done - began,
+    }  # fmt: skip
