@@ -8,20 +8,17 @@ Usage::
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
-import typing
 from collections.abc import Mapping
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.utils import get_object
 from pydantic import TypeAdapter
 
 from ocr.jobs.command_line.config_files import comments, files_of, keys_of, package_of, title_of
+from ocr.jobs.command_line.kinds import schema_of_node
 from ocr.jobs.command_line.overrides import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +72,7 @@ def schema_of(file: Path) -> dict[str, Any]:
         schema = TypeAdapter(LoggerSettings).json_schema()
         schema.pop("required", None)
     else:
-        schema = _schema(content)
+        schema = schema_of_node(content)
     if group == "optimizer":
         from ocr.training.optim.scaling import LrScaling
 
@@ -101,35 +98,6 @@ def _merged(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     both = {key: _merged(one[key], other[key]) if isinstance(one[key], dict) and isinstance(other[key], dict) else
             other[key] for key in one.keys() & other.keys()}  # fmt: skip
     return {**one, **other, **both}
-
-
-def _schema(node: Any) -> dict[str, Any]:
-    """A node with a ``_target_`` has the arguments of what it makes; of others the keys are described."""
-    if not isinstance(node, Mapping):
-        return {}
-    below = {key: _schema(value) for key, value in node.items() if isinstance(value, Mapping)}
-    if "_target_" not in node:
-        return {"type": "object", "properties": {key: below.get(key, {}) for key in node}}
-    target = get_object(str(node["_target_"]))
-    parameters = inspect.signature(target).parameters
-    try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
-    except Exception:  # names that exist for type checkers only
-        hints = {}
-    properties: dict[str, Any] = {"_target_": {"type": "string"}, "_partial_": {"type": "boolean"}}
-    for name, parameter in parameters.items():
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            properties[name] = below.get(name) or _schema_of_hint(hints.get(name))
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return {"type": "object", "properties": properties, "additionalProperties": open_ended}
-
-
-def _schema_of_hint(hint: Any) -> dict[str, Any]:
-    from ocr.utils.typed import is_plain
-
-    if hint is None or is_dataclass(hint) or not is_plain(hint):
-        return {}
-    return TypeAdapter(hint).json_schema()
 
 
 def _or_interpolation(schema: Any) -> Any:

@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from ocr.console.guard import Guard
 from ocr.console.pages.compose import ComposePages
+from ocr.console.pages.data import DataPages
 from ocr.console.pages.doctor import DoctorPages
 from ocr.console.pages.look import LookPages
 from ocr.console.pages.photos import PhotoPages
@@ -24,7 +25,7 @@ from ocr.console.settings import ConsoleSettings
 from ocr.errors import UserError
 
 STATIC = Path(__file__).parent / "static"
-PAGES = (ComposePages, RunPages, LookPages, PhotoPages, DoctorPages)
+PAGES = (ComposePages, RunPages, LookPages, PhotoPages, DataPages, DoctorPages)
 
 
 def create_app(settings: ConsoleSettings, token: str, port: int) -> Starlette:

@@ -175,6 +175,18 @@ def compare(best: Row, row: Row) -> Comparison | None:
     return Comparison("Welch's t", p_value(a.mean() - b.mean(), total, freedom))
 
 
+def verdict(row: Row, best: Row, comparison: Comparison | None) -> str:
+    """A row beside the best one, in words."""
+    if row.state != "finished":
+        return row.state
+    if row is best:
+        return "best" if len(row.scores) > 1 else ""
+    if comparison is None:
+        return ""
+    words = "behind the best" if comparison.differs else "cannot be told apart from the best"
+    return f"{words} (p={comparison.p:.3f})"
+
+
 def p_value(difference: float, variance: float, freedom: float) -> float:
     """Two-sided p-value of a difference with an estimated variance, by Student's t, integrated over its density.
 

@@ -155,7 +155,8 @@ def _start(job: Job, job_type: str, origin: Mapping[str, Any]) -> Tracking:
     identity = {"id": run.id, "project": run.project or settings.project_name, "entity": run.entity or settings.entity,
             "group": group, "collection": f"model-{run.id}", "config_hash": job.config_hash,
             "git_commit": git_commit(), "model": model}  # fmt: skip
-    record = {"mode": mode, "folder": os.path.relpath(run_dir, job.folder), "state": "running", "pid": os.getpid()}
+    record = {"mode": mode, "folder": os.path.relpath(run_dir, job.folder), "state": "running", "pid": os.getpid(),
+              "url": None if run.offline else run.url}  # fmt: skip
     noted = identity | record
     _write_record(job.folder, run_dir, noted)
     _link_latest(run_dir)

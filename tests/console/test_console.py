@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,9 @@ from ocr.console.settings import read_settings
 from ocr.errors import UserError
 from ocr.jobs.command_line.overrides import value_of
 from ocr.utils.locks import lock_file
-from tests.console.serving import CHROMIUM, end_jobs, needs_browser, served
+from tests.console.browsing import WAIT_MS, check_accessible, picture
+from tests.console.serving import end_jobs, needs_browser, served
 from tests.tiny import TINY, wait_for
-
-WAIT_MS = 180_000  # imports on a slow machine that runs other tests, too
-SCREENSHOTS = os.environ.get("CONSOLE_SCREENSHOTS")  # a folder: pictures of the pages for docs/images
 
 
 @pytest.fixture
@@ -184,45 +181,6 @@ def test_a_form_is_checked_as_a_terminal_checks_it(tmp_path: Path):
             assert seed[0] == "-" or answer["values"]["seed"] == seed
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def picture(page: Any, name: str) -> None:
-    """Screenshots of a page at both widths, light and dark, where they are asked for."""
-    if SCREENSHOTS:
-        for width in (1280, 390):
-            for scheme in ("light", "dark"):
-                page.set_viewport_size({"width": width, "height": 900})
-                page.emulate_media(color_scheme=scheme)
-                page.screenshot(path=f"{SCREENSHOTS}/console_{name}_{width}_{scheme}.png", full_page=width == 1280)
-        page.set_viewport_size({"width": 1280, "height": 900})
-        page.emulate_media(color_scheme="light")
-
-
-def check_accessible(page: Any) -> None:
-    """No serious finding of axe, light and dark, and nothing wider than a narrow screen."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        found = Axe().run(page).response["violations"]
-        serious = [
-            (v["id"], [n["html"] for n in v["nodes"]][:3]) for v in found if v["impact"] in ("serious", "critical")
-        ]
-        assert not serious, serious
-    page.emulate_media(color_scheme="light")
-    page.set_viewport_size({"width": 390, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.url
-    page.set_viewport_size({"width": 1280, "height": 900})
-
-
 @pytest.mark.slow
 @needs_browser
 def test_a_training_from_the_form_to_its_figures(browser: Any, tmp_path: Path):
@@ -284,6 +242,13 @@ def test_a_training_from_the_form_to_its_figures(browser: Any, tmp_path: Path):
             page.goto(f"{console.base}/runs/{run.id}")
             check_accessible(page)
             picture(page, "run")
+            page.get_by_role("button", name="Look at its predictions").click()
+            page.locator("#look-state").get_by_text("3 of 3 images seen").wait_for()
+            recalls = [
+                float(text.split("recall ")[1].split(":")[0])
+                for text in page.locator("#gallery span").all_inner_texts()
+            ]
+            assert len(recalls) == 3 and recalls == sorted(recalls), "the worst first"
     finally:
         end_jobs(tmp_path / "runs")
         context.close()

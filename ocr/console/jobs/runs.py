@@ -60,6 +60,8 @@ class Run:
         """That of its job; else ``finished`` with metrics, ``running`` while its process lives, or ``ended``."""
         if self.job is not None and (state := self.job.state) != "lost":
             return state
+        if self.is_sweep:
+            return "finished" if (self.folder / "sweep.csv").is_file() else "ended"
         if self.metrics:
             return str(self.metrics.get("state", "finished"))
         return "running" if self._holder_lives() else "ended"
@@ -74,6 +76,20 @@ class Run:
             return psutil.Process(int(match[1])).create_time() <= lock.stat().st_mtime + 1
         except (OSError, ValueError, OverflowError, psutil.Error):
             return False
+
+    @cached_property
+    def is_sweep(self) -> bool:
+        """Whether it is the folder of a sweep, whose trainings are runs of their own."""
+        return self.folder.name.startswith("sweep_") or (self.folder / "sweep.json").is_file()
+
+    @property
+    def wandb(self) -> dict[str, str]:
+        """``state`` of its W&B record (``offline``, ``uploaded``, ...) and ``url``; empty without a record."""
+        noted = read_json(self.folder / "wandb_run.json")
+        url = str(noted.get("url") or "")
+        if not noted:
+            return {}
+        return {"state": str(noted.get("state", "")), "url": url if url.startswith(("https://", "http://")) else ""}
 
     @property
     def headline(self) -> tuple[str, float, str] | None:
@@ -199,7 +215,10 @@ def _run_folders(folder: Path, depth: int, all_users: bool) -> Iterator[Path]:
         hydra = path / ".hydra"
         if hydra.is_dir() and not hydra.is_symlink():
             yield path
-        elif depth < MAX_DEPTH:
+            continue
+        if (path / "sweep.json").is_file():
+            yield path
+        if depth < MAX_DEPTH:
             yield from _run_folders(path, depth + 1, all_users)
 
 

@@ -56,9 +56,11 @@ class ComposePages:
                 composition = read_form(form, self.settings)
             problems, answer = await self._problems(composition)
         except UserError as error:
-            return self.site.json({"command": "", "problems": [{"key": "more", "text": str(error)}], "values": {}})
-        values = answer.get("values", {})
-        return self.site.json({"command": composition.command, "problems": problems, "values": values})
+            return self.site.json(
+                {"command": "", "problems": [{"key": "more", "text": str(error)}], "values": {}, "kinds": {}}
+            )
+        known = {key: answer.get(key, {}) for key in ("values", "kinds")}
+        return self.site.json({"command": composition.command, "problems": problems, **known})
 
     async def parse(self, request: Request) -> Response:
         try:

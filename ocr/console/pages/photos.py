@@ -64,7 +64,8 @@ class PhotoPages:
             detectors = self._detectors()
             if not isinstance(photo, UploadFile) or not photo.filename or chosen not in detectors:
                 raise HTTPException(422, "choose a picture and a detector")
-            held = {"id": secrets.token_hex(8), "name": photo.filename[:200], "detector": detectors[str(chosen)][0]}
+            held: dict[str, Any] = {"id": secrets.token_hex(8), "name": photo.filename[:200]}
+            held["detector"] = detectors[str(chosen)][0]
             path = self.site.uploads / held["id"]
             path.write_bytes(await photo.read())
         began = time.perf_counter()

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
+import sys
+from pathlib import Path
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from ocr.console.jobs.load import machine_load
 from ocr.console.jobs.runs import LIVE, Run
-from ocr.console.pages.site import Site
+from ocr.console.jobs.sweeps import leaderboard
+from ocr.console.pages.site import RUNNERS, Site
 from ocr.jobs.command_line.overrides import text_of
 
 PAGE_SIZE = 50
+LOG_TAIL = 2000  # characters of what a sync has said
 
 
 class RunPages:
@@ -22,6 +29,7 @@ class RunPages:
 
     def __init__(self, site: Site) -> None:
         self.site = site
+        self._sending: dict[str, asyncio.subprocess.Process] = {}  # by run
         self.routes = [
             Route("/runs", self.runs),
             Route("/compare", self.compare),
@@ -42,10 +50,33 @@ class RunPages:
         )  # fmt: skip
 
     async def run(self, request: Request) -> Response:
-        return self.site.page("run.html", run=(run := self.site.run(request)), live=run.state in LIVE)
+        return self.site.page("run.html", **await self._shown(request))
 
     async def live(self, request: Request) -> Response:
-        return self.site.page("live.html", run=(run := self.site.run(request)), live=run.state in LIVE)
+        return self.site.page("live.html", **await self._shown(request))
+
+    async def _shown(self, request: Request) -> dict[str, Any]:
+        run = self.site.run(request)
+        live, sync = run.state in LIVE, self._sending.get(run.id)
+        said = "" if sync is None else self._sync_log(run).read_text(errors="replace")[-LOG_TAIL:] or "sending ..."
+        load = await asyncio.to_thread(machine_load) if live else ""
+        ranking = leaderboard(run.folder, self.site.settings.runs_folder) if run.is_sweep else None
+        sending = sync is not None and sync.returncode is None
+        return {"run": run, "live": live, "load": load, "sending": sending, "sync": said, "ranking": ranking}
+
+    def _sync_log(self, run: Run) -> Path:
+        return self.site.uploads / f"sync_{run.id}.log"
+
+    async def _sync(self, run: Run) -> None:
+        """Send its W&B record by ``runners/sync.py``, beside this server."""
+        sending = self._sending.get(run.id)
+        if run.wandb.get("state") in (None, "running", "uploaded") or (sending and sending.returncode is None):
+            raise HTTPException(409, "there is nothing to send, or it is being sent")
+        command = [sys.executable, str(RUNNERS / "sync.py"), str(run.folder)]
+        with self._sync_log(run).open("wb") as output:
+            self._sending[run.id] = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT
+            )
 
     async def act(self, request: Request) -> Response:
         run, action = self.site.run(request), request.path_params["action"]
@@ -59,6 +90,8 @@ class RunPages:
             run.write_notes(notes=given.get("notes", "")[:5000], tags=given.get("tags", "")[:500])
         elif action == "archive":
             run.write_notes(archived=not run.notes["archived"])
+        elif action == "sync":
+            await self._sync(run)
         elif action == "resume":
             return await self._resume(run)
         elif action == "delete":
@@ -66,8 +99,11 @@ class RunPages:
                 raise HTTPException(409, "stop it first")
             if given.get("confirm") != run.folder.name:
                 raise HTTPException(422, f"to delete it, type the name of its folder: {run.folder.name}")
-            if others := [other.name for other in self.site.runs() if run.folder in other.folder.parents]:
-                raise HTTPException(409, f"it has another run in its folder: {others[0]}")
+            others = [other for other in self.site.runs() if run.folder in other.folder.parents]
+            if others and not run.is_sweep:
+                raise HTTPException(409, f"it has another run in its folder: {others[0].name}")
+            if live := [other.name for other in others if other.state in LIVE]:
+                raise HTTPException(409, f"stop {live[0]} first")
             for folder in (run.folder, *([run.job.folder] if run.job else [])):
                 if folder.exists():
                     shutil.rmtree(folder)

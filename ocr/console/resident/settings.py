@@ -12,8 +12,10 @@ from omegaconf.errors import OmegaConfBaseException
 from ocr.errors import UserError
 from ocr.jobs.command_line.arguments import check_command_line
 from ocr.jobs.command_line.compose import any_target, compose_job, config_message
+from ocr.jobs.command_line.kinds import kind_of
 from ocr.jobs.command_line.overrides import text_of
 from ocr.jobs.settings import TrainSettings, read
+from ocr.utils.config import plain_config
 
 
 def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]:
@@ -24,7 +26,8 @@ def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]
         names: settings whose values are asked for.
 
     Returns:
-        ``problems``, in words; without any, also ``name``, ``gpus``, how many cards it asks for, and ``values``.
+        ``problems``, in words; without any, also ``name``, ``gpus``, how many cards it asks for, ``values``, and what
+        ``kinds`` of values they may be.
     """
     try:
         overrides = [word for word in check_command_line(arguments) if word != "-m"]
@@ -47,7 +50,10 @@ def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]
     gpus = -1 if devices == "auto" else devices
     values = {name: OmegaConf.select(config, name, default=None) for name in names}
     plain = {k: text_of(OmegaConf.to_container(v) if OmegaConf.is_config(v) else v) for k, v in values.items()}
-    return {"problems": [], "name": settings.name, "gpus": gpus if on_gpu else 0, "values": plain}
+    content = plain_config(config)
+    kinds = {name: kind_of(name, content, TrainSettings) for name in names}
+    found = {"name": settings.name, "gpus": gpus if on_gpu else 0, "values": plain, "kinds": kinds}
+    return {"problems": [], **found}
 
 
 def prepare() -> None:

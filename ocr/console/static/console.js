@@ -40,8 +40,7 @@ for (const element of document.querySelectorAll("[data-poll]")) {
   const timer = setInterval(async () => {
     if (document.hidden) return;
     await load(element, element.dataset.poll);
-    const state = element.querySelector(".state");
-    if (state && !["queued", "running"].includes(state.textContent)) {
+    if (element.dataset.shown && !element.querySelector("[data-live]")) {
       clearInterval(timer);
       location.reload(); // what can be done with it is another now
     }
@@ -61,11 +60,14 @@ if (compose) {
       byId("checked").textContent = "not checked";
       return;
     }
-    const { command, problems, values } = await answer.json();
+    const { command, problems, values, kinds } = await answer.json();
     byId("command").textContent = command;
     for (const [name, value] of Object.entries(values)) {
       const field = byId(`set:${name}`);
       if (field && field.tagName === "INPUT") field.placeholder = value.replace(/^'|'$/g, "");
+    }
+    for (const place of document.querySelectorAll("[data-kind]")) {
+      if (kinds[place.dataset.kind]) place.textContent = `(${kinds[place.dataset.kind]})`;
     }
     const shown = new Set();
     for (const place of document.querySelectorAll("[data-problem]")) {

@@ -27,6 +27,7 @@ from ocr.sweeps.ranking import (
     rank,
     read_jobs,
     settings_of,
+    verdict,
 )
 from ocr.tracking.job import Job
 from ocr.tracking.run import tracked_run
@@ -114,18 +115,6 @@ def _named(row: Row, metric: str) -> str:
     job = row.jobs[0]
     seeds = f", seed {job.seed}" if len(row.jobs) > 1 else ""
     return f"trial {row.number}{seeds}, {metric} {row.scores[job.seed]:.4f}"
-
-
-def verdict(row: Row, best: Row, comparison: Comparison | None) -> str:
-    """A row beside the best one, in words."""
-    if row.state != "finished":
-        return row.state
-    if row is best:
-        return "best" if len(row.scores) > 1 else ""
-    if comparison is None:
-        return ""
-    words = "behind the best" if comparison.differs else "cannot be told apart from the best"
-    return f"{words} (p={comparison.p:.3f})"
 
 
 def _csv(rows: Sequence[Row], metric: str, compared: Mapping[int, Comparison | None]) -> str:

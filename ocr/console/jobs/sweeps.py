@@ -1,0 +1,42 @@
+"""The ranking of a sweep as the console shows it, while it goes on and after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ocr.console.jobs.runs import id_of
+from ocr.sweeps.ranking import compare, rank, read_jobs, settings_of, verdict
+
+SHOWN = 100  # trials
+
+
+def leaderboard(folder: Path, runs: Path) -> dict[str, Any]:
+    """Trials of a sweep, the best first, by the figure of validation that its jobs name.
+
+    Args:
+        folder: of the sweep.
+        runs: of all runs.
+
+    Returns:
+        ``metric``, ``settings`` that vary, ``rows``, and ``more``, how many are not shown.
+    """
+    jobs = read_jobs(folder)
+    metric = next((job.metric for job in jobs if job.metric), None) or "val/hmean"
+    rows = rank(jobs, metric, jobs[0].maximize) if jobs else []
+    best = rows[0] if rows and rows[0].state == "finished" else None
+    settings = settings_of(rows)
+    shown = [
+        {
+            "number": row.number,
+            "id": id_of(row.jobs[0].folder.relative_to(runs).as_posix()),
+            "score": f"{row.mean:.4f}" if row.scores else "",
+            "spread": "" if row.spread is None else f"{row.spread:.4f}",
+            "seeds": len(row.scores),
+            "varied": [row.varied.get(key, "") for key in settings],
+            "verdict": verdict(row, best, compare(best, row) if row is not best else None) if best else row.state,
+            "reason": next((job.reason for job in row.jobs if job.reason), ""),
+        }
+        for row in rows[:SHOWN]
+    ]
+    return {"metric": metric, "settings": settings, "rows": shown, "more": len(rows) - len(shown)}
