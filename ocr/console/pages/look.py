@@ -68,8 +68,8 @@ class LookPages:
         return self.site.json(await self.detectors.ask("advance", view=self._view(request), images=wanted))
 
     async def figures(self, request: Request) -> Response:
-        answer = await self.detectors.ask("figures", view=self._view(request), sliders=_sliders(request))
-        return self.site.json(answer)
+        asked = {"view": self._view(request), "sliders": _sliders(request), "whole": "whole" in request.query_params}
+        return self.site.json(await self.detectors.ask("figures", **asked))
 
     async def polygons(self, request: Request) -> Response:
         given = request.query_params.get("of", "").split(",")[:MAX_TILES]

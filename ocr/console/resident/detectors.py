@@ -110,10 +110,10 @@ def advance(view: Mapping[str, Any], images: int) -> dict[str, Any]:
     return split.described()
 
 
-def figures(view: Mapping[str, Any], sliders: Mapping[str, float]) -> dict[str, Any]:
+def figures(view: Mapping[str, Any], sliders: Mapping[str, float], whole: bool = False) -> dict[str, Any]:
     """See :meth:`SplitPredictions.figures`."""
     split, _ = _split(view)
-    return split.figures(split.post(sliders))
+    return split.figures(split.post(sliders), whole)
 
 
 def polygons(view: Mapping[str, Any], sliders: Mapping[str, float], indices: Sequence[int]) -> list[dict[str, Any]]:

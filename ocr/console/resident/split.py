@@ -16,7 +16,6 @@ import torch
 
 from ocr.data.datamodule import DetectionData
 from ocr.data.datasets import EvalSet
-from ocr.drawing.polygons import FOUND
 from ocr.geometry.offsets import short_side
 from ocr.metrics.faults import kinds
 from ocr.metrics.hmean import Hmean
@@ -34,6 +33,7 @@ MOST_IMAGES = 1000  # of a split: a map is some 2 MB
 SAMPLE = 100  # images that figures are computed on while a threshold moves
 ADVANCE_SECONDS = 1.0  # of the network per question, so that others have their turn
 THUMB_SIDE, PHOTO_SIDE = 360, 4096  # pixels of the longer side
+MAP_COLOUR = (0, 150, 90)  # RGB, unlike those of the outlines
 SLIDERS = ("thresh", "box_thresh", "unclip_ratio")
 
 
@@ -138,15 +138,15 @@ class SplitPredictions:
         detections = Detections([polygons[k] for k in order], scores[order].astype(np.float32))
         return compare(detections, seen.truth)
 
-    def figures(self, post: PostProcess) -> dict[str, Any]:
-        """``precision``, ``recall`` and ``hmean`` at IoU 0.5 of the sample, and a row per image that was seen."""
+    def figures(self, post: PostProcess, whole: bool = False) -> dict[str, Any]:
+        """``precision``, ``recall`` and ``hmean`` at IoU 0.5 of the sample or of all that was seen; a row per image."""
         began = time.perf_counter()
+        images = self.seen if whole else self.sample
         with ThreadPoolExecutor(cores()) as pool:
-            compared = [*pool.map(lambda seen: self.compared(seen, post), self.sample)]
-            counts = sum((Hmean().count(image) for image in compared), np.zeros(Hmean.size))
-            seconds = time.perf_counter() - began
-            others = [*pool.map(lambda seen: self.compared(seen, post), self.seen[len(compared) :])]
-        rows = [self._row(seen, image) for seen, image in zip(self.seen, [*compared, *others])]
+            compared = [*pool.map(lambda seen: self.compared(seen, post), images)]
+        counts = sum((Hmean().count(image) for image in compared), np.zeros(Hmean.size))
+        rows = [self._row(seen, image) for seen, image in zip(images, compared)]
+        seconds = time.perf_counter() - began
         return {**Hmean().scores(counts), "images": len(compared), "seconds": seconds, "rows": rows}
 
     def _row(self, seen: Seen, image: ComparedImage) -> dict[str, Any]:
@@ -199,7 +199,7 @@ class SplitPredictions:
             return file
         if layer == "map":
             probability = seen.probability()
-            colour = np.full((*probability.shape, 4), (*FOUND[::-1], 0), np.uint8)
+            colour = np.full((*probability.shape, 4), (*MAP_COLOUR[::-1], 0), np.uint8)
             colour[..., 3] = np.rint(probability * 255)
             file.write_bytes(cv2.imencode(".png", colour)[1].tobytes())
             return file

@@ -4,7 +4,8 @@
 const view = byId("view");
 const SLIDERS = ["thresh", "box_thresh", "unclip_ratio"];
 const TILES = 24;
-const FIGURES_MS = 150; // a slider rests so long before figures are asked for
+const FIGURES_MS = 100; // a slider rests so long before figures are asked for
+const REST_MS = 1000; // and so long before those of more than the sample are
 const ZOOM = 1.5;
 const SVG = "http://www.w3.org/2000/svg";
 const OUTLINES = [["found", "detections", (d) => d.kind === "found"], ["missed", "texts", (t) => !["found", "ignored"].includes(t.kind)],
@@ -16,6 +17,7 @@ if (view) {
   const sliders = {}; // of the first run; the other one keeps its own
   let wanted = 0; // images that the networks are to see
   let page = 0;
+  let moves = 0; // of the sliders
   let open = null; // { index, name, box: [x, y, width, height] } of the viewer
 
   const address = (run, what, more = {}) => {
@@ -136,21 +138,28 @@ if (view) {
 
   // Figures
   const figures = latest(async () => {
-    for (const run of runs) {
-      const found = await get(run, "figures");
-      if (!found) return;
-      run.rows = found.rows;
-      run.figures = found;
+    const changes = moves;
+    for (const more of [{}, { whole: 1 }]) { // the sample at once, then all that was seen
+      if (more.whole && !runs.some((run) => run.described.seen > run.figures.images)) break;
+      if (more.whole) await new Promise((done) => setTimeout(done, REST_MS));
+      if (changes !== moves) return; // the thresholds have changed meanwhile
+      for (const run of runs) {
+        const found = await get(run, "figures", more);
+        if (!found) return;
+        run.figures = found;
+        run.rows = found.rows;
+      }
+      byId("look-figures").replaceChildren(...runs.map(figureOf));
+      await gallery();
     }
-    byId("look-figures").replaceChildren(...runs.flatMap((run) => {
-      const f = run.figures;
-      const sample = f.images < run.described.images ? `${f.images} of ${run.described.images} images, always the same` : `all ${f.images} images`;
-      const name = runs.length > 1 ? `${run.name}: ` : "";
-      return [element("span", { class: "figure" }, name, element("strong", { "data-figure": "hmean" }, `hmean ${f.hmean.toFixed(4)}`),
-        ` precision ${f.precision.toFixed(4)}, recall ${f.recall.toFixed(4)} at IoU 0.5 on ${sample} of ${view.dataset.split} (${f.seconds.toFixed(2)} s)`)];
-    }));
-    await gallery();
   });
+  const figureOf = (run) => {
+    const f = run.figures;
+    const of = f.images < run.described.images ? `${f.images} of ${run.described.images} images, always the same` : `all ${f.images} images`;
+    const name = runs.length > 1 ? `${run.name}: ` : "";
+    return element("span", { class: "figure" }, name, element("strong", { "data-figure": "hmean" }, `hmean ${f.hmean.toFixed(4)}`),
+      ` precision ${f.precision.toFixed(4)}, recall ${f.recall.toFixed(4)} at IoU 0.5 on ${of} of ${view.dataset.split} (${f.seconds.toFixed(2)} s)`);
+  };
   const redraw = latest(async () => {
     if (open) await drawOpen();
   });
@@ -158,6 +167,7 @@ if (view) {
   for (const name of SLIDERS) {
     byId(`slider-${name}`).addEventListener("input", (event) => {
       sliders[name] = Number(event.target.value);
+      moves += 1;
       byId(`value-${name}`).textContent = sliders[name];
       byId("look-protocols").hidden = true;
       redraw();
@@ -198,7 +208,7 @@ if (view) {
       const done = runs.map((run) => Math.min(wanted, run.described.done)).reduce((a, b) => a + b);
       byId("look-progress").max = goal;
       byId("look-progress").value = done;
-      byId("look-note").textContent = runs.map((run) => run.described.note).filter(Boolean).join("; ");
+      byId("look-note").textContent = [...new Set(runs.map((run) => run.described.note).filter(Boolean))].join("; ");
       const unread = runs[0].described.done - runs[0].described.seen;
       const left = runs[0].described.left_out;
       byId("look-state").textContent = `${done} of ${goal} images seen${unread ? `, ${unread} of them cannot be read` : ""}${left ? `; the split has ${left} more than a page can hold` : ""}`;
