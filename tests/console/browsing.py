@@ -9,14 +9,16 @@ WAIT_MS = 180_000  # imports on a slow machine that runs other tests, too
 SCREENSHOTS = os.environ.get("CONSOLE_SCREENSHOTS")  # a folder: pictures of the pages for docs/images
 
 
-def picture(page: Any, name: str) -> None:
-    """Screenshots of a page at both widths, light and dark, where they are asked for."""
+def picture(page: Any, name: str, whole: bool = True) -> None:
+    """Screenshots of a page at both widths, light and dark, where they are asked for; wide ones of the whole page."""
     if SCREENSHOTS:
         for width in (1280, 390):
             for scheme in ("light", "dark"):
                 page.set_viewport_size({"width": width, "height": 900})
                 page.emulate_media(color_scheme=scheme)
-                page.screenshot(path=f"{SCREENSHOTS}/console_{name}_{width}_{scheme}.png", full_page=width == 1280)
+                page.screenshot(
+                    path=f"{SCREENSHOTS}/console_{name}_{width}_{scheme}.png", full_page=whole and width == 1280
+                )
         page.set_viewport_size({"width": 1280, "height": 900})
         page.emulate_media(color_scheme="light")
 

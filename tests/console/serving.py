@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 import psutil
 import pytest
+import torch
 
 from tests.conftest import ROOT
 
@@ -86,3 +87,11 @@ def end_jobs(runs: Path) -> None:
             for child in [*process.children(recursive=True), process]:
                 with contextlib.suppress(psutil.Error):
                     child.kill()
+
+
+def give_data(checkpoint: Path, root: Path, split: str) -> None:
+    """Let a checkpoint say that a split of its data is an ICDAR set."""
+    content = torch.load(checkpoint, weights_only=True)
+    spec = {"format": "icdar", "images": "images", "annotations": "labels"}
+    content["data"]["config"] |= {"root": str(root), split: [spec]}
+    torch.save(content, checkpoint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 import shutil
 import time
@@ -17,9 +18,10 @@ from ocr.console.jobs.runs import find_runs
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.jobs.make_data import write_icdar
 from tests.console.browsing import WAIT_MS, check_accessible, picture
-from tests.console.serving import end_jobs, needs_browser, served
+from tests.console.serving import end_jobs, give_data, needs_browser, served
 from tests.tiny import TINY
 
+HOSTILE = "<img src=x onerror=alert(1)>"
 pytestmark = [pytest.mark.slow, needs_browser]
 DROP = """([name, content]) => {
   const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
@@ -48,20 +50,37 @@ def hmean(page: Any) -> float:
 
 
 def test_predictions_are_looked_at_beside_another_run_and_thresholds_are_kept(page: Any, learned: Path, tmp_path: Path):
-    for name in ("first", "second"):
-        shutil.copytree(learned, tmp_path / f"runs/{name}/2026-01-01_00-00-00_aaaaaa")
-    with served(tmp_path) as console:
+    write_icdar(tmp_path / "set", 4, 7, 0.0)
+    labels = sorted((tmp_path / "set/labels").iterdir())[0]
+    places = re.findall(r"(?m)^(?:[-\d.]+,){7}[-\d.]+", labels.read_text())
+    labels.write_text("".join(f"{place},{HOSTILE}\n" for place in places))
+    for name in ("first", HOSTILE):
+        folder = tmp_path / f"runs/{name}/2026-01-01_00-00-00_aaaaaa"
+        shutil.copytree(learned, folder)
+        give_data(folder / "checkpoints/best.ckpt", tmp_path / "set", "val")
+    with served(tmp_path, f"data_folders=[{tmp_path}/set]") as console:
         page.goto(console.address)
         page.get_by_role("link", name="Look").click()
         page.get_by_label("Run", exact=True).select_option(label="first/2026-01-01_00-00-00_aaaaaa")
-        page.get_by_label("Beside it").select_option(label="second/2026-01-01_00-00-00_aaaaaa")
+        page.get_by_role("button", name="Look", exact=True).click()
+        page.locator("#look-state").get_by_text("4 of 4 images seen").wait_for()
+        page.get_by_label("Order").select_option("name")
+        page.locator("#gallery button").nth(1).click()
+        page.locator("#panes svg").wait_for()
+        page.get_by_label("probability map").check()
+        picture(page, "look", whole=False)
+        page.get_by_text("Choose another run").click()
+        page.get_by_label("Beside it").select_option(label=f"{HOSTILE}/2026-01-01_00-00-00_aaaaaa")
         page.get_by_role("button", name="Look", exact=True).click()
         page.locator("#look-state").get_by_text("8 of 8 images seen").wait_for()
         page.locator("#gallery li").nth(3).wait_for()
-        assert "chosen on 4 of 4 image(s): this is no test" in page.locator("#look-note").inner_text()
+        assert page.locator("#look-note").inner_text() == ""
         before, other = hmean(page), page.locator("[data-figure=hmean]").nth(1).inner_text()
         assert before > 0.5 and other == f"hmean {before:.4f}"
 
+        page.get_by_label("Order").select_option("name")
+        page.locator("#gallery-state").get_by_text("4 picture(s)").wait_for()
+        page.locator("#gallery strong").first.get_by_text("000000").wait_for()
         page.locator("#gallery button").first.focus()
         page.keyboard.press("Enter")
         image = page.locator("#panes svg").first
@@ -77,8 +96,8 @@ def test_predictions_are_looked_at_beside_another_run_and_thresholds_are_kept(pa
         assert image.locator(".layer image").count() == 1
         page.locator("#zoom-page").click()
         image.locator(".outline.text").first.hover(force=True)
-        assert page.locator("#viewer-hover").inner_text().startswith("found: “")
-        picture(page, "look")
+        assert page.locator("#viewer-hover").inner_text().startswith(f"found: “{HOSTILE}” ")
+        assert page.locator("#viewer-faults").get_by_text(HOSTILE).count() and page.locator("main img").count() == 0
         check_accessible(page)
 
         page.locator("#slider-box_thresh").focus()
@@ -103,7 +122,7 @@ def test_predictions_are_looked_at_beside_another_run_and_thresholds_are_kept(pa
         page.get_by_role("button", name="Keep as a checkpoint").click()
         page.get_by_text("count as chosen on val").wait_for()
         runs = {run.name.split("/")[0]: run for run in find_runs(tmp_path / "runs")}
-        assert len(runs["first"].checkpoints) == 3 and len(runs["second"].checkpoints) == 2
+        assert len(runs["first"].checkpoints) == 3 and len(runs[HOSTILE].checkpoints) == 2
 
 
 def test_a_receipt_is_dropped(page: Any, tmp_path: Path):

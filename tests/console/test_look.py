@@ -24,7 +24,7 @@ from ocr.errors import UserError
 from ocr.jobs.command_line.compose import register_resolvers
 from ocr.jobs.make_data import write_icdar
 from tests.conftest import ROOT
-from tests.console.serving import Served, served
+from tests.console.serving import Served, give_data, served
 
 pytestmark = pytest.mark.slow
 
@@ -105,11 +105,8 @@ def test_data_of_other_folders_are_not_shown(runs: Path, tmp_path: Path):
     data["train"] = [{"format": "camera", "of": [{"format": "icdar", "images": "/img", "root": "s3://x"}]}]
     assert set(map(str, detectors.paths_of(data, "train"))) == {"s3://x", "/img"}
     view = view_of(runs, "val")
-    content = torch.load(view["checkpoint"], weights_only=True)
-    images = write_icdar(tmp_path / "elsewhere", 2, 0, 0.0) / "images"
-    spec = {"format": "icdar", "images": images.name, "annotations": "labels"}
-    content["data"]["config"] |= {"root": str(tmp_path / "elsewhere"), "val": [spec]}
-    torch.save(content, view["checkpoint"])
+    write_icdar(tmp_path / "elsewhere", 2, 0, 0.0)
+    give_data(Path(view["checkpoint"]), tmp_path / "elsewhere", "val")
     register_resolvers()
     with pytest.raises(UserError, match="elsewhere.*data_folders"):
         detectors.advance(view, 0)
