@@ -34,7 +34,7 @@ DROP = """([name, content]) => {
 @pytest.fixture
 def page(browser: Any) -> Any:
     """A page whose scripts and content policy report nothing."""
-    context = browser.new_context()
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.set_default_timeout(WAIT_MS)
     problems: list[str] = []
@@ -68,6 +68,8 @@ def test_predictions_are_looked_at_beside_another_run_and_thresholds_are_kept(pa
         page.locator("#gallery button").nth(1).click()
         page.locator("#panes svg").wait_for()
         page.get_by_label("probability map").check()
+        page.wait_for_load_state("networkidle")
+        page.locator("#viewer").evaluate("viewer => viewer.scrollIntoView({ block: 'start' })")
         picture(page, "look", whole=False)
         page.get_by_text("Choose another run").click()
         page.get_by_label("Beside it").select_option(label=f"{HOSTILE}/2026-01-01_00-00-00_aaaaaa")

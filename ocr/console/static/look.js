@@ -251,7 +251,9 @@ if (view) {
     open = { index, box: null };
     byId("viewer").hidden = false;
     await drawOpen();
-    byId("viewer").scrollIntoView({ block: "nearest" });
+    const bar = document.querySelector(".look-bar");
+    byId("viewer").style.scrollMarginTop = getComputedStyle(bar).position === "sticky" ? `${bar.offsetHeight}px` : "0";
+    byId("viewer").scrollIntoView({ block: "start" });
     byId("panes").querySelector("svg")?.focus({ preventScroll: true });
   };
   const drawOpen = async () => {
