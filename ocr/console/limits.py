@@ -117,7 +117,10 @@ def within(text: str, folders: Sequence[Path]) -> bool:
         return True
     if ADDRESS.match(text):
         return False
-    path = Path(text).expanduser().resolve()
+    try:
+        path = Path(text).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError):  # a user who is not there, a zero byte, a loop of links
+        return False
     return any(path.is_relative_to(folder) for folder in folders)
 
 

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ocr.drawing.sweep_plots import is_logarithmic
-
 METRICS, FAILURE = "metrics.json", "failure.json"  # of a job, in its folder: how it ended
 SAME = 1e-12  # a difference that is none
 SIGNIFICANCE = 0.05  # p-value below which a difference between two rows is called one
@@ -98,9 +96,12 @@ def read_jobs(folder: Path) -> list[SweepJob]:
 def read_job(path: Path) -> SweepJob | None:
     """The job of a ``metrics.json`` or ``failure.json``; None where that is missing, cut, or of no job of a sweep."""
     try:
+        if not path.is_file():  # a named pipe would be waited for
+            return None
         content = json.loads(path.read_text(encoding="utf-8"))
         sweep = content.get("sweep")
-        if not isinstance(sweep, dict):
+        typed = isinstance(sweep, dict) and isinstance(content.get("seed"), int | None)
+        if not typed or not isinstance(sweep["metric"], str | None) or not isinstance(content["state"], str):
             return None
         numbers = {k: float(v) for k, v in content.items() if "/" in k and isinstance(v, int | float)}
         return SweepJob(
@@ -117,7 +118,7 @@ def read_job(path: Path) -> SweepJob | None:
             reason=content.get("reason"),
             threads=content.get("threads"),
         )
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -244,6 +245,8 @@ def importance(rows: Sequence[Row], maximize: bool) -> dict[str, float]:
         import optuna
         from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+        from ocr.drawing.sweep_plots import is_logarithmic  # not for who only ranks: it imports OpenCV
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         spaces: dict[str, BaseDistribution] = {

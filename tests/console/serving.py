@@ -51,6 +51,14 @@ class Served:
     def cookie(self) -> dict[str, str]:
         return {"Cookie": f"console_{self.base.rpartition(':')[2]}={self.address.partition('token=')[2]}"}
 
+    def get(self, path: str) -> bytes:
+        """The content at a path."""
+        with urllib.request.urlopen(
+            urllib.request.Request(self.base + path, headers=self.cookie), timeout=200
+        ) as answer:
+            content: bytes = answer.read()
+            return content
+
     def ask(self, path: str, data: dict[str, str] | None = None, **headers: str) -> tuple[int, str]:
         """(status, text) of a request with the cookie, redirects not followed; ``Cookie=""`` leaves it out."""
         body = None if data is None else urlencode(data).encode()

@@ -131,11 +131,13 @@ def test_a_receipt_is_dropped(page: Any, tmp_path: Path):
     pytest.importorskip("rapidocr_onnxruntime", reason="the stock weights come with make setup EXTRAS=ppocr")
     pixels, _ = SyntheticReceipts(1, 5, difficulty=0.0).load(0)
     content = base64.b64encode(cv2.imencode(".jpg", pixels[..., ::-1])[1].tobytes()).decode()
-    with served(tmp_path) as console:
+    with served(tmp_path, "upload_mb=1") as console:
         page.goto(console.address)
         page.get_by_role("link", name="Try").click()
         page.get_by_text("No picture yet").wait_for()
         page.wait_for_load_state("load")
+        page.evaluate(DROP, ["large.jpg", base64.b64encode(bytes(1_100_000)).decode()])
+        page.get_by_text("more than 1 MB").wait_for()
         page.evaluate(DROP, ["receipt <b>.jpg", content])
         page.get_by_role("heading", name="receipt <b>.jpg").wait_for()
         assert page.locator("svg .outline.found").count() > 10
@@ -143,7 +145,7 @@ def test_a_receipt_is_dropped(page: Any, tmp_path: Path):
             page.get_by_role("link", name="JSON").click()
         assert len(json.loads(Path(download.value.path()).read_text())["polygons"]) > 10
         page.get_by_role("button", name="keep for labelling").click()
-        page.get_by_text("1 picture(s) in all").wait_for()
+        page.get_by_text("polygon(s) are in").wait_for()
         check_accessible(page)
         picture(page, "try")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shlex
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 
 from ocr.console.form import WANDB_MODES, Composition, read_command, read_form
 from ocr.console.jobs.queue import submit
-from ocr.console.jobs.runs import find_runs
+from ocr.console.jobs.runs import find_runs, id_of
 from ocr.console.settings import read_settings
 from ocr.errors import UserError
 from ocr.jobs.command_line.overrides import value_of
@@ -120,21 +122,52 @@ def test_a_folder_with_strange_content_is_shown_all_the_same(tmp_path: Path):
     secret = tmp_path / "secret"
     secret.write_text("not to be read")
     (run("a/link") / "run.log").symlink_to(secret)
+    os.mkfifo(run("a/pipe") / "console.json")
+    os.mkfifo(tmp_path / "runs/a/pipe/wandb_run.json")
+    run("a/state", metrics_json='{"state": "queued"}')
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "best.ckpt").touch()
+    (run("a/checkpoints") / "checkpoints").symlink_to(outside)
+    odd = ['"seed": {}', '"seed": "1"', '"metric": []', '"number": Infinity', f'"a/b": 1{"0" * 400}']
+    for k, text in enumerate(odd):
+        sweep = '"sweep": {"number": 0, "varied": {}, "metric": null, "maximize": true}'
+        sweep = (
+            sweep.replace('"metric": null', text) if '"seed"' not in text and "/" not in text else f"{sweep}, {text}"
+        )
+        run(f"a/sweep_1/{k}", metrics_json=f'{{"state": "finished", "overrides": [], {sweep}}}')
+    (tmp_path / "runs/a/sweep_1/sweep.json").write_text("[" * 100_000)
+    (tmp_path / "runs/audit/x/relabel").mkdir(parents=True)
+    (tmp_path / "runs/audit/x/audit.json").write_text('{"problems": [1]}')
+    (tmp_path / "runs/audit/x/relabel/doubts.txt").symlink_to(secret)
+    (tmp_path / "runs/audit/x/audit.html").symlink_to(secret)
+    os.utime(tmp_path / "runs/audit/x/audit.json", (1, 1))
+    (tmp_path / "runs/audit/x/relabel/old").write_text("<b>")
+    os.utime(tmp_path / "runs/audit/x/relabel/old", (1, 1))
     for k, job in enumerate(('{"run": 5}', '{"run": "/elsewhere/x"}', f'{{"run": "{tmp_path}/runs/a/b", "gpus": 0}}')):
         (tmp_path / f"runs/.console/{k}").mkdir(parents=True)
         (tmp_path / f"runs/.console/{k}/job.json").write_text(job)
         (tmp_path / f"runs/.console/{k}/end.json").write_text('{"exit_code": [1]}' if k < 2 else '{"exit_code": 130}')
     with served(tmp_path) as console:
         status, page = console.ask("/runs")
-        assert status == 200 and "10 run(s)" in page
+        assert status == 200 and "19 run(s)" in page
         for shown in find_runs(tmp_path / "runs"):
             status, page = console.ask(f"/runs/{shown.id}")
             assert status == 200 and "not to be read" not in page, shown.name
+            assert shown.state != "queued" and not shown.checkpoints
+        audit = id_of("x")
+        status, page = console.ask(f"/data/{audit}")
+        assert status == 200 and "not to be read" not in page and "x" in console.ask("/data")[1]
+        assert console.ask(f"/data/{audit}/report")[0] == 404
+        packed = zipfile.ZipFile(io.BytesIO(console.get(f"/data/{audit}/relabel.zip")))
+        assert packed.namelist() == ["old"], "no links"
+        for given in ({"data": "[]"}, {"data": "folder", "kind": "x"}, {"data": "folder", "root": ""}):
+            assert console.ask("/data", {"format": "icdar", "root": str(tmp_path / "runs"), **given})[0] == 422
         ids = "&".join(f"id={shown.id}" for shown in find_runs(tmp_path / "runs")[:6])
         assert console.ask(f"/compare?{ids}")[0] == 200
         [stopped] = [shown for shown in find_runs(tmp_path / "runs") if shown.name == "a/b"]
         assert console.ask(f"/runs/{stopped.id}/delete", {"confirm": "b"})[0] == 303
-        assert console.ask(f"/runs/{stopped.id}")[0] == 404 and "9 run(s)" in console.ask("/runs")[1]
+        assert console.ask(f"/runs/{stopped.id}")[0] == 404 and "18 run(s)" in console.ask("/runs")[1]
         for number in ("%C2%B2", "1" * 5000, "0", "-1", "x"):
             assert console.ask(f"/runs?page={number}")[0] == 200
 
@@ -244,6 +277,7 @@ def test_a_training_from_the_form_to_its_figures(browser: Any, tmp_path: Path):
             picture(page, "run")
             page.get_by_role("button", name="Look at its predictions").click()
             page.locator("#look-state").get_by_text("3 of 3 images seen").wait_for()
+            page.locator("#gallery li").nth(2).wait_for()
             recalls = [
                 float(text.split("recall ")[1].split(":")[0])
                 for text in page.locator("#gallery span").all_inner_texts()

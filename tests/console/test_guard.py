@@ -140,7 +140,7 @@ def test_no_page_leaves_its_folder_and_none_has_a_script_of_its_own(console: Ser
         ("model.backbone.name=local-dir:/etc", "none of the folders"),
         ("model.backbone.name=hf-hub:a/b", "none of the folders"),
         ("name=.console/x", "begin with a dot"),
-        ("data.root='~nosuchuser/x'", "cannot be read"),
+        ("data.root='~nosuchuser/x'", "none of the folders"),
         ("x=" + "[" * 5000, "characters that mean"),
         ("a" * 30_000 + "=1", "longer"),
         ("seed", "key=value"),

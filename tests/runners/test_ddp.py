@@ -120,7 +120,7 @@ def test_two_processes_train_and_test_as_one(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     again = scores(run_folder(tmp_path, "again"))
     assert again == {key: value for key, value in figures["one"].items() if key in again}, "5 images over 2 processes"
-    assert again["test/hmean"] > 0.5
+    assert again["test/hmean"] > 0.1
 
 
 def scores(folder: Path) -> dict[str, float]:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 QUICK = [  # stock weights: they read something after a few steps, too
     "model=ppocr_v4", "optimizer=lamb", "optimizer.lr=1e-4", "model.compile=false", "data.geometry.crop_size=[96,96]",
     "model.pipeline.resize.long_side=320", "data.batch_size=4", "data.num_workers=0", "data.epoch_samples=8",
-    "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "trainer.log_every_n_steps=1", OFF,
+    "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=1", "trainer.log_every_n_steps=1", OFF,
 ]  # fmt: skip
 
 

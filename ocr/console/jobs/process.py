@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ocr.console.jobs.queue import jobs_of, read_json
+from ocr.console.jobs.queue import TRAINING, jobs_of, read_json
 from ocr.errors import UserError
 from ocr.sweeps.devices import take_gpus, visible_gpus
 from ocr.utils.files import write_atomic
@@ -57,7 +57,9 @@ def main(folder: Path) -> int:
     """Its exit code: that of the job."""
     signal.signal(signal.SIGINT, lambda *_: None)  # of the process group: the job's to heed
     job = read_json(folder / "job.json")
-    with turn(folder, job["gpus"]) as environment:
+    waits = job.get("kind", TRAINING) == TRAINING
+    with contextlib.ExitStack() as held:
+        environment = held.enter_context(turn(folder, job["gpus"])) if waits else {}
         write_atomic(folder / "began", "")  # from here on it is stopped by a signal
         code = 130
         if not (folder / "stop").exists():

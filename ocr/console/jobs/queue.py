@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ from ocr.jobs.command_line.overrides import CONFIGS
 from ocr.utils.files import write_atomic
 
 FOLDER = ".console"
+TRAINING, AUDIT, SYNC = "training", "audit", "sync"  # kinds of jobs; the last two wait for no turn
+TEXT_BYTES = 50_000_000  # read of a file
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class QueuedJob:
 
     Attributes:
         folder: its own; the name begins with the time of its order.
-        content: of ``job.json``: ``command``, ``run``, its run folder, and ``gpus``.
+        content: of ``job.json``: ``command``, ``run``, its run folder, ``gpus``, and ``kind``.
     """
 
     folder: Path
@@ -62,11 +65,29 @@ class QueuedJob:
                 os.killpg(process.pid, signal.SIGINT)
 
 
+def read_text(path: Path, limit: int = TEXT_BYTES) -> str:
+    """The end of a file; empty where there is none.
+
+    Who can write there may read less than this process: links are not followed. A named pipe would be waited for.
+    """
+    try:
+        if path.parent.is_symlink():
+            return ""
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return ""
+            file.seek(max(0, status.st_size - limit))
+            return file.read(limit).decode("utf-8", "replace").replace("\0", "")
+    except OSError:
+        return ""
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A file's content; empty where it is not there, a link, or no JSON object."""
     try:
-        content = None if path.is_symlink() else json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -82,10 +103,10 @@ def process_of(folder: Path) -> psutil.Process | None:
     return process if same else None
 
 
-def jobs_of(runs: Path) -> list[QueuedJob]:
-    """All jobs of the console whose run lies below a folder, the oldest first."""
+def jobs_of(runs: Path, kind: str = TRAINING) -> list[QueuedJob]:
+    """All jobs of a kind whose run lies below a folder, the oldest first."""
     jobs = [(path.parent, read_json(path)) for path in sorted((runs / FOLDER).glob("*/job.json"))]
-    sound = [(folder, job) for folder, job in jobs if isinstance(job.get("run"), str)]
+    sound = [(f, job) for f, job in jobs if isinstance(job.get("run"), str) and job.get("kind", TRAINING) == kind]
     return [QueuedJob(folder, job) for folder, job in sound if Path(job["run"]).is_relative_to(runs)]
 
 
@@ -95,17 +116,18 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def submit(runs: Path, command: Sequence[str], run: Path, gpus: int) -> QueuedJob:
+def submit(runs: Path, command: Sequence[str], run: Path, gpus: int = 0, kind: str = TRAINING) -> QueuedJob:
     """Start the process that runs a command when it is its turn; it ends with neither the server nor a browser.
 
     Args:
         runs: folder of all runs.
         command: an argument list.
         run: folder that the job will write to.
-        gpus: how many cards it wants, -1 for all; one job without cards runs at a time.
+        gpus: how many cards a training wants, -1 for all; one training without cards runs at a time.
+        kind: of the job.
     """
     folder = runs / FOLDER / f"{time.time():.3f}_{secrets.token_hex(3)}"
-    content = {"command": list(command), "run": str(run), "gpus": gpus}
+    content = {"command": list(command), "run": str(run), "gpus": gpus, "kind": kind}
     write_atomic(folder / "job.json", json.dumps(content, indent=1))
     with (folder / "output.log").open("wb") as output:
         process = subprocess.Popen(

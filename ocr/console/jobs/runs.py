@@ -18,13 +18,13 @@ from typing import Any
 import psutil
 import yaml
 
-from ocr.console.jobs.queue import FOLDER, QueuedJob, jobs_of, read_json
+from ocr.console.jobs.queue import FOLDER, QueuedJob, jobs_of, read_json, read_text
 from ocr.jobs.command_line.overrides import key_of
 from ocr.utils.files import write_atomic
 
 MAX_DEPTH = 5  # folders between the runs' and a run: parts of its name, the sweep's
 NOTES = "console.json"  # notes and tags of a run, in its folder
-LOG_BYTES, TEXT_BYTES = 20_000, 50_000_000
+LOG_BYTES = 20_000
 MAX_FIGURE = 1e12  # what is larger is no figure of a run
 LIVE = ("queued", "running")
 DATE = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
@@ -63,14 +63,15 @@ class Run:
         if self.is_sweep:
             return "finished" if (self.folder / "sweep.csv").is_file() else "ended"
         if self.metrics:
-            return str(self.metrics.get("state", "finished"))
+            noted = str(self.metrics.get("state", "finished"))
+            return "ended" if noted in LIVE else noted
         return "running" if self._holder_lives() else "ended"
 
     def _holder_lives(self) -> bool:
         """Whether the process that its lock file names is there; the lock itself is not touched."""
         lock = self.folder / ".lock"
         try:
-            match = re.fullmatch(r"process (\d{1,9}) on (\S+)\n?", _text(lock))
+            match = re.fullmatch(r"process (\d{1,9}) on (\S+)\n?", read_text(lock))
             if not match or match[2] != socket.gethostname():
                 return False
             return psutil.Process(int(match[1])).create_time() <= lock.stat().st_mtime + 1
@@ -114,17 +115,19 @@ class Run:
 
     @property
     def checkpoints(self) -> dict[str, Path]:
-        """Files by name: the best one first, ``last.ckpt`` last."""
-        files = {file.name: file for file in sorted((self.folder / "checkpoints").glob("*.ckpt")) if file.is_file()}
+        """Files by name: the best one first, then ``last.ckpt``."""
+        folder = self.folder / "checkpoints"
+        found = [] if folder.is_symlink() else sorted(folder.glob("*.ckpt"))
+        files = {file.name: file for file in found if file.is_file()}
         files = {name: file for name, file in files.items() if not file.is_symlink() and not name.startswith(".")}
-        order = sorted(files, key=lambda name: (name != "best.ckpt", name == "last.ckpt", name))
+        order = sorted(files, key=lambda name: (name != "best.ckpt", name != "last.ckpt", name))
         return {name: files[name] for name in order}
 
     @property
     def overrides(self) -> list[str]:
         """Of its command, secrets left out, as Hydra has noted them."""
         try:
-            noted = yaml.safe_load(_text(self.folder / ".hydra/overrides.yaml"))
+            noted = yaml.safe_load(read_text(self.folder / ".hydra/overrides.yaml"))
         except (yaml.YAMLError, ValueError, RecursionError):
             return []
         own = ("paths.output",)  # which the console adds
@@ -139,15 +142,15 @@ class Run:
     def log(self) -> str:
         """The end of its log; before there is one, what its process has printed."""
         path = self.folder / "run.log"
-        own = _text(path, LOG_BYTES)
+        own = read_text(path, LOG_BYTES)
         if self.job is not None and (not own or self.state in ("failed", "queued")):
-            return _text(self.job.folder / "output.log", LOG_BYTES) or own
+            return read_text(self.job.folder / "output.log", LOG_BYTES) or own
         return own
 
     @property
     def progress(self) -> tuple[int, int, str] | None:
         """(epochs done, of how many, time left) as its log says."""
-        found = PROGRESS.findall(_text(self.folder / "run.log", LOG_BYTES))
+        found = PROGRESS.findall(read_text(self.folder / "run.log", LOG_BYTES))
         return (int(found[-1][0]), int(found[-1][1]), found[-1][2]) if found else None
 
     @property
@@ -165,7 +168,7 @@ class Run:
         """(step, value) of metrics, from ``csv/metrics.csv``."""
         points: dict[str, list[tuple[float, float]]] = {key: [] for key in keys}
         with contextlib.suppress(csv.Error):
-            for row in csv.DictReader(_text(self.folder / "csv/metrics.csv").splitlines()):
+            for row in csv.DictReader(read_text(self.folder / "csv/metrics.csv").splitlines()):
                 for key in keys:
                     with contextlib.suppress(ValueError, TypeError, KeyError):
                         points[key].append((float(row["step"]), float(row[key])))
@@ -175,18 +178,6 @@ class Run:
 def id_of(name: str) -> str:
     """Id of a run by its name."""
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _text(path: Path, limit: int = TEXT_BYTES) -> str:
-    """The end of a file; empty where it is not there. Links are not followed: who can write there may read less."""
-    try:
-        if path.is_symlink() or path.parent.is_symlink():
-            return ""
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - limit))
-            return file.read().decode("utf-8", "replace").replace("\0", "")
-    except OSError:
-        return ""
 
 
 def find_runs(runs: Path, all_users: bool = False) -> list[Run]:
@@ -211,7 +202,7 @@ def _date(name: str) -> str:
 
 
 def _run_folders(folder: Path, depth: int, all_users: bool) -> Iterator[Path]:
-    for path in _folders_in(folder, all_users):
+    for path in folders_in(folder, all_users):
         hydra = path / ".hydra"
         if hydra.is_dir() and not hydra.is_symlink():
             yield path
@@ -222,7 +213,7 @@ def _run_folders(folder: Path, depth: int, all_users: bool) -> Iterator[Path]:
             yield from _run_folders(path, depth + 1, all_users)
 
 
-def _folders_in(folder: Path, all_users: bool) -> list[Path]:
+def folders_in(folder: Path, all_users: bool) -> list[Path]:
     """Folders within one, without links and those of other users."""
     found = []
     with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -31,15 +32,19 @@ class LookPages:
             Route("/look/{id}/progress", self.progress),
             Route("/look/{id}/figures", self.figures),
             Route("/look/{id}/polygons", self.polygons),
-            Route("/look/{id}/{layer}/{index:int}", self.picture),
+            Route("/look/{id}/{layer}/{index}", self.picture),
             Route("/look/{id}/protocols", self.protocols, methods=["POST"]),
             Route("/look/{id}/keep", self.keep, methods=["POST"]),
         ]
 
     async def look(self, request: Request) -> Response:
         chosen = {key: request.query_params.get(key, "") for key in ("run", "with", "split", "checkpoint", "root")}
-        runs = [run for run in self.site.runs() if run.checkpoints][:MAX_RUNS]
+        every = {run.id: run for run in self.site.runs()}
+        asked = [run for key in ("run", "with") if (run := every.pop(chosen[key], None))]
+        runs = [run for run in [*asked, *itertools.islice(every.values(), MAX_RUNS)] if run.checkpoints]
         known = {run.id: run for run in runs}
+        if chosen["with"] == chosen["run"]:
+            chosen["with"] = ""
         if chosen["split"] not in SPLITS:
             chosen["split"] = SPLITS[0]
         run, other = known.get(chosen["run"]), known.get(chosen["with"])
@@ -51,7 +56,7 @@ class LookPages:
 
     def _view(self, request: Request) -> dict[str, Any]:
         """The predictions that an address means, as the resident process takes them."""
-        run, settings = self.site.run(request), self.site.settings
+        run, settings = self.site.known_run(request), self.site.settings
         split, root = request.query_params.get("split", SPLITS[0]), request.query_params.get("root", "")
         file = run.checkpoints.get(request.query_params.get("checkpoint") or _first(run))
         if file is None or split not in SPLITS:
@@ -63,8 +68,7 @@ class LookPages:
                 "accelerator": settings.accelerator}  # fmt: skip
 
     async def progress(self, request: Request) -> Response:
-        images = request.query_params.get("images", "")
-        wanted = int(images) if images.isascii() and images.isdigit() and len(images) < 8 else 0
+        wanted = _number(request.query_params.get("images", "")) or 0
         return self.site.json(await self.detectors.ask("advance", view=self._view(request), images=wanted))
 
     async def figures(self, request: Request) -> Response:
@@ -73,13 +77,13 @@ class LookPages:
 
     async def polygons(self, request: Request) -> Response:
         given = request.query_params.get("of", "").split(",")[:MAX_TILES]
-        indices = [int(text) for text in given if text.isascii() and text.isdigit() and len(text) < 10]
+        indices = [index for text in given if (index := _number(text)) is not None]
         asked = {"view": self._view(request), "sliders": _sliders(request), "indices": indices}
         return self.site.json(await self.detectors.ask("polygons", **asked))
 
     async def picture(self, request: Request) -> Response:
-        layer, index = request.path_params["layer"], request.path_params["index"]
-        if layer not in LAYERS:
+        layer, text = request.path_params["layer"], request.path_params["index"]
+        if layer not in LAYERS or (index := _number(text)) is None:
             raise HTTPException(404, "there is no such picture")
         file = await self.detectors.ask("picture", view=self._view(request), index=index, layer=layer)
         return FileResponse(file, headers=PICTURE_HEADERS)
@@ -92,6 +96,10 @@ class LookPages:
     async def keep(self, request: Request) -> Response:
         file = await self.detectors.ask("keep", view=self._view(request), sliders=_sliders(request))
         return self.site.json({"file": file})
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _first(run: Run) -> str:

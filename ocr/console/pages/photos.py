@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -52,7 +51,8 @@ class PhotoPages:
         choices = {value: words for value, (words, _) in self._detectors().items()}
         limits = f"at most {self.settings.upload_mb} MB and {self.settings.upload_megapixels} megapixels"
         return self.site.page(
-            "try.html", detectors=choices, held=held, limits=limits, formats=[*writable()], said=said
+            "try.html", detectors=choices, held=held, limits=limits, formats=[*writable()], said=said,
+            megabytes=self.settings.upload_mb,
         )  # fmt: skip
 
     async def form(self, request: Request) -> Response:
@@ -116,16 +116,16 @@ class PhotoPages:
         if name not in writable():
             raise HTTPException(422, "the form has a choice that the page does not offer")
         folder = self.settings.runs_folder / TO_LABEL / name
+        if writable()[name].naming is None:  # a file for all images, in which somebody may be working
+            folder /= held["id"]
         target = folder / "images" / f"{held['id']}.jpg"
+        if target.exists():
+            raise HTTPException(409, f"it is in {folder} already, perhaps with your corrections")
         found = held["found"]
         polygons = [np.array(polygon, np.float32) for polygon in found["polygons"]]
         truth = Truth(polygons, np.zeros(len(polygons), bool), [""] * len(polygons))
         line = label_line(target.name, found["width"], found["height"], truth)
-        noted = folder / ".kept.jsonl"  # a label file would be read as one
-        lines = [json.loads(text) for text in noted.read_text().splitlines()] if noted.is_file() else []
-        lines = [*(kept for kept in lines if kept["image"] != target.name), line]
+        write_labels(writable()[name], [line], [target.name], folder, "labels")
         write_atomic(target, Path(f"{held['path']}.shown.jpg").read_bytes())
-        write_atomic(noted, "".join(f"{json.dumps(kept)}\n" for kept in lines))
-        write_labels(writable()[name], lines, [kept["image"] for kept in lines], folder, "labels")
-        words = f"{target.name} and its {len(polygons)} polygon(s) are in {folder}, {len(lines)} picture(s) in all"
+        words = f"{target.name} and its {len(polygons)} polygon(s) are in {folder}"
         return self._page(held, Redactor(os.environ).text(words))

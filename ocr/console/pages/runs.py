@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import sys
-from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -15,13 +13,14 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from ocr.console.jobs.load import machine_load
+from ocr.console.jobs.queue import SYNC, QueuedJob, jobs_of, read_text
 from ocr.console.jobs.runs import LIVE, Run
 from ocr.console.jobs.sweeps import leaderboard
-from ocr.console.pages.site import RUNNERS, Site
+from ocr.console.pages.site import Site
 from ocr.jobs.command_line.overrides import text_of
 
 PAGE_SIZE = 50
-LOG_TAIL = 2000  # characters of what a sync has said
+LOG_TAIL = 2000  # bytes of what a sync has said
 
 
 class RunPages:
@@ -29,7 +28,6 @@ class RunPages:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self._sending: dict[str, asyncio.subprocess.Process] = {}  # by run
         self.routes = [
             Route("/runs", self.runs),
             Route("/compare", self.compare),
@@ -57,26 +55,24 @@ class RunPages:
 
     async def _shown(self, request: Request) -> dict[str, Any]:
         run = self.site.run(request)
-        live, sync = run.state in LIVE, self._sending.get(run.id)
-        said = "" if sync is None else self._sync_log(run).read_text(errors="replace")[-LOG_TAIL:] or "sending ..."
+        live, sync = run.state in LIVE, self._sync_of(run)
+        said = "" if sync is None else read_text(sync.folder / "output.log", LOG_TAIL) or "sending ..."
         load = await asyncio.to_thread(machine_load) if live else ""
         ranking = leaderboard(run.folder, self.site.settings.runs_folder) if run.is_sweep else None
-        sending = sync is not None and sync.returncode is None
+        sending = sync is not None and sync.state in LIVE
         return {"run": run, "live": live, "load": load, "sending": sending, "sync": said, "ranking": ranking}
 
-    def _sync_log(self, run: Run) -> Path:
-        return self.site.uploads / f"sync_{run.id}.log"
+    def _sync_of(self, run: Run) -> QueuedJob | None:
+        """The newest job that sends a run's W&B record."""
+        syncs = [job for job in jobs_of(self.site.settings.runs_folder, SYNC) if job.run == run.folder]
+        return syncs[-1] if syncs else None
 
-    async def _sync(self, run: Run) -> None:
-        """Send its W&B record by ``runners/sync.py``, beside this server."""
-        sending = self._sending.get(run.id)
-        if run.wandb.get("state") in (None, "running", "uploaded") or (sending and sending.returncode is None):
+    def _send(self, run: Run) -> None:
+        """Send its W&B record by ``runners/sync.py``."""
+        sync = self._sync_of(run)
+        if run.wandb.get("state") in (None, "running", "uploaded") or (sync is not None and sync.state in LIVE):
             raise HTTPException(409, "there is nothing to send, or it is being sent")
-        command = [sys.executable, str(RUNNERS / "sync.py"), str(run.folder)]
-        with self._sync_log(run).open("wb") as output:
-            self._sending[run.id] = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT
-            )
+        self.site.submit("sync.py", [str(run.folder)], run.folder, kind=SYNC)
 
     async def act(self, request: Request) -> Response:
         run, action = self.site.run(request), request.path_params["action"]
@@ -91,7 +87,7 @@ class RunPages:
         elif action == "archive":
             run.write_notes(archived=not run.notes["archived"])
         elif action == "sync":
-            await self._sync(run)
+            self._send(run)
         elif action == "resume":
             return await self._resume(run)
         elif action == "delete":

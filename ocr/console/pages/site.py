@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from ocr.console.jobs.queue import submit
+from ocr.console.jobs.queue import TRAINING, submit
 from ocr.console.jobs.runs import Run, find_runs, id_of
 from ocr.console.pages.charts import line_chart
 from ocr.console.resident.client import Resident
@@ -40,13 +40,15 @@ class Site:
     Attributes:
         checker: the resident process that checks settings.
         detectors: the one that runs detectors.
-        uploads: folder of dropped pictures, until the end.
+        uploads: folder of dropped pictures and of all that is there until the end.
     """
 
     def __init__(self, settings: ConsoleSettings) -> None:
         self.settings = settings
-        self.checker, self.detectors = Resident("settings", CHECK_SECONDS), Resident("detectors", DETECTOR_SECONDS)
-        self.uploads = Path(tempfile.mkdtemp(prefix="console_uploads_"))
+        self.uploads = Path(tempfile.mkdtemp(prefix="console_"))
+        self.checker = Resident("settings", CHECK_SECONDS, self.uploads)
+        self.detectors = Resident("detectors", DETECTOR_SECONDS, self.uploads)
+        self._known: dict[str, Run] = {}  # by id
         loader = PackageLoader("ocr.console")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
         self.templates.globals["chart"] = line_chart
@@ -93,6 +95,13 @@ class Site:
                 return run
         raise HTTPException(404, "there is no such run")
 
+    def known_run(self, request: Request) -> Run:
+        """:meth:`run`, without looking for one that was found before: for a page's many pictures."""
+        known = self._known.get(request.path_params["id"])
+        if known is None or not known.folder.is_dir() or known.folder.is_symlink():
+            known = self._known[request.path_params["id"]] = self.run(request)
+        return known
+
     def submit_training(self, arguments: Sequence[str], name: str, gpus: int, sweep: bool = False) -> str:
         """Put a training into the queue; the id of its run."""
         stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
@@ -101,7 +110,7 @@ class Site:
         output = f"paths.output={text_of(str(self.settings.runs_folder))}"
         return self.submit("train.py", [*arguments, output, place], folder, 0 if sweep else gpus)
 
-    def submit(self, runner: str, arguments: Sequence[str], folder: Path, gpus: int) -> str:
+    def submit(self, runner: str, arguments: Sequence[str], folder: Path, gpus: int = 0, kind: str = TRAINING) -> str:
         """Put a runner's job into the queue; the id of its run folder."""
-        submit(self.settings.runs_folder, [sys.executable, str(RUNNERS / runner), *arguments], folder, gpus)
+        submit(self.settings.runs_folder, [sys.executable, str(RUNNERS / runner), *arguments], folder, gpus, kind)
         return id_of(folder.relative_to(self.settings.runs_folder).as_posix())

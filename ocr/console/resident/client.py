@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from ocr.console.jobs.queue import environment
@@ -19,10 +20,11 @@ class Resident:
     Args:
         kind: its argument, which functions it has.
         wait: seconds for an answer, imports included.
+        temporary: folder for its temporary files: it is killed and cannot remove them.
     """
 
-    def __init__(self, kind: str, wait: float) -> None:
-        self.kind, self.wait = kind, wait
+    def __init__(self, kind: str, wait: float, temporary: Path) -> None:
+        self.kind, self.wait, self.temporary = kind, wait, temporary
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
@@ -31,7 +33,7 @@ class Resident:
         pipe = asyncio.subprocess.PIPE
         command = [sys.executable, "-m", "ocr.console.resident", self.kind]
         self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, limit=LINE_BYTES, env=environment()
+            *command, stdin=pipe, stdout=pipe, limit=LINE_BYTES, env=environment() | {"TMPDIR": str(self.temporary)}
         )
 
     async def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import secrets
 import shutil
 import tempfile
 import time
@@ -18,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ocr.console.limits import within
 from ocr.console.resident.photos import find_text
-from ocr.console.resident.split import SplitPredictions
+from ocr.console.resident.split import SAMPLE, SplitPredictions
 from ocr.errors import UserError
 from ocr.jobs.build import find_model, open_detector
 from ocr.jobs.command_line.compose import any_target, compose_job, config_message
@@ -28,10 +29,12 @@ from ocr.jobs.tune import write_with_pipeline
 from ocr.training.data_record import PATHS, DataRecord, TrainingOverlap, drop_seen_images, read_record
 from ocr.utils.config import instantiate
 
-KEPT = 2  # splits that are held open: two runs side by side
+KEPT = 4  # splits that are held open
+IDLE_SECONDS = 60  # after which one that no page has asked for gives way to another
 _work = Path(tempfile.mkdtemp(prefix="console_"))
 atexit.register(shutil.rmtree, _work, ignore_errors=True)
-_open: dict[tuple[Any, ...], tuple[SplitPredictions, Path]] = {}
+_open: dict[tuple[Any, ...], tuple[SplitPredictions, Path]] = {}  # the newest last
+_asked: dict[tuple[Any, ...], float] = {}  # when
 
 
 def _device(accelerator: str) -> torch.device:
@@ -46,16 +49,24 @@ def _split(view: Mapping[str, Any]) -> tuple[SplitPredictions, Path]:
             in, and ``accelerator``.
 
     Raises:
-        UserError: it cannot be read, or lies in none of the folders.
+        UserError: it cannot be read, or lies in none of the folders; or too many are open.
     """
-    checkpoint = Path(view["checkpoint"])
-    key = (str(checkpoint), checkpoint.stat().st_mtime_ns, view["split"], view["root"])
+    checkpoint, now = Path(view["checkpoint"]), time.monotonic()
+    try:
+        key = (str(checkpoint), checkpoint.stat().st_mtime_ns, view["split"], view["root"])
+    except OSError:
+        raise UserError(f"{checkpoint} is not there any more") from None
     if key not in _open:
-        while len(_open) >= KEPT:
-            old, _ = _open.pop(next(iter(_open)))
-            shutil.rmtree(old.folder, ignore_errors=True)
+        same = [old for old in _open if old[0] == key[0] and old[2:] == key[2:]]  # its file was written again
+        idle = [old for old in _open if now - _asked[old] > IDLE_SECONDS]
+        if len(_open) >= KEPT and not (same or idle):
+            raise UserError(f"{KEPT} views of predictions are open: close the page of one, and try again in a minute")
+        for old in same + (idle[:1] if len(_open) >= KEPT else []):
+            if old in _open:
+                shutil.rmtree(_open.pop(old)[0].folder, ignore_errors=True)
         _open[key] = _opened(view, checkpoint), checkpoint
-    _open[key] = _open.pop(key)  # the newest
+    _open[key] = _open.pop(key)
+    _asked[key] = time.monotonic()
     return _open[key]
 
 
@@ -147,6 +158,8 @@ def keep(view: Mapping[str, Any], sliders: Mapping[str, float]) -> str:
     All images of the split count as ones that its thresholds were chosen on.
     """
     split, checkpoint = _split(view)
+    if split.looked_at < min(SAMPLE, len(split.order)) or not split.seen:
+        raise UserError("wait until the sample was seen: thresholds are kept with their figure")
     post = split.post(sliders)
     pipeline = replace(split.module.pipeline, postprocess=post)
     images = split.data.identities(split.overlap.split)
@@ -155,7 +168,7 @@ def keep(view: Mapping[str, Any], sliders: Mapping[str, float]) -> str:
     figures = split.figures(post)
     said = {"by": "hand", "split": split.overlap.split, "images": len(images),
             "sample": {name: figures[name] for name in ("precision", "recall", "hmean", "images")}}  # fmt: skip
-    target = checkpoint.parent / f"kept_{time.strftime('%Y-%m-%d_%H-%M-%S')}.ckpt"
+    target = checkpoint.parent / f"kept_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(2)}.ckpt"
     write_with_pipeline(checkpoint, split.module, pipeline, said, target, record.with_seen({"val": images}))
     return str(target)
 

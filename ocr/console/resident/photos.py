@@ -23,11 +23,14 @@ from ocr.training.module import DetectionModule
 from ocr.training.process import prepare_process
 
 KEPT = 2  # detectors that stay loaded
-_loaded: dict[str, DetectionModule] = {}
+MAX_SIDE = 65_500  # pixels of a JPEG
+_loaded: dict[tuple[str, int], DetectionModule] = {}
 
 
 def _detector(checkpoint: str) -> DetectionModule:
-    if checkpoint not in _loaded:
+    file = Path(checkpoint)
+    key = checkpoint, file.stat().st_mtime_ns if file.is_file() else 0
+    if key not in _loaded:
         while len(_loaded) >= KEPT:
             _loaded.pop(next(iter(_loaded)))
         arguments = [f"ckpt_path={text_of(checkpoint)}", "source=.", "output=."]
@@ -35,11 +38,11 @@ def _detector(checkpoint: str) -> DetectionModule:
         try:
             with any_target():
                 settings = read(compose_job("predict", arguments), PredictSettings)
-                _loaded[checkpoint] = load_detector(settings, find_model(settings)).eval()
+                _loaded[key] = load_detector(settings, find_model(settings)).eval()
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(config_message(error, "predict", arguments)) from error
-    _loaded[checkpoint] = _loaded.pop(checkpoint)  # the newest
-    return _loaded[checkpoint]
+    _loaded[key] = _loaded.pop(key)  # the newest
+    return _loaded[key]
 
 
 def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) -> dict[str, Any]:
@@ -61,6 +64,8 @@ def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) ->
     path = Path(photo)
     try:
         width, height = read_header(path).size
+        if max(width, height) > MAX_SIDE:
+            raise UserError(f"{width} x {height} pixels: more than {MAX_SIDE} on a side")
         if width * height > max_pixels:
             raise UserError(f"{width} x {height} pixels: more than the {max_pixels / 1e6:g} megapixels taken here")
         module = _detector(checkpoint)

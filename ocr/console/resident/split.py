@@ -88,6 +88,7 @@ class SplitPredictions:
         self.images = EvalSet(data.sources[overlap.split], module.pipeline)
         self.order = np.random.default_rng(0).permutation(len(self.images)).tolist()[:MOST_IMAGES]
         self.seen: list[Seen] = []
+        self.generation = time.time_ns()  # a page that knows another one has to begin again
         self.looked_at = 0  # of the order: what cannot be decoded is left out
         self._pass: tuple[PostProcess, int, dict[str, np.ndarray]] | None = None
 
@@ -139,7 +140,10 @@ class SplitPredictions:
         return compare(detections, seen.truth)
 
     def figures(self, post: PostProcess, whole: bool = False) -> dict[str, Any]:
-        """``precision``, ``recall`` and ``hmean`` at IoU 0.5 of the sample or of all that was seen; a row per image."""
+        """``precision``, ``recall`` and ``hmean`` at IoU 0.5 of the sample or of all that was seen; a row per image.
+
+        No scores where no image was seen yet.
+        """
         began = time.perf_counter()
         images = self.seen if whole else self.sample
         with ThreadPoolExecutor(cores()) as pool:
@@ -147,7 +151,8 @@ class SplitPredictions:
         counts = sum((Hmean().count(image) for image in compared), np.zeros(Hmean.size))
         rows = [self._row(seen, image) for seen, image in zip(images, compared)]
         seconds = time.perf_counter() - began
-        return {**Hmean().scores(counts), "images": len(compared), "seconds": seconds, "rows": rows}
+        answer = {"images": len(compared), "seconds": seconds, "rows": rows, "generation": self.generation}
+        return answer | Hmean().scores(counts) if compared else answer
 
     def _row(self, seen: Seen, image: ComparedImage) -> dict[str, Any]:
         """Figures of an image; ``missed`` as (kind, height at network size), ``false`` as (kind, score)."""
@@ -237,8 +242,8 @@ class SplitPredictions:
         return {
             "images": len(self.order), "left_out": len(self.images) - len(self.order),
             "done": self.looked_at, "seen": len(self.seen),
-            "sample": min(SAMPLE, len(self.order)), "selected_on": self.overlap.selected_on,
-            "note": self.overlap.note or "", "unclip": post.unclip,
+            "sample": min(SAMPLE, len(self.order)), "generation": self.generation,
+            "selected_on": self.overlap.selected_on, "note": self.overlap.note or "", "unclip": post.unclip,
             "stored": {name: value for name, value in asdict(post).items() if name in SLIDERS},
             "long_side": self.module.pipeline.resize.long_side,
         }  # fmt: skip

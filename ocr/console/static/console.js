@@ -115,6 +115,11 @@ const photo = byId("photo");
 if (photo) {
   const form = byId("try");
   const send = () => {
+    const megabytes = Number(photo.dataset.megabytes);
+    if (photo.files[0].size > megabytes * 1e6) { // the server would end the connection
+      byId("try-state").textContent = `more than ${megabytes} MB`;
+      return;
+    }
     byId("try-state").textContent = "looking …";
     form.requestSubmit();
   };

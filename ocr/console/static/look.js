@@ -28,11 +28,13 @@ if (view) {
   const get = async (run, what, more, options = {}) => {
     const answer = await ask(address(run, what, more), { headers: { Accept: "application/json" }, ...options }, true);
     if (!answer) return null;
-    const content = await answer.json();
-    if (answer.ok) return content;
-    byId("look-state").textContent = content.error;
-    byId("look-state").classList.add("problem");
-    return null;
+    const text = await answer.text();
+    let content = { error: text };
+    try {
+      content = JSON.parse(text);
+    } catch { /* the words of the guard */ }
+    byId("look-problem").textContent = answer.ok ? "" : content.error;
+    return answer.ok ? content : null;
   };
   // A function that runs once more after it has ended where it was asked for meanwhile.
   const latest = (work) => {
@@ -42,11 +44,14 @@ if (view) {
       again = busy;
       if (busy) return;
       busy = true;
-      do {
-        again = false;
-        await work();
-      } while (again);
-      busy = false;
+      try {
+        do {
+          again = false;
+          await work();
+        } while (again);
+      } finally {
+        busy = false;
+      }
     };
   };
   const element = (name, attributes, ...children) => {
@@ -60,7 +65,7 @@ if (view) {
     const [width, height] = drawn.size;
     const box = { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "xMidYMid meet", class: "picture" };
     const svg = element("svg", named ? { ...box, role: "img", "aria-label": named, tabindex: "0" } : { ...box, "aria-hidden": "true" });
-    svg.append(element("image", { href: address({ ...run }, `${picture}/${drawn.index}`), width, height }));
+    svg.append(element("image", { href: address(run, `${picture}/${drawn.index}`, { of: run.described.generation }), width, height }));
     const layer = element("g", { class: "layer" });
     svg.append(layer, outlines(drawn, Boolean(named)));
     return svg;
@@ -146,6 +151,10 @@ if (view) {
       for (const run of runs) {
         const found = await get(run, "figures", more);
         if (!found) return;
+        if (found.generation !== run.described.generation || !found.images) {
+          watch(); // the process was started again, or the file was written again: its images have to be seen again
+          return;
+        }
         run.figures = found;
         run.rows = found.rows;
       }
@@ -193,7 +202,17 @@ if (view) {
   });
 
   // The networks see the images, some at a time
-  const watch = latest(async () => {
+  let watching = false;
+  const watch = async () => {
+    if (watching) return;
+    watching = true;
+    try {
+      await seeImages();
+    } finally {
+      watching = false;
+    }
+  };
+  const seeImages = async () => {
     let asked = performance.now();
     for (;;) {
       for (const run of runs) {
@@ -202,6 +221,7 @@ if (view) {
         const first = !run.described;
         run.described = described;
         if (first && run === runs[0]) stored();
+        if (first) for (const name of ["look-stored", "look-all", "look-keep"]) byId(name).disabled = false;
       }
       wanted = Math.max(wanted, runs[0].described.sample);
       const goal = runs.map((run) => Math.min(wanted, run.described.images)).reduce((a, b) => a + b);
@@ -219,17 +239,20 @@ if (view) {
       }
     }
     await figures();
-  });
+  };
   byId("look-all").addEventListener("click", async () => {
     byId("look-all").disabled = true;
     wanted = runs[0].described.images;
     byId("look-said").textContent = "The network sees all images; the page can be used meanwhile.";
     await watch();
-    let more = { restart: 1 };
-    for (;;) {
+    while (watching) await new Promise((done) => setTimeout(done, REST_MS));
+    let changes = null;
+    while (runs[0].described.done === runs[0].described.images) {
+      const more = changes === moves ? {} : { restart: 1 };
+      changes = moves;
       const answer = await get(runs[0], "protocols", more, { method: "POST" });
-      more = {};
       if (!answer) break;
+      if (changes !== moves) continue; // the thresholds have changed meanwhile
       byId("look-said").textContent = `${answer.done} of ${answer.images} images compared`;
       if (!answer.scores) continue;
       byId("look-said").textContent = "";
@@ -277,7 +300,7 @@ if (view) {
       byId("panes").replaceChildren(...panes.map(([run, one]) => element("figure", {}, drawing(run, one, "photo", `picture with the polygons of ${run.name}`),
         ...(runs.length > 1 ? [element("figcaption", {}, run.name)] : []))));
       byId("panes").dataset.index = index;
-      panes.forEach(([run, one], k) => { byId("panes").querySelectorAll("svg")[k].dataset.map = address(run, `map/${one.index}`); });
+      panes.forEach(([run, one], k) => { byId("panes").querySelectorAll("svg")[k].dataset.map = address(run, `map/${one.index}`, { of: run.described.generation }); });
       moved();
     }
     layers();
