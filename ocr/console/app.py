@@ -40,7 +40,6 @@ def create_app(settings: ConsoleSettings, token: str, port: int) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await site.checker.start()
         yield
         await site.checker.stop()
         await site.detectors.stop()

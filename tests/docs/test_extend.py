@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ import torch
 
 from ocr.data.sources.synthetic import SyntheticReceipts
 from tests.conftest import ROOT
+from tests.warm import run_warm
 
 PAGES = sorted((ROOT / "docs/extend").glob("*.md"))
 BLOCK = re.compile(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
@@ -50,7 +52,11 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
 
 
 def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True)
+    words = [sys.executable, *command]
+    if command[0].endswith(".py"):
+        done = run_warm(words, cwd, dict(os.environ), timeout=400)
+    else:
+        done = subprocess.run(words, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 

@@ -28,8 +28,14 @@ class Resident:
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
-    async def start(self) -> None:
-        """Start it; its imports take seconds, in which it can be asked already."""
+    async def wake(self) -> None:
+        """Start it where it is not there: its imports take seconds, in which it can be asked already."""
+        async with self._turn:
+            await self._ensure()
+
+    async def _ensure(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            return
         pipe = asyncio.subprocess.PIPE
         command = [sys.executable, "-m", "ocr.console.resident", self.kind]
         self._process = await asyncio.create_subprocess_exec(
@@ -55,8 +61,7 @@ class Resident:
 
     async def _ask(self, question: dict[str, Any]) -> Any:
         async with self._turn:
-            if self._process is None or self._process.returncode is not None:
-                await self.start()
+            await self._ensure()
             try:
                 async with asyncio.timeout(self.wait):
                     answer = await self._exchange(json.dumps(question).encode() + b"\n")
