@@ -38,3 +38,12 @@ def check_accessible(page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.url
     page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def fill_form(page: Any, address: str, command: str) -> None:
+    """Open Compose, paste a command and wait until it was checked."""
+    page.goto(address)
+    page.get_by_text("Paste a command").click()
+    page.get_by_label("A command, as it is typed").fill(command)
+    page.get_by_role("button", name="Fill the form").click()
+    page.get_by_text("checked: it can be started").wait_for()

@@ -18,7 +18,7 @@ import pytest
 from ocr.console.jobs.runs import find_runs
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.jobs.make_data import write_icdar
-from tests.console.browsing import WAIT_MS, check_accessible, picture
+from tests.console.browsing import WAIT_MS, check_accessible, fill_form, picture
 from tests.console.serving import end_jobs, give_data, needs_browser, served
 from tests.tiny import TINY
 
@@ -188,11 +188,7 @@ def test_a_sweep_has_a_leaderboard(page: Any, tmp_path: Path):
     command = shlex.join(["runners/train.py", "-m", *TINY[:-2], *short, "+sweep=grid", "optimizer.lr=0.001,0.002"])
     try:
         with served(tmp_path) as console:
-            page.goto(console.address)
-            page.get_by_text("Paste a command").click()
-            page.get_by_label("A command, as it is typed").fill(command)
-            page.get_by_role("button", name="Fill the form").click()
-            page.get_by_text("checked: it can be started").wait_for()
+            fill_form(page, console.address, command)
             page.get_by_role("button", name="Start").click()
             page.locator("#leaderboard tbody tr").nth(1).wait_for()
             page.get_by_text("finished", exact=True).first.wait_for()

@@ -21,7 +21,7 @@ from ocr.console.settings import read_settings
 from ocr.errors import UserError
 from ocr.jobs.command_line.overrides import value_of
 from ocr.utils.locks import lock_file
-from tests.console.browsing import WAIT_MS, check_accessible, picture
+from tests.console.browsing import WAIT_MS, check_accessible, fill_form, picture
 from tests.console.serving import end_jobs, needs_browser, served
 from tests.tiny import TINY, wait_for
 
@@ -227,12 +227,8 @@ def test_a_training_from_the_form_to_its_figures(browser: Any, tmp_path: Path):
     command = shlex.join(["python", "runners/train.py", *TINY, "trainer.max_epochs=4", *WANDB_MODES["offline"]])
     try:
         with served(tmp_path) as console:
-            page.goto(console.address)
+            fill_form(page, console.address, command)
             assert page.url == f"{console.base}/"
-            page.get_by_text("Paste a command").click()
-            page.get_by_label("A command, as it is typed").fill(command)
-            page.get_by_role("button", name="Fill the form").click()
-            page.get_by_text("checked: it can be started").wait_for()
             assert page.get_by_label("trainer.max_epochs").input_value() == "4"
             assert page.get_by_label("offline", exact=True).is_checked()
             page.get_by_label("optimizer.lr").fill("-1")
@@ -297,11 +293,7 @@ def test_a_run_is_stopped_as_by_ctrl_c_and_goes_on_when_it_is_resumed(browser: A
     command = shlex.join([*TINY, "trainer.max_epochs=2000", "logger.wandb.enabled=false"])
     try:
         with served(tmp_path) as console:
-            page.goto(console.address)
-            page.get_by_text("Paste a command").click()
-            page.get_by_label("A command, as it is typed").fill(command)
-            page.get_by_role("button", name="Fill the form").click()
-            page.get_by_text("checked: it can be started").wait_for()
+            fill_form(page, console.address, command)
             page.get_by_role("button", name="Start").click()
             page.locator("#live").get_by_text("of 2000").wait_for()
             page.get_by_role("button", name="Stop").click()
@@ -310,7 +302,11 @@ def test_a_run_is_stopped_as_by_ctrl_c_and_goes_on_when_it_is_resumed(browser: A
             assert "interrupted by Ctrl-C" in (run.job.folder / "output.log").read_text()
             page.get_by_role("button", name="Resume").click()
             page.locator("#live").get_by_text("of 2000").wait_for()
-            assert len(find_runs(tmp_path / "runs")) == 2
+            both = find_runs(tmp_path / "runs")
+            assert len(both) == 2
+            page.goto(f"{console.base}/compare?{'&'.join(f'id={run.id}' for run in both)}")
+            check_accessible(page)
+            picture(page, "compare")
     finally:
         end_jobs(tmp_path / "runs")
         page.close()
