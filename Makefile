@@ -92,8 +92,8 @@ soak: $(READY)  ## train for 2,000 steps while faults are injected (some 10 minu
 fuzz: $(READY)  ## broken label files, outlines and maps, some 300,000 of them (half an hour on 2 cores)
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(PY) -m pytest tests/fuzz -n auto --maxprocesses 8 --timeout 7200 $(ARGS)
 
-test: $(READY)  ## run all tests, a process more than there are cores, for many wait for others
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n $$($(PY) -c "import os; print(min(8, os.cpu_count() + 1))") --dist loadfile $(ARGS)
+test: $(READY)  ## run all tests, a core for each of their processes
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-fast: $(READY)  ## run the tests that train nothing
 	$(PY) -m pytest -m "not slow" $(ARGS)
