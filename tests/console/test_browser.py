@@ -66,6 +66,10 @@ def test_predictions_are_looked_at_beside_another_run_and_thresholds_are_kept(pa
         page.get_by_label("Run", exact=True).select_option(label="first/2026-01-01_00-00-00_aaaaaa")
         page.get_by_role("button", name="Look", exact=True).click()
         page.locator("#look-state").get_by_text("4 of 4 images seen").wait_for()
+        page.locator("#gallery li").nth(3).wait_for()
+        texts = page.locator("#gallery span").all_inner_texts()
+        recalls = [float(text.split("recall ")[1].split(":")[0]) for text in texts]
+        assert recalls == sorted(recalls) and recalls[0] < recalls[-1], "the worst first"
         page.get_by_label("Order").select_option("name")
         page.locator("#gallery button").nth(1).click()
         page.locator("#panes svg").wait_for()

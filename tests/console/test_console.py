@@ -274,11 +274,6 @@ def test_a_training_from_the_form_to_its_figures(browser: Any, tmp_path: Path):
             page.get_by_role("button", name="Look at its predictions").click()
             page.locator("#look-state").get_by_text("3 of 3 images seen").wait_for()
             page.locator("#gallery li").nth(2).wait_for()
-            recalls = [
-                float(text.split("recall ")[1].split(":")[0])
-                for text in page.locator("#gallery span").all_inner_texts()
-            ]
-            assert len(recalls) == 3 and recalls == sorted(recalls), "the worst first"
     finally:
         end_jobs(tmp_path / "runs")
         context.close()

@@ -14,10 +14,10 @@ from starlette.routing import Route
 from ocr.console.jobs.runs import Run
 from ocr.console.limits import within
 from ocr.console.pages.site import Site
+from ocr.console.resident import SLIDERS
 
 SPLITS = ("val", "test", "train")
 LAYERS = ("thumb", "photo", "map")
-SLIDERS = ("thresh", "box_thresh", "unclip_ratio")
 MAX_RUNS, MAX_TILES = 200, 60
 PICTURE_HEADERS = {"Cache-Control": "private, max-age=3600"}
 

@@ -51,7 +51,7 @@ class Site:
         self._known: dict[str, Run] = {}  # by id
         loader = PackageLoader("ocr.console")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-        self.templates.globals["chart"] = line_chart
+        self.templates.globals.update(chart=line_chart, zip=zip)
 
     def close(self) -> None:
         """Remove what was uploaded."""

@@ -12,13 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ocr.console.limits import within
-from ocr.console.resident.photos import find_text
+from ocr.console.resident.photos import device_of, find_text
 from ocr.console.resident.split import SAMPLE, SplitPredictions
 from ocr.errors import UserError
 from ocr.jobs.build import find_model, open_detector
@@ -35,10 +34,6 @@ _work = Path(tempfile.mkdtemp(prefix="console_"))
 atexit.register(shutil.rmtree, _work, ignore_errors=True)
 _open: dict[tuple[Any, ...], tuple[SplitPredictions, Path]] = {}  # the newest last
 _asked: dict[tuple[Any, ...], float] = {}  # when
-
-
-def _device(accelerator: str) -> torch.device:
-    return torch.device("cuda" if accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu")
 
 
 def _split(view: Mapping[str, Any]) -> tuple[SplitPredictions, Path]:
@@ -94,7 +89,7 @@ def _opened(view: Mapping[str, Any], checkpoint: Path) -> SplitPredictions:
     drop_seen_images(data, settings.split, record)
     overlap = TrainingOverlap.of(settings.split, data.identities(settings.split), record)
     folder = Path(tempfile.mkdtemp(dir=_work))
-    return SplitPredictions(module, data, overlap, protocols, folder, _device(view["accelerator"]))
+    return SplitPredictions(module, data, overlap, protocols, folder, device_of(view["accelerator"]))
 
 
 def paths_of(data: Mapping[str, Any], split: str) -> Iterator[Path | str]:

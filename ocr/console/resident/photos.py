@@ -45,6 +45,11 @@ def _detector(checkpoint: str) -> DetectionModule:
     return _loaded[key]
 
 
+def device_of(accelerator: str) -> torch.device:
+    """The device that ``accelerator`` (``auto``, ``cpu`` or ``gpu``) means here; the CPU where there is no card."""
+    return torch.device("cuda" if accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu")
+
+
 def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) -> dict[str, Any]:
     """Text in a picture; beside its file one with the outlines, ``<photo>.overlay.jpg``.
 
@@ -69,7 +74,7 @@ def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) ->
         if width * height > max_pixels:
             raise UserError(f"{width} x {height} pixels: more than the {max_pixels / 1e6:g} megapixels taken here")
         module = _detector(checkpoint)
-        module.to("cuda" if accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu")
+        module.to(device_of(accelerator))
         began = time.perf_counter()
         pixels = decode(path)
     except UndecodableImage as error:

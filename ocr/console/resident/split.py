@@ -14,6 +14,7 @@ import numpy as np
 import shapely
 import torch
 
+from ocr.console.resident import SLIDERS
 from ocr.data.datamodule import DetectionData
 from ocr.data.datasets import EvalSet
 from ocr.geometry.offsets import short_side
@@ -34,7 +35,6 @@ SAMPLE = 100  # images that figures are computed on while a threshold moves
 ADVANCE_SECONDS = 1.0  # of the network per question, so that others have their turn
 THUMB_SIDE, PHOTO_SIDE = 360, 4096  # pixels of the longer side
 MAP_COLOUR = (0, 150, 90)  # RGB, unlike those of the outlines
-SLIDERS = ("thresh", "box_thresh", "unclip_ratio")
 
 
 @dataclass
