@@ -30,7 +30,10 @@ from ocr.utils.typed import Auto
 
 log = logging.getLogger(__name__)
 PATHS = ("images", "annotations", "ids")
-INTERPOLATED_KEYS = {"name", "format", *PATHS, "categories", "val_from", "test_from", "mix_root", "difficulty"}
+INTERPOLATED_KEYS = {
+    "name", "format", *PATHS, "categories", "val_from", "test_from", "mix_root", "difficulty",
+    "fonts", "lists", "part", "parts", "effects", "seen",
+}  # fmt: skip
 
 
 class DetectionData(L.LightningDataModule):

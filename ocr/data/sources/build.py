@@ -64,6 +64,7 @@ SOURCE_KINDS: dict[str, Any] = {
     "categories": list[str] | None, "shared_images": bool, "root": str | None, "optional": bool, "weight": float,
     "hash_range": tuple[Fraction, Fraction] | None,
     "count": int, "seed": Seed, "difficulty": float, "of": list[dict[str, Any]],
+    "style": str, "fonts": str | None, "alphabets": list[str], "effects": dict[str, Any] | None,
 }  # fmt: skip
 
 
@@ -111,10 +112,10 @@ def build_source(spec: Mapping[str, Any], root: str | Path | None, report: Repor
     if not weight > 0:
         raise UserError(f"the weight of a source must be positive, got {weight}")
     if name in ("camera", "photographed"):  # the latter is the name of earlier releases
-        unknown = set(spec) - {"of", "seed", "difficulty"}
+        unknown = set(spec) - {"of", "seed", "difficulty", "effects"}
         if unknown or not spec.get("of"):
             raise UserError(
-                "a camera source takes of (a list of sources), seed, difficulty and weight"
+                "a camera source takes of (a list of sources), seed, difficulty, effects and weight"
                 + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; of is missing")
             )
         of = [source for part in spec.pop("of") if len(source := build_source(part, root, report, cache_gb))]

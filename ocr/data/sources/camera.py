@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ocr.data.sources.render_cache import RenderCache, RenderedSample, cache_key
-from ocr.data.synthetic.camera import MAX_PAGE_SIDE, check_difficulty, project_points, simulate_camera
+from ocr.data.synthetic.camera import MAX_PAGE_SIDE, check_camera, simulate_camera
 from ocr.types import LazySample, Truth
 
 if TYPE_CHECKING:
@@ -29,18 +29,24 @@ class CameraSimulation:
         seed: of the disturbances.
         difficulty: see :func:`simulate_camera`.
         weight: as for any source.
+        effects: see :func:`simulate_camera`.
     """
 
     of: Sequence[Source]
     seed: int = 0
     difficulty: float = 0.5
     weight: float = 1.0
+    effects: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        check_difficulty(self.difficulty)
+        check_camera(self.difficulty, self.effects)
         self._ends = np.cumsum([len(source) for source in self.of])
-        settings = [self.seed, self.difficulty, *(source.fingerprint() for source in self.of)]
-        self._cache = RenderCache(cache_key("camera", *settings))
+        self._cache = RenderCache(cache_key("camera", *self._settings()))
+
+    def _settings(self) -> list[str]:
+        """What tells the pictures of one source from those of another."""
+        effects = [str(sorted(self.effects.items()))] if self.effects else []
+        return [str(self.seed), str(self.difficulty), *effects, *(source.fingerprint() for source in self.of)]
 
     def _find(self, i: int) -> tuple[Source, int]:
         k = int(np.searchsorted(self._ends, i, side="right"))
@@ -52,7 +58,8 @@ class CameraSimulation:
     def name(self, i: int) -> str:
         """The page's with what tells this picture from it, and from pictures of it with other disturbances."""
         source, k = self._find(i)
-        return f"{source.name(k)}_camera_{self.difficulty:g}_{self.seed}.jpg"
+        effects = "_phone" if self.effects else ""
+        return f"{source.name(k)}_camera_{self.difficulty:g}{effects}_{self.seed}.jpg"
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         """Image uint8 (H, W, 3) RGB and labels of sample i."""
@@ -78,10 +85,10 @@ class CameraSimulation:
         scale = min(1.0, MAX_PAGE_SIDE / max(paper.shape[:2]))
         size = [max(1, round(side * scale)) for side in paper.shape[1::-1]]
         sheet = cv2.resize(paper, size, interpolation=cv2.INTER_AREA) if scale < 1 else paper
-        jpeg, frame, matrix = simulate_camera(sheet, np.random.default_rng([self.seed, i]), self.difficulty)
-        matrix = matrix @ np.diag([size[0] / paper.shape[1], size[1] / paper.shape[0], 1.0])
-        polygons = [project_points(polygon, matrix) for polygon in truth.polygons]
-        return RenderedSample(jpeg, *frame, Truth(polygons, truth.ignore, truth.texts))
+        photo = simulate_camera(sheet, np.random.default_rng([self.seed, i]), self.difficulty, self.effects)
+        shrink = np.array([size[0] / paper.shape[1], size[1] / paper.shape[0]])
+        polygons = photo.project_polygons([polygon * shrink for polygon in truth.polygons])
+        return RenderedSample(photo.jpeg, *photo.size, Truth(polygons, truth.ignore, truth.texts))
 
     def sizes(self) -> None:
         """Unknown before they are rendered."""
@@ -94,8 +101,7 @@ class CameraSimulation:
 
     def fingerprint(self) -> str:
         """Hex digest of the settings and of the scans."""
-        parts = [str(self.seed), str(self.difficulty), *(source.fingerprint() for source in self.of)]
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+        return hashlib.sha256(" ".join(self._settings()).encode()).hexdigest()[:16]
 
     def identities(self) -> np.ndarray:
         """Those of the scans: who has seen the scan knows its text."""

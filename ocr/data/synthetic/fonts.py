@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+from ocr.errors import UserError
+
 FAMILIES = (
     "dejavu", "liberation", "notosans", "notoserif", "nanum", "freemono", "freesans", "roboto", "ubuntu", "courier",
     "arial", "helvetica", "menlo", "consola", "malgun", "applegothic", "baekmuk", "unfonts", "hack", "inconsolata",
@@ -54,6 +56,35 @@ def load(path: str | None, size: int) -> ImageFont.FreeTypeFont:
 def has_hangul(path: str | None) -> bool:
     """Whether the font draws Hangul."""
     return _has(path, "\uac00")
+
+
+@cache
+def has_letter(path: str | None, letter: str) -> bool:
+    """Whether the font draws a letter."""
+    return _has(path, letter)
+
+
+@cache
+def is_monospaced(path: str | None) -> bool:
+    """Whether narrow and wide letters take the same room."""
+    font = load(path, 32)
+    return abs(font.getlength("i") - font.getlength("W")) < 1
+
+
+@cache
+def folder_fonts(folder: str) -> tuple[str, ...]:
+    """Paths of the font files in a folder, sorted by name.
+
+    Raises:
+        UserError: there are none, or one cannot be read.
+    """
+    paths = sorted(str(path) for path in Path(folder).glob("*") if path.suffix.lower() in (".ttf", ".otf", ".ttc"))
+    if not paths:
+        raise UserError(f"no font (.ttf, .otf, .ttc) in {folder}")
+    unsound = [path for path in paths if not _has(path, "A")]
+    if unsound:
+        raise UserError(f"a font without Latin letters: {unsound[0]}")
+    return tuple(paths)
 
 
 @cache
