@@ -111,6 +111,8 @@ def _or_interpolation(schema: Any) -> Any:
         for key, value in schema.get("properties", {}).items()
     }
     rest = {key: _or_interpolation(value) for key, value in schema.items() if key not in ("properties", "required")}
+    if isinstance(items := rest.get("items"), dict):
+        rest["items"] = {"anyOf": [items, {"type": "string", "pattern": r"\$\{"}]}
     return rest | ({"properties": properties} if properties else {})
 
 
