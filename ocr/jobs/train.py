@@ -90,7 +90,7 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
     info: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2)}
     info["batch_size"] = data.batch_size
     info["train_images"] = data.counts()["train"]["images"]
-    headline = Headline("val/hmean", "val", f"{_SELECTED}; no test was run")
+    headline = Headline("val/hmean", "val", f"{_SELECTED}; no test was run" if best else "no validation was run")
     pruned = next((c.pruned for c in callbacks if isinstance(c, Pruning) and c.pruned), None)
     info["state"] = "interrupted" if trainer.interrupted else "pruned" if pruned else "finished"
     if pruned:
@@ -122,7 +122,7 @@ def _measure(
     """
     metrics: dict[str, float] = {}
     note = f"{_SELECTED}, for the data has no test split" if settings.test else f"{_SELECTED}; no test was run"
-    headline = Headline("val/hmean", "val", note)
+    headline = Headline("val/hmean", "val", note if best else "no validation was run")
     writer = PredictionWriter(job.folder, settings.overlays)
     if tuned := best is not None and settings.tune:
         metrics |= _tune_best(job, settings, Path(best), data, trainer)

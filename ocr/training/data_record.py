@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from ocr.data.datamodule import DetectionData
+from ocr.data.sources.build import SOURCE_KINDS
 from ocr.data.storage.remote import is_remote
 from ocr.errors import UserError
 from ocr.migrations import migrate_sources
@@ -28,23 +29,8 @@ from ocr.training.loading import check_checkpoint
 log = logging.getLogger(__name__)
 KEY = "data"  # in a checkpoint, and in the metadata of an exported file
 SPLITS = ("train", "val", "test")
-SOURCE_KEYS = frozenset(
-    {
-        "format",
-        "images",
-        "annotations",
-        "ids",
-        "categories",
-        "hash_range",
-        "weight",
-        "root",
-        "count",
-        "seed",
-        "difficulty",
-        "of",
-    }
-)
-PATHS = ("root", "images", "annotations", "ids")
+SOURCE_KEYS = frozenset(SOURCE_KINDS) - {"split", "optional"}  # those are resolved before
+PATHS = ("root", "images", "annotations", "ids", "fonts")
 
 
 @dataclass(frozen=True)
@@ -142,7 +128,10 @@ def _sound(spec: Any) -> bool:
         if key == "of":
             if not isinstance(value, list) or not all(map(_sound, value)):
                 return False
-        elif key == "categories" and isinstance(value, list):
+        elif key == "effects" and isinstance(value, Mapping):
+            if not all(isinstance(k, str) and isinstance(v, int | float) for k, v in value.items()):
+                return False
+        elif key in ("categories", "alphabets") and isinstance(value, list):
             if not all(isinstance(v, str) and "${" not in v for v in value):
                 return False
         elif key == "hash_range" and isinstance(value, list):
@@ -157,8 +146,11 @@ def _plain_source(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A source with its own root, if it has one, absolute."""
     plain: dict[str, Any] = {key: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
              for key, value in spec.items()}  # fmt: skip
-    if plain.get("root"):
-        plain["root"] = _root(plain["root"], private=False)
+    for key in ("root", "fonts"):
+        if plain.get(key):
+            plain[key] = _root(plain[key], private=False)
+    if isinstance(plain.get("effects"), Mapping):
+        plain["effects"] = dict(plain["effects"])
     if plain.get("of"):
         plain["of"] = [_plain_source(part) for part in plain["of"]]
     return plain
