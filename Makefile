@@ -62,8 +62,9 @@ need-dir:
 evaluate: $(READY)  ## test a checkpoint: make evaluate ARGS="ckpt_path=... data=... data.root=..."
 	$(PY) runners/test.py $(ARGS)
 
-predict: $(READY)  ## find text in pictures: make predict ARGS="ckpt_path=... source=... output=..."
-	$(PY) runners/predict.py $(ARGS)
+predict: $(READY)  ## find text in pictures: make predict SOURCE=<picture, folder or glob> ARGS="ckpt_path=... output=..."
+	@source=$$(printf %s "$$SOURCE" | sed 's/"/\\"/g'); set -x; \
+		$(PY) runners/predict.py $${source:+"source=\"$$source\"" overlays=true} $(ARGS)
 
 data: $(READY)  ## write synthetic receipts to disk: make data ARGS="output=receipts count=100"
 	$(PY) runners/make_data.py $(ARGS)

@@ -15,16 +15,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
+from ocr.data.transforms.decode import resize_and_pad
 from ocr.errors import UserError
 from ocr.metrics.collection import MetricCollection
 from ocr.models.pretrained.ppocr import weights_file
 from ocr.pipeline import Pipeline, PostProcess, ResizePolicy
-from ocr.types import Sample
+from ocr.training.module import DetectionModule
+from ocr.types import Detections, Sample
 
 if "RECEIPTS_TEST_CACHE" not in os.environ:  # once, for all processes of the tests
     os.environ["RECEIPTS_TEST_CACHE"] = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="receipts_cache_")
@@ -100,6 +103,13 @@ def stock_weights() -> Path:
 def all_metrics() -> MetricCollection:
     """The collection of ``configs/metrics/default.yaml``."""
     return MetricCollection(instantiate(OmegaConf.load(ROOT / "configs/metrics/default.yaml")))
+
+
+def found_by(module: DetectionModule, image: np.ndarray) -> Detections:
+    """What a detector finds in an image uint8 (H, W, 3), RGB."""
+    padded = resize_and_pad(image, module.pipeline.resize, module.pipeline.fill_colour)
+    height, width = image.shape[:2]
+    return module.detect([torch.from_numpy(padded)], [(width, height)])[0]
 
 
 def write_image(path: Path, width: int = 200, height: int = 100) -> Path:

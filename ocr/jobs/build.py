@@ -129,3 +129,13 @@ def load_detector(settings: DetectorSettings, checkpoint: Path) -> DetectionModu
         log.warning("%s has a pipeline of its own: %s changes nothing, resize.* and postprocess.* would", checkpoint,
                     ", ".join(ignored))  # fmt: skip
     return module
+
+
+def trainable(module: DetectionModule, source: Path) -> DetectionModule:
+    """The module; for an ONNX file with the network converted to one that a checkpoint can hold."""
+    if source.suffix != ".onnx":
+        return module
+    network = {"_target_": "ocr.models.pretrained.ppocr.pretrained_detector", "weights": str(source)}
+    converted = DetectionModule(network, module.pipeline.to_dict())
+    converted.tta = module.tta
+    return converted.eval()

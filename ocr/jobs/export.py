@@ -14,13 +14,13 @@ import yaml
 from ocr.data.datasets import EvalSet
 from ocr.errors import UserError
 from ocr.geometry.offsets import unclip_distance
-from ocr.jobs.build import build_data, load_detector
+from ocr.jobs.build import build_data, load_detector, trainable
 from ocr.jobs.results import print_results
 from ocr.jobs.settings import ExportSettings
 from ocr.metrics.hmean import Hmean
 from ocr.metrics.matching import pair
 from ocr.metrics.protocol import evaluate
-from ocr.models.onnx.export import export_onnx, to_fp16, to_int8
+from ocr.models.onnx.export import export_onnx, to_fp16, to_fp16_weights, to_int8
 from ocr.models.postprocess.db import find_candidates
 from ocr.models.tta import TestTimeAugmentation
 from ocr.pipeline import Pipeline
@@ -54,10 +54,8 @@ def export(settings: ExportSettings, checkpoint: Path) -> Path:
     Raises:
         UserError: the file would not find what the checkpoint finds, or cost more hmean than ``max_loss``.
     """
-    if checkpoint.suffix == ".onnx":
-        raise UserError(f"{checkpoint} is ONNX already; runners/tune.py makes a checkpoint of such a file")
     prepare_process()
-    module = load_detector(settings, checkpoint)
+    module = trainable(load_detector(settings, checkpoint), checkpoint)
     if tta := module.tta.changed():
         log.warning("the checkpoint was tuned for test-time augmentation (%s), an exported file does a single pass: "
                     "tune it again without", tta)  # fmt: skip
@@ -67,7 +65,7 @@ def export(settings: ExportSettings, checkpoint: Path) -> Path:
     output = Path(settings.output).expanduser()
     metadata = {"source": checkpoint.name, "made_by": "receipt-text-detection"}
     if (data_record := read_record(checkpoint)) is not None:
-        metadata[KEY] = data_record.to_json()
+        metadata[KEY] = (data_record if settings.data_paths else data_record.without_paths()).to_json()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "fp32.onnx")
         wants = export_onnx(module.network, module.pipeline, file, metadata)
@@ -132,6 +130,8 @@ def _smaller(
     target = folder / f"{settings.precision}.onnx"
     if settings.precision == "fp16":
         to_fp16(file, target)
+    elif settings.precision == "fp16_weights":
+        to_fp16_weights(file, target)
     else:
         chosen = images[: settings.calibration_images]
         to_int8(file, target, [np.array(module.normalise(item["image"][None]), np.float32) for item in chosen])

@@ -138,7 +138,8 @@ class ExportSettings(DetectorSettings):
     data: Node
     split: str
     output: str
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Literal["fp32", "fp16_weights", "fp16", "int8"]
+    data_paths: bool
     images: Count
     calibration_images: Count
     max_loss: Fraction

@@ -17,7 +17,7 @@ import wandb
 
 from ocr.data.datamodule import DetectionData
 from ocr.drawing.plots import plot_surface
-from ocr.jobs.build import build_loggers, open_detector
+from ocr.jobs.build import build_loggers, open_detector, trainable
 from ocr.jobs.finish import evaluate, finish, record
 from ocr.jobs.results import Headline
 from ocr.jobs.settings import TuneSettings
@@ -53,7 +53,7 @@ def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking 
     started = time.perf_counter()
     split = settings.split
     module, data = open_detector(settings, checkpoint)
-    module = _trainable(module, checkpoint)
+    module = trainable(module, checkpoint)
     trainer = build_trainer(settings.trainer, [], build_loggers(job.folder, tracking))
     record(job, module, data, trainer, tracking)
     device = trainer.strategy.root_device
@@ -159,13 +159,3 @@ def write_with_pipeline(
     if data_record is not None:
         content[KEY] = data_record.to_checkpoint()
     save_tensors(content, target)
-
-
-def _trainable(module: DetectionModule, source: Path) -> DetectionModule:
-    """The module; for an ONNX file with the network converted to one that a checkpoint can hold."""
-    if source.suffix != ".onnx":
-        return module
-    network = {"_target_": "ocr.models.pretrained.ppocr.pretrained_detector", "weights": str(source)}
-    trainable = DetectionModule(network, module.pipeline.to_dict())
-    trainable.tta = module.tta
-    return trainable

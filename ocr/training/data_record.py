@@ -72,6 +72,13 @@ class DataRecord:
         more = {split: np.union1d(self.seen[split], hashes) for split, hashes in seen.items()}
         return replace(self, seen=self.seen | more)
 
+    def without_paths(self) -> DataRecord:
+        """The record for a file that strangers get: without absolute paths, and the splits that have some."""
+        config = {**self.config, "root": _root(self.config["root"], private=True)}
+        for split in SPLITS:
+            config[split] = [] if _names_absolute_paths(config[split]) else config[split]
+        return replace(self, config=config)
+
     def to_checkpoint(self) -> dict[str, Any]:
         """Plain values and tensors."""
         seen = {split: torch.from_numpy(np.array(hashes)) for split, hashes in self.seen.items()}

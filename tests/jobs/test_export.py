@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ocr.data.transforms.decode import decode, resize_and_pad
+from ocr.data.transforms.decode import decode
 from ocr.errors import UserError
 from ocr.geometry.offsets import unclip_distance
 from ocr.jobs.build import build_module
@@ -22,10 +22,9 @@ from ocr.training.loading import load_module
 from ocr.training.module import DetectionModule
 from ocr.types import Detections
 from tests.composing import settings
-from tests.conftest import ROOT
+from tests.conftest import ROOT, found_by
 from tests.tiny import network_config
 
-pytest.importorskip("onnxruntime", reason="make setup EXTRAS=ppocr installs it")
 RECEIPTS = sorted((ROOT / "tests/fixtures").glob("**/*.jpg"))
 PPOCR = Pipeline(
     ResizePolicy(1280, 32, 2.0), PostProcess(0.3, 0.6, "ratio", 1.2, 3, 1000, "quad"),
@@ -47,16 +46,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[DetectionModule,
     return module, path, wants
 
 
-def rescaled(image: np.ndarray) -> np.ndarray:
+def rescaled(image: np.ndarray, long_side: int) -> np.ndarray:
     """As RapidOCR does it itself, so that both see the same pixels: multiples of 32, no padding."""
-    scale = 1280 / max(image.shape)
+    scale = long_side / max(image.shape)
     return cv2.resize(image, [round(side * scale / 32) * 32 for side in image.shape[1::-1]])
-
-
-def found_by(module: DetectionModule, image: np.ndarray) -> Detections:
-    padded = resize_and_pad(image, module.pipeline.resize, module.pipeline.fill_colour)
-    height, width = image.shape[:2]
-    return module.detect([torch.from_numpy(padded)], [(width, height)])[0]
 
 
 def test_the_file_finds_what_the_checkpoint_finds(exported):
@@ -67,16 +60,12 @@ def test_the_file_finds_what_the_checkpoint_finds(exported):
     assert max(np.abs(np.sort(a.scores) - np.sort(b.scores)).max() for a, b in zip(one, other) if len(a)) < 1e-3
 
 
-def test_rapidocr_finds_the_same_with_the_file(exported):
-    """The real package, with the settings that the export writes beside the file."""
+def agreement_with_rapidocr(module: DetectionModule, path: Path, images: list[np.ndarray]) -> tuple[int, int]:
+    """Of a file with settings beside it: boxes that the real package finds, too, and the larger number of boxes."""
     rapidocr = pytest.importorskip("rapidocr", reason="make setup EXTRAS=ppocr installs it")
     from rapidocr.ch_ppocr_det import TextDetector
 
-    module, path, wants = exported
-    images = [rescaled(decode(picture)) for picture in RECEIPTS]
-    items = [{"image": torch.from_numpy(image), "size": image.shape[1::-1]} for image in images]
     settings = path.with_suffix(".rapidocr.yaml")
-    settings.write_text(rapidocr_settings(wants, path, kernel_sides(module, items)))
     base = OmegaConf.load(Path(rapidocr.__file__).with_name("config.yaml"))
     det = OmegaConf.merge(base.Det, OmegaConf.load(settings).Det, {"model_path": str(path)})
     det.engine_cfg = base.EngineConfig.onnxruntime
@@ -90,6 +79,24 @@ def test_rapidocr_finds_the_same_with_the_file(exported):
         pairs = pair(mine.polygons, theirs)
         close += len(set(pairs.d[pairs.iou > 0.7].tolist()))
         total += max(len(mine), len(theirs))
+    return close, total
+
+
+def test_rapidocr_finds_the_same_with_the_file(exported):
+    """The real package, with the settings that the export writes beside the file."""
+    module, path, wants = exported
+    images = [rescaled(decode(picture), 1280) for picture in RECEIPTS]
+    items = [{"image": torch.from_numpy(image), "size": image.shape[1::-1]} for image in images]
+    path.with_suffix(".rapidocr.yaml").write_text(rapidocr_settings(wants, path, kernel_sides(module, items)))
+    close, total = agreement_with_rapidocr(module, path, images)
+    assert total > 60 and close >= 0.98 * total
+
+
+@pytest.mark.parametrize("name", ["receipts", "receipts-small"])
+def test_rapidocr_finds_the_same_with_the_detector_in_the_box(name: str):
+    module = load_module(weights_file(name))
+    images = [rescaled(decode(picture), module.pipeline.resize.long_side) for picture in RECEIPTS]
+    close, total = agreement_with_rapidocr(module, weights_file(name), images)
     assert total > 60 and close >= 0.98 * total
 
 

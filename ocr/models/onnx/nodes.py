@@ -48,10 +48,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def _load(path: str | Path) -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise UserError("reading ONNX files needs the package onnx: pip install -e '.[ppocr]'") from error
+    import onnx
+
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"model.weights: {path} not found")
@@ -68,6 +66,7 @@ class _Unfit(Exception):
 class _Reader:
     def __init__(self, graph: Any) -> None:
         from onnx import helper, numpy_helper
+        from onnx.reference import ReferenceEvaluator
 
         self.constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
         self.alias: dict[str, str] = {}
@@ -76,6 +75,11 @@ class _Reader:
             settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
             if node.op_type == "Constant":
                 self.constants[node.output[0]] = numpy_helper.to_array(settings["value"])
+            elif node.input and all(
+                name in self.constants for name in node.input if name
+            ):  # half-precision weights, ...
+                given = {name: self.constants[name] for name in node.input if name}
+                self.constants |= zip(node.output, map(np.asarray, ReferenceEvaluator(node).run(None, given)))
             elif node.op_type in ("Identity", "Dropout") or (node.op_type == "Cast" and settings["to"] == FLOAT32):
                 self.alias[node.output[0]] = node.input[0]
             else:
@@ -169,6 +173,14 @@ class _Reader:
             return source, pads[:2]
         top, left, bottom, right = pads
         return self._add_node("pad", [source], pads=[left, right, top, bottom], value=value), [0, 0]
+
+    def _pad(self, inputs: list[str], settings: dict[str, Any]) -> str:
+        sides = self._constant(inputs[1]).tolist()
+        value = float(self._constant(inputs[2])) if len(inputs) > 2 and inputs[2] else 0.0
+        if settings.get("mode", b"constant") != b"constant" or len(sides) != 8 or any(sides[:2] + sides[4:6]):
+            raise _Unfit("Pad of another kind than constant, around height and width")
+        top, left, bottom, right = sides[2:4] + sides[6:]
+        return self._add_node("pad", [self.names[inputs[0]]], pads=[left, right, top, bottom], value=value)
 
     def _batchnormalization(self, inputs: list[str], settings: dict[str, Any]) -> str:
         scale, shift, mean, variance = (self._constant(name).astype(np.float64) for name in inputs[1:5])

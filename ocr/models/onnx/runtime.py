@@ -46,16 +46,14 @@ class OnnxDetector(nn.Module):
         metadata: the file's own, text by name.
 
     Raises:
-        UserError: onnxruntime is missing, cannot read the file, or finds no detector in it: it is run once, on a grey
+        UserError: onnxruntime cannot read the file, or finds no detector in it: it is run once, on a grey
             image.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
         super().__init__()
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UserError("running ONNX files needs onnxruntime: pip install -e '.[onnx]'") from error
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # threads that wait by spinning take the cores from what torch and OpenCV do between two images

@@ -1,7 +1,7 @@
-"""PP-OCR's text detectors, and any other DB detector in an ONNX file, as trainable networks.
+"""Detectors in ONNX files that come with packages, and any other DB detector in such a file, as trainable networks.
 
-The weights come from the ONNX files in PyPI packages (extra ``[ppocr]``): PP-OCR is by the PaddlePaddle authors, the
-conversion by RapidOCR, both Apache-2.0; see NOTICE.
+``receipts`` and ``receipts-small`` come with this project, see ``ocr/weights/README.md``. PP-OCR's lie in PyPI packages
+(extra ``[ppocr]``): it is by the PaddlePaddle authors, the conversion by RapidOCR, both Apache-2.0; see NOTICE.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Packaged(NamedTuple):
 
 
 PACKAGED = {
+    "receipts": Packaged("ocr", "weights/receipts.onnx", "receipt-text-detection"),
+    "receipts-small": Packaged("ocr", "weights/receipts-small.onnx", "receipt-text-detection"),
     "ppocr_v4": Packaged("rapidocr_onnxruntime", "models/ch_PP-OCRv4_det_infer.onnx", "rapidocr-onnxruntime==1.4.4"),
     "ppocr_v6": Packaged("rapidocr", "models/PP-OCRv6_det_small.onnx", "rapidocr==3.10.0"),
 }
