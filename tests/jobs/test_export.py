@@ -119,10 +119,11 @@ def test_polygons_are_counted_as_alike_only_when_both_have_them():
     assert agreement([one], [Detections([box + 1], np.ones(1))]) == (0, 1)
 
 
-def test_what_was_trained_from_scratch_and_exported_is_a_start_for_more(tmp_path: Path):
+@pytest.mark.parametrize("channels", ["bgr", "rgb"])
+def test_what_was_trained_from_scratch_and_exported_is_a_start_for_more(channels: str, tmp_path: Path):
     """A file of this project's own network reads back, and brings the normalisation that was put into it."""
     network = network_config("mobilenetv4_conv_small", 32, 8)
-    module, path = DetectionModule(network, PPOCR.to_dict()).eval(), tmp_path / "own.onnx"
+    module, path = DetectionModule(network, PPOCR.to_dict() | {"channels": channels}).eval(), tmp_path / "own.onnx"
     wants = export_onnx(module.network, module.pipeline, path, {})
     overrides = ["model=ppocr_v4", "optimizer=lamb", f"model.weights='{path}'", "model.temperature=1"]
     again = build_module(settings(*overrides)).eval()

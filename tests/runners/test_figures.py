@@ -111,7 +111,6 @@ def test_a_resumed_run_keeps_the_best_score_of_the_stopped_one(learned: Path, tm
 
 def test_a_tuned_checkpoint_its_export_and_their_tests_agree(learned: Path, tmp_path: Path):
     """From a checkpoint to another stack: each step reads what the one before it wrote."""
-    pytest.importorskip("onnxruntime", reason="make setup EXTRAS=onnx installs it")
     hmean = metrics_of(learned)["val/hmean"]
     grid = ["tuning.thresh=[0.2,0.3]", "tuning.box_thresh=[0.3,0.5]", "tuning.min_size=[2]",
             "tuning.unclip={exact:[0.3,0.4]}", "tuning.folds=2"]  # fmt: skip
@@ -145,7 +144,6 @@ def test_a_tuned_checkpoint_its_export_and_their_tests_agree(learned: Path, tmp_
 
 @pytest.mark.parametrize("precision", ["fp16", "fp16_weights", "int8"])
 def test_smaller_exports_cost_no_more_than_they_may(precision: str, learned: Path, tmp_path: Path):
-    pytest.importorskip("onnxruntime", reason="make setup EXTRAS=onnx installs it")
     hmean, file, loss = learned_hmean(learned), tmp_path / "small.onnx", 0.1
     export = [f"ckpt_path={learned}", f"output={file}", f"precision={precision}", *DATA]
     done = run("export", *export, f"max_loss={loss}", cwd=tmp_path)
@@ -160,7 +158,6 @@ def test_smaller_exports_cost_no_more_than_they_may(precision: str, learned: Pat
 
 def test_an_export_that_costs_too_much_is_not_written(learned: Path, tmp_path: Path):
     """int8 with ranges from a picture of one colour, to which everything else is out of range."""
-    pytest.importorskip("onnxruntime", reason="make setup EXTRAS=onnx installs it")
     assert learned_hmean(learned) > 0.5
     folder, file = write_icdar(tmp_path / "set", 4, 1, 0), tmp_path / "small.onnx"
     cv2.imwrite(str(folder / "images/grey.png"), np.full((320, 224, 3), 124, np.uint8))

@@ -145,3 +145,21 @@ class Described:
 
     def fingerprint(self):
         return {}
+
+
+def test_a_record_for_strangers_names_no_folder_of_this_machine(tmp_path: Path):
+    plain = {"format": "synthetic", "count": 2, "seed": 1}
+    fonts = plain | {"style": "shop", "fonts": str(tmp_path)}
+    config = {
+        "name": "x",
+        "root": str(tmp_path),
+        "train": [fonts],
+        "val": [plain],
+        "test": [{"format": "camera", "of": [fonts]}],
+    }
+    seen = np.array([1, 2])
+    record = DataRecord(config, {"train": "a"}, {"train": seen, "val": seen})
+    assert str(tmp_path) in record.to_json()
+    stripped = record.without_paths()
+    assert str(tmp_path) not in stripped.to_json()
+    assert stripped.config["val"] == [plain] and stripped.seen["train"].tolist() == [1, 2]

@@ -206,8 +206,8 @@ def test_a_checkpoint_of_nodes_must_make_one_map(change: dict[str, Any], words: 
 
 def _onnx(path: Path, channels: int = 3, maps: int = 1, end: str = "Sigmoid", value: float = 0.1) -> Path:
     """A file of one convolution and a last operator."""
-    onnx = pytest.importorskip("onnx", reason="make setup EXTRAS=onnx installs it")
     import numpy as np
+    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     weight = np.full((maps, channels, 1, 1), value, np.float32)
@@ -238,7 +238,6 @@ def _onnx(path: Path, channels: int = 3, maps: int = 1, end: str = "Sigmoid", va
     ],
 )
 def test_an_onnx_file_that_is_no_detector_says_so_at_load(settings, words: str | None, pipeline, tmp_path: Path):
-    pytest.importorskip("onnxruntime", reason="make setup EXTRAS=onnx installs it")
     path = _onnx(tmp_path / "wrong.onnx", **settings)
     if words is None:
         load_module(path, DetectorOverrides(fallback_pipeline=pipeline.to_dict()))

@@ -5,21 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from ocr.errors import UserError
+from ocr.models.onnx.export import INPUT, OUTPUT, export_onnx, to_fp16
 from ocr.models.onnx.graph import THRESHOLD, GraphDetector, head_of
+from ocr.models.onnx.nodes import read_onnx
+from ocr.models.onnx.runtime import OnnxDetector
 from ocr.models.pretrained.ppocr import PACKAGED, pretrained_detector, weights_file
 from ocr.pipeline import Pipeline
-
-onnx = pytest.importorskip("onnx", reason="make setup EXTRAS=ppocr installs it")
-onnxruntime = pytest.importorskip("onnxruntime", reason="make setup EXTRAS=ppocr installs it")
-
-from ocr.models.onnx.export import INPUT, OUTPUT, export_onnx, to_fp16  # noqa: E402
-from ocr.models.onnx.nodes import read_onnx  # noqa: E402
-from ocr.models.onnx.runtime import OnnxDetector  # noqa: E402
 
 
 class Spread(nn.Module):
