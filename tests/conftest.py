@@ -106,7 +106,7 @@ def all_metrics() -> MetricCollection:
 
 
 def found_by(module: DetectionModule, image: np.ndarray) -> Detections:
-    """What a detector finds in an image uint8 (H, W, 3), RGB."""
+    """A detector's findings in an image uint8 (H, W, 3), RGB."""
     padded = resize_and_pad(image, module.pipeline.resize, module.pipeline.fill_colour)
     height, width = image.shape[:2]
     return module.detect([torch.from_numpy(padded)], [(width, height)])[0]

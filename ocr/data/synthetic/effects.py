@@ -1,4 +1,4 @@
-"""What happens between a sheet of paper and a phone's picture of it, each effect on its own."""
+"""Effects of a phone's camera on a picture of a sheet, each on its own."""
 
 from __future__ import annotations
 

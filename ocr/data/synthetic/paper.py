@@ -1,4 +1,4 @@
-"""A strip of paper that a shop's printer prints on, and what the printer and time make of the ink."""
+"""A strip of paper that a shop's printer prints on, and how its ink fades."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_HEIGHT = 3000  # pixels of paper
 
 @dataclass(frozen=True)
 class ShopStyle:
-    """What receipts may be drawn with.
+    """Fonts and alphabets that receipts are drawn with.
 
     Attributes:
         print_fonts: files of fonts for print; None in the tuple is Pillow's own.
@@ -170,7 +170,15 @@ def _a_font(rng: np.random.Generator, paths: Sequence[str | None]) -> str | None
 
 
 def faded(pixels: np.ndarray, dots: int, rng: np.random.Generator) -> np.ndarray:
-    """What the printer and time made of the ink: dots, parts that fade, columns that are missing, bleeding."""
+    """The paper after the printer and time: dots, parts that fade, columns that are missing, ink that bleeds.
+
+    Args:
+        pixels: uint8 grey (h, w), as it was meant.
+        dots: pixels from one gap of a dot matrix to the next; 0 for a printer without.
+
+    Returns:
+        uint8 (h, w).
+    """
     h, w = pixels.shape
     ink: np.ndarray = 255.0 - pixels
     if dots:
