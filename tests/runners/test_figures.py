@@ -142,7 +142,7 @@ def test_a_tuned_checkpoint_its_export_and_their_tests_agree(learned: Path, tmp_
     assert done.returncode == 2 and "not written" in done.stderr and not (tmp_path / "x.onnx").exists()
 
 
-@pytest.mark.parametrize("precision", ["fp16", "fp16_weights", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_smaller_exports_cost_no_more_than_they_may(precision: str, learned: Path, tmp_path: Path):
     hmean, file, loss = learned_hmean(learned), tmp_path / "small.onnx", 0.1
     export = [f"ckpt_path={learned}", f"output={file}", f"precision={precision}", *DATA]
