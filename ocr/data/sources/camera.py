@@ -44,7 +44,7 @@ class CameraSimulation:
         self._cache = RenderCache(cache_key("camera", *self._settings()))
 
     def _settings(self) -> list[str]:
-        """What tells the pictures of one source from those of another."""
+        """The settings and scans, which tell the pictures of one source from those of another."""
         effects = [str(sorted(self.effects.items()))] if self.effects else []
         return [str(self.seed), str(self.difficulty), *effects, *(source.fingerprint() for source in self.of)]
 

@@ -66,7 +66,7 @@ class SyntheticReceipts:
         self._cache = RenderCache(cache_key("synthetic", *self._settings()))
 
     def _settings(self) -> list[object]:
-        """What tells one receipt from that of another source."""
+        """The settings and fonts, which tell the receipts of one source from those of another."""
         paths = (*self._shop.print_fonts, *self._shop.hand_fonts) if self._shop else fonts.system_fonts()
         files = [[Path(path).name if self._shop else path, Path(path).stat().st_size] for path in paths if path]
         extra = [self.style, list(self.alphabets)] if self._shop else []

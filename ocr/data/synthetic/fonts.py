@@ -39,7 +39,7 @@ def system_fonts() -> tuple[str, ...]:
                 known = low.endswith((".ttf", ".otf", ".ttc")) and low.startswith(FAMILIES)
                 if known and not any(word in low for word in EXCLUDED_STYLES):
                     fonts.setdefault(name, os.path.join(directory, name))
-    usable = [path for _, path in sorted(fonts.items()) if _has(path, "A")]
+    usable = [path for _, path in sorted(fonts.items()) if has_letter(path, "A")]
     usable.sort(key=lambda path: not has_hangul(path))
     return tuple(usable[:MAX_SYSTEM_FONTS])
 
@@ -55,13 +55,7 @@ def load(path: str | None, size: int) -> ImageFont.FreeTypeFont:
 @cache
 def has_hangul(path: str | None) -> bool:
     """Whether the font draws Hangul."""
-    return _has(path, "\uac00")
-
-
-@cache
-def has_letter(path: str | None, letter: str) -> bool:
-    """Whether the font draws a letter."""
-    return _has(path, letter)
+    return has_letter(path, "\uac00")
 
 
 @cache
@@ -81,14 +75,14 @@ def folder_fonts(folder: str) -> tuple[str, ...]:
     paths = sorted(str(path) for path in Path(folder).glob("*") if path.suffix.lower() in (".ttf", ".otf", ".ttc"))
     if not paths:
         raise UserError(f"no font (.ttf, .otf, .ttc) in {folder}")
-    unsound = [path for path in paths if not _has(path, "A")]
+    unsound = [path for path in paths if not has_letter(path, "A")]
     if unsound:
         raise UserError(f"a font without Latin letters: {unsound[0]}")
     return tuple(paths)
 
 
 @cache
-def _has(path: str | None, character: str) -> bool:
+def has_letter(path: str | None, character: str) -> bool:
     """Whether the font has a glyph of its own for a character, not the box for missing ones."""
     try:
         font = load(path, 24)
