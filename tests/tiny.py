@@ -87,15 +87,25 @@ def started(
 
     It heeds SIGINT, even where the tests were started in the background by a shell that had them ignore it. Its
     lines do not count for the tests' coverage, which would make its start half as long again: most are killed.
+    When the test fails, the failure shows whether it was still running, where it stood, and its last lines.
     """
     uncounted = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     command = [sys.executable, str(ROOT / "runners" / f"{runner}.py"), *arguments]
     process = subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), env={**uncounted, **env, "COLUMNS": "200"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), env={**uncounted, "PYTHONFAULTHANDLER": "1", **env, "COLUMNS": "200"},
     )  # fmt: skip
     try:
         yield process
+    except BaseException as error:
+        state = process.poll()
+        error.add_note(f"{runner} {'was running' if state is None else f'had ended with {state}'}")
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired, ValueError):
+            if state is None:
+                os.killpg(process.pid, signal.SIGABRT)  # faulthandler writes where each thread stands
+            _, lines = process.communicate(timeout=10)
+            error.add_note((lines or "")[-10_000:])
+        raise
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ocr.utils.files import write_atomic
 
-STAGES = ("train", "val", "tune", "test", "seen")
+STAGES = ("train", "start", "val", "tune", "test", "seen")
 
 
 @dataclass(frozen=True)

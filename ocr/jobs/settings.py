@@ -76,6 +76,7 @@ class TrainSettings(ModuleSettings):
     name: RunName
     logger: LoggerSettings
     tuning: Node
+    keep_start: bool
     tune: bool
     test: bool
     resume: bool | str | None

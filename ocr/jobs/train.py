@@ -27,7 +27,7 @@ from ocr.training.callbacks.best_scores import BestScores
 from ocr.training.callbacks.position import EpochPosition
 from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.callbacks.pruning import Pruning
-from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, RedactCheckpoints
+from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, KeepStart, RedactCheckpoints
 from ocr.training.data_record import DataRecord, KeepDataRecord, TrainingOverlap, read_record
 from ocr.training.loading import DetectorOverrides, load_module
 from ocr.training.memory import FindBatchSize, explain_out_of_memory
@@ -39,7 +39,8 @@ from ocr.training.trust import targets_in
 from ocr.utils.config import instantiate
 
 log = logging.getLogger(__name__)
-_SELECTED = "the epoch was chosen on these images"
+_EPOCH_CHOSEN = "the epoch was chosen on these images"
+_START_KEPT = "no epoch was better on these images than the initial weights, which were kept"
 
 
 def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed: Path | None) -> dict[str, float]:
@@ -78,19 +79,25 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
     watch_ranks(trainer, tracking, rank_command)
     record(job, module, data, trainer, tracking, text_sizes)
 
+    start = _validate_start(trainer, module, data) if settings.keep_start and resumed is None else {}
     with explain_out_of_memory(trainer, data):
         trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
     metrics = scalars(trainer.callback_metrics)
-    best = _best_checkpoint(callbacks)
+    metrics |= start
+    best, selected = _best_checkpoint(callbacks), _EPOCH_CHOSEN
     for callback in callbacks:
         if isinstance(callback, BestScores):
             metrics.update(callback.scores)
             metrics["best_epoch"] = float(callback.epoch if callback.epoch is not None else -1)
+            if callback.scores and callback.epoch is None:
+                selected = _START_KEPT
+                log.warning("no epoch is better than the initial weights (%s %.4f), which best.ckpt holds",
+                            callback.monitor, callback.scores[callback.monitor])  # fmt: skip
 
     info: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2)}
     info["batch_size"] = data.batch_size
     info["train_images"] = data.counts()["train"]["images"]
-    headline = Headline("val/hmean", "val", f"{_SELECTED}; no test was run" if best else "no validation was run")
+    headline = Headline("val/hmean", "val", f"{selected}; no test was run" if best else "no validation was run")
     pruned = next((c.pruned for c in callbacks if isinstance(c, Pruning) and c.pruned), None)
     info["state"] = "interrupted" if trainer.interrupted else "pruned" if pruned else "finished"
     if pruned:
@@ -99,7 +106,9 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
         if tracking is not None:
             tracking.pruned = pruned
     elif not trainer.interrupted:
-        measured, headline = _measure(job, settings, trainer, module, best, data, data_record if tested else None)
+        measured, headline = _measure(
+            job, settings, trainer, module, best, selected, data, data_record if tested else None
+        )
         metrics |= measured
     info["seconds"] = round(time.perf_counter() - started, 2)
     finish(job, metrics, info, {"checkpoint": best or "none (no validation was run)"}, headline)
@@ -107,7 +116,7 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
 
 
 def _measure(
-    job: Job, settings: TrainSettings, trainer: L.Trainer, module: DetectionModule, best: str | None,
+    job: Job, settings: TrainSettings, trainer: L.Trainer, module: DetectionModule, best: str | None, selected: str,
     data: DetectionData, tested: DataRecord | None,
 ) -> tuple[dict[str, float], Headline]:  # fmt: skip
     """Tune the best checkpoint where that is asked for, then measure it as it was written.
@@ -117,11 +126,12 @@ def _measure(
         trainer: that did the fit.
         module: what was trained, for a run without a validation.
         best: the checkpoint.
+        selected: what was chosen on the validation images, one line.
         data: of the run.
         tested: tells what the images of the test split are to the checkpoint; None for no test.
     """
     metrics: dict[str, float] = {}
-    note = f"{_SELECTED}, for the data has no test split" if settings.test else f"{_SELECTED}; no test was run"
+    note = f"{selected}, for the data has no test split" if settings.test else f"{selected}; no test was run"
     headline = Headline("val/hmean", "val", note if best else "no validation was run")
     writer = PredictionWriter(job.folder, settings.overlays)
     if tuned := best is not None and settings.tune:
@@ -137,6 +147,19 @@ def _measure(
         metrics |= evaluate(trainer, module, data, overlap, writer)
         headline = Headline(f"{overlap.prefix}/hmean", overlap.selected_on, overlap.note)
     return metrics, headline
+
+
+def _validate_start(trainer: L.Trainer, module: DetectionModule, data: DetectionData) -> dict[str, float]:
+    """Measure the initial weights, which the best checkpoint then holds until an epoch is better.
+
+    Returns:
+        Their figures of validation under ``start/``.
+    """
+    with explain_out_of_memory(trainer, data):
+        trainer.validate(module, datamodule=data, verbose=False)
+    scores = {name: value for name, value in scalars(trainer.callback_metrics).items() if name.startswith("val/")}
+    trainer.callbacks.append(KeepStart(scores))  # type: ignore[attr-defined]
+    return {name.replace("val/", "start/", 1): value for name, value in scores.items()}
 
 
 def _data_record(job: Job, settings: TrainSettings, data: DetectionData, resumed: Path | None) -> DataRecord:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -62,6 +63,28 @@ class CarryBest(L.Callback):
             score = state["best_model_score"]
             state |= {"dirpath": callback.dirpath, "best_model_path": str(new), "kth_best_model_path": str(new),
                       "best_k_models": {str(new): score}, "kth_value": score}  # fmt: skip
+
+
+class KeepStart(L.Callback):
+    """The initial weights are the best checkpoint until an epoch is better.
+
+    Args:
+        scores: of the initial weights, by the names that validation logs.
+    """
+
+    def __init__(self, scores: Mapping[str, float]) -> None:
+        self.scores = dict(scores)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            if not isinstance(callback, ModelCheckpoint) or callback.monitor not in self.scores:
+                continue
+            score = torch.tensor(self.scores[callback.monitor], device=trainer.strategy.root_device)
+            path = callback.format_checkpoint_name(dict(self.scores))
+            callback.best_model_path = callback.kth_best_model_path = path
+            callback.best_model_score = callback.kth_value = score
+            callback.best_k_models = {path: score}
+            trainer.save_checkpoint(path, callback.save_weights_only)
 
 
 class RedactCheckpoints(L.Callback):

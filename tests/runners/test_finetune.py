@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -43,9 +44,38 @@ def test_it_trains_on_ones_own_receipts_and_on_others_and_tunes(tuned: tuple[Pat
     assert metrics["val/hmean"] == pytest.approx(metrics["tune/tuned_hmean"], abs=2e-3)
     assert (metrics["headline"], metrics["selected_on"]) == ("tune/held_out_hmean", "val"), "it has no test part"
     assert metrics["tune/tuned_objective"] >= metrics["tune/before_objective"]
+    assert 0 < metrics["start/hmean"] <= 1 and metrics["best_epoch"] in (-1, 0)
     kept = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["hyper_parameters"]["pipeline"]
     best = json.loads((folder / "tuning.json").read_text())["best"]
     assert kept["postprocess"]["box_thresh"] == best["box_thresh"]
+
+
+def test_a_training_that_does_harm_keeps_its_start(tuned: tuple[Path, Path], tmp_path: Path):
+    images, _ = tuned
+    arguments = ["experiment=finetune", f'data.root="{images.parent}"', "model=ppocr_v4", "optimizer.lr=3", "mix=none",
+                 "data.epoch_samples=8", "data.batch_size=4", "data.geometry.crop_size=[96,96]", "data.num_workers=0",
+                 "model.pipeline.resize.long_side=640", "trainer.max_epochs=2", "trainer=cpu", "tune=false", "name=harm",
+                 "callbacks.ema=null", OFF]  # fmt: skip
+    done = run("train", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(tmp_path, "harm")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    with (folder / "csv/metrics.csv").open() as file:
+        first, *epochs = [float(row["val/hmean"]) for row in csv.DictReader(file) if row["val/hmean"]]
+    assert len(epochs) == 2 and max(epochs) < first == metrics["start/hmean"] == metrics["val/hmean"] > 0.3
+    assert metrics["best_epoch"] == -1
+    assert f"no epoch is better than the initial weights (val/hmean {first:.4f}), which best.ckpt holds" in done.stderr
+    assert "no epoch was better on these images than the initial weights, which were kept" in done.stdout
+    kept = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    assert kept["global_step"] == 0
+    done = run("test", f"ckpt_path={folder}", "split=val", "trainer=cpu", "name=again", OFF, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    again = json.loads((run_folder(tmp_path, "again") / "metrics.json").read_text())
+    assert again["val/hmean"] == pytest.approx(first)
+
+    more = run("train", *arguments, f"resume={folder}", "trainer.max_epochs=3", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+    assert "no epoch is better than the initial weights" in more.stderr, "nor does a resumed training take its first"
 
 
 def predictions(folder: Path) -> dict[str, list[np.ndarray]]:

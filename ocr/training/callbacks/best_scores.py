@@ -1,20 +1,25 @@
-"""All validation scores of the best epoch."""
+"""All validation scores of the best weights."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 
 from ocr.errors import UserError
 
 
 class BestScores(L.Callback):
-    """Keeps the validation metrics of the epoch that the monitored one was best in.
+    """Keeps the validation metrics of the epoch that the monitored one was best in, or of the initial weights.
 
     Args:
         monitor: name of the metric.
         mode: ``max`` or ``min``, what is better.
+
+    Attributes:
+        scores: the metrics; empty before the first validation.
+        epoch: which one; None for the initial weights, where they were validated before the fit.
     """
 
     def __init__(self, monitor: str, mode: str) -> None:
@@ -31,7 +36,7 @@ class BestScores(L.Callback):
         metrics = {k: float(trainer.callback_metrics[k]) for k in kept}
         sign = 1 if self.mode == "max" else -1
         if not self.scores or sign * metrics[self.monitor] > sign * self.scores[self.monitor]:
-            self.scores, self.epoch = metrics, trainer.current_epoch
+            self.scores, self.epoch = metrics, trainer.current_epoch if trainer.state.fn == TrainerFn.FITTING else None
 
     def state_dict(self) -> dict[str, Any]:
         return {"scores": self.scores, "epoch": self.epoch}

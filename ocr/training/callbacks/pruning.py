@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Protocol
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 
 
 class Trial(Protocol):
@@ -35,7 +36,7 @@ class Pruning(L.Callback):
         self.pruned: str | None = None  # why the training was stopped, one line
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         epoch = trainer.current_epoch
         trial, value = TRIAL.get(), float(trainer.callback_metrics.get(self.monitor, math.nan))
