@@ -22,8 +22,7 @@ from tests.tiny import OFF, SMALL, TINY, inspect, run, started, wait_for
 
 pytestmark = pytest.mark.slow
 # eight seconds of training per trial on two idle cores, after which hmean is 0.3 to 0.4
-SHORT = [o for o in SMALL if not o.startswith("data.epoch_samples=")]
-SHORT += ["data.epoch_samples=160", "trainer.max_epochs=3", "schedule.warmup_fraction=0.2",
+SHORT = [*SMALL, "trainer.max_epochs=3", "schedule.warmup_fraction=0.2",
           "trainer.gradient_clip_val=1.0", "seed=7", "test=false"]  # fmt: skip
 STUDY = ["-m", *SHORT, "+sweep=optimizer", "sweep.n_trials=3", "sweep.pruner.n_startup_trials=1",
          "optimizer.lr=tag(log,interval(6e-3,1.4e-2))", "hydra.sweep.dir=sweep"]  # fmt: skip

@@ -86,7 +86,7 @@ def test_a_preempted_job_goes_on_in_its_own_folder_and_run_with_the_curve_of_an_
     study: list[str], tmp_path: Path
 ):
     settings = [o for o in LEARNS if not o.startswith(("optimizer.lr=", "trainer.max_epochs="))]
-    settings += ["data.epoch_samples=160", "trainer.max_epochs=3", "schedule.warmup_fraction=0.2",
+    settings += ["trainer.max_epochs=3", "schedule.warmup_fraction=0.2",
                  "trainer.gradient_clip_val=1.0", "test=false"]  # fmt: skip
     sweep = tmp_path / "sweep"
     command = ["-m", *settings, *study, "optimizer.lr=choice(8e-3)", f"hydra.sweep.dir={sweep}",
