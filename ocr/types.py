@@ -59,10 +59,13 @@ class Detections:
     Attributes:
         polygons: list of M float32 arrays (N, 2), x then y, in the original image's pixels.
         scores: float32 (M,), 0..1.
+        orientation: degrees that the page is turned clockwise in the image, 0, 90, 180 or 270; None where that was not
+            asked.
     """
 
     polygons: list[np.ndarray]
     scores: np.ndarray
+    orientation: int | None = None
 
     def __len__(self) -> int:
         return len(self.polygons)

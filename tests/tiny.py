@@ -93,7 +93,8 @@ def started(
     command = [sys.executable, str(ROOT / "runners" / f"{runner}.py"), *arguments]
     process = subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), env={**uncounted, "PYTHONFAULTHANDLER": "1", **env, "COLUMNS": "200"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        env={**uncounted, "PYTHONFAULTHANDLER": "1", **env, "COLUMNS": "200"},
     )  # fmt: skip
     try:
         yield process

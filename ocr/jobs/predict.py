@@ -17,6 +17,7 @@ from ocr.errors import UserError
 from ocr.jobs.build import load_detector
 from ocr.jobs.results import print_results
 from ocr.jobs.settings import PredictSettings
+from ocr.models.orientation import UprightReader
 from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.callbacks.progress import Progress
 from ocr.training.process import prepare_process
@@ -40,6 +41,7 @@ def predict(settings: PredictSettings, checkpoint: Path) -> Path:
     """
     prepare_process()
     module = load_detector(settings, checkpoint)
+    module.upright = UprightReader() if settings.upright else None
     output = Path(settings.output)
     check_formats(settings.formats)
     pictures = find_images(settings.source)
@@ -64,8 +66,9 @@ def predict(settings: PredictSettings, checkpoint: Path) -> Path:
     except ValueError as error:
         raise UserError(f"accelerator: {error}") from error
     trainer.predict(module, loader, return_predictions=False)
-    counts = {"images": writer.images, "text instances": writer.instances, "not read": len(pictures) - writer.images,
-              "not looked at": others or 0, "noted": in_words(writer.notes.counts) or 0}  # fmt: skip
+    counts = {"images": writer.images, "text instances": writer.instances, "turned pages": writer.turned,
+              "not read": len(pictures) - writer.images, "not looked at": others or 0,
+              "noted": in_words(writer.notes.counts) or 0}  # fmt: skip
     paths = {"predictions": output / "predictions.jsonl"}
     if writer.images:
         paths |= write_formats(output / "predictions.jsonl", settings.formats, output)

@@ -114,6 +114,7 @@ class TestSettings(DetectorSettings):
     seed: Seed
     data: Node
     split: str
+    upright: bool
     trainer: Node
     metrics: Node
     overlays: Overlays
@@ -153,6 +154,7 @@ class PredictSettings(DetectorSettings):
     source: str
     output: str
     formats: list[str]
+    upright: bool
     overlays: bool
     accelerator: str
     batch_size: Count

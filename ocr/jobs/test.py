@@ -10,6 +10,7 @@ from ocr.jobs.command_line.hydra_job import rank_command
 from ocr.jobs.finish import evaluate, finish, record
 from ocr.jobs.results import Headline
 from ocr.jobs.settings import TestSettings
+from ocr.models.orientation import UprightReader
 from ocr.tracking.batch_images import image_callbacks
 from ocr.tracking.job import Job
 from ocr.tracking.run import Tracking
@@ -37,6 +38,7 @@ def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking 
     split = settings.split
     module, data = open_detector(settings, checkpoint, whole=split == "test")
     module.metrics = build_metrics(settings.metrics)
+    module.upright = UprightReader() if settings.upright else None
     data_record = read_record(checkpoint)
     drop_seen_images(data, split, data_record)
     overlap = TrainingOverlap.of(split, data.identities(split), data_record)

@@ -27,8 +27,8 @@ class TestTimeAugmentation:
         rotations: degrees of further passes over the rotated image: 90, 180, 270. For pages that may lie on their
             side: the pass that sees them upright reads what the others miss.
         merge: ``mean`` or ``max`` of the passes' maps.
-        tile: longest side of the network's input, in network pixels; larger inputs are read in overlapping tiles.
-            None for no limit.
+        tile: longest side of the network's input, in network pixels; larger inputs, those of very long pages, are read
+            in overlapping tiles. 0 for no limit.
         overlap: smallest overlap of neighbouring tiles, in network pixels; there the weight moves linearly from one
             tile to the other.
     """
@@ -37,7 +37,7 @@ class TestTimeAugmentation:
 
     rotations: tuple[int, ...] = ()
     merge: str = "mean"
-    tile: int | None = None
+    tile: int = 2048
     overlap: int = 128
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class TestTimeAugmentation:
             raise UserError(f"tta.rotations knows 90, 180 and 270, got {list(self.rotations)}")
         if self.merge not in ("mean", "max"):
             raise UserError(f"tta.merge must be mean or max, got {self.merge!r}")
-        tile = math.inf if self.tile is None else self.tile
+        tile = math.inf if self.tile == 0 else self.tile
         if not _is_number(self.overlap) or not _is_number(tile) or not 0 <= self.overlap < tile:
             raise UserError(f"tta.tile must be larger than tta.overlap, got {self.tile!r} and {self.overlap!r}")
 
@@ -86,7 +86,7 @@ class TestTimeAugmentation:
 
     def _tiled(self, network: Network, images: torch.Tensor, multiple: int) -> torch.Tensor:
         height, width = images.shape[2:]
-        if self.tile is None or max(height, width) <= self.tile:
+        if not self.tile or max(height, width) <= self.tile:
             return network(images)
         total = images.new_zeros((len(images), 1, height, width))
         weight = images.new_zeros((1, 1, height, width))

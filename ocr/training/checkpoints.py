@@ -79,8 +79,9 @@ class KeepStart(L.Callback):
         for callback in trainer.checkpoint_callbacks:
             if not isinstance(callback, ModelCheckpoint) or callback.monitor not in self.scores:
                 continue
-            score = torch.tensor(self.scores[callback.monitor], device=trainer.strategy.root_device)
-            path = callback.format_checkpoint_name(dict(self.scores))
+            scores = {name: torch.tensor(value) for name, value in self.scores.items()}
+            score = scores[callback.monitor].to(trainer.strategy.root_device)
+            path = callback.format_checkpoint_name(scores)
             callback.best_model_path = callback.kth_best_model_path = path
             callback.best_model_score = callback.kth_value = score
             callback.best_k_models = {path: score}

@@ -10,10 +10,12 @@ import lightning as L
 import numpy as np
 import torch
 
+from ocr.data.transforms.decode import pad
 from ocr.metrics.collection import MetricCollection
 from ocr.metrics.hmean import Hmean
 from ocr.models.cpu_layers import replace_slow_cpu_layers
 from ocr.models.onnx.runtime import OnnxDetector
+from ocr.models.orientation import UprightReader
 from ocr.models.postprocess.db import detect
 from ocr.models.tta import TestTimeAugmentation
 from ocr.pipeline import Pipeline
@@ -39,6 +41,7 @@ class DetectionModule(L.LightningModule):
 
     Attributes:
         tta: test-time augmentation and tiling, used outside training.
+        upright: reads pages upright that lie on their side or upside down; None to read them as they are.
         test_prefix: of the keys of a test's figures, see :class:`ocr.training.data_record.TrainingOverlap`.
         compiled: ``compile_network``.
     """
@@ -62,6 +65,7 @@ class DetectionModule(L.LightningModule):
         self.save_hyperparameters({"network": dict(network), "pipeline": self.pipeline.to_dict()}, logger=False)
         self.set_network(instantiate(network))
         self.tta = TestTimeAugmentation()
+        self.upright: UprightReader | None = None
         self.test_prefix = "test"
         self._profiler: Any = None
         self.metrics = metrics or MetricCollection({"hmean": Hmean()})
@@ -151,8 +155,19 @@ class DetectionModule(L.LightningModule):
                 maps = self.probability_maps(torch.stack([images[k] for k in members]))
             with self._clock("postprocess"):
                 for k, probability in zip(members, maps):
-                    detections[k] = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
+                    found = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
+                    detections[k] = found if self.upright is None else self._upright(images[k], sizes[k], found)
         return detections  # type: ignore[return-value]
+
+    def _upright(self, image: torch.Tensor, size: tuple[int, int], found: Detections) -> Detections:
+        assert self.upright is not None
+        width, height = self.pipeline.resize.content_size(*size)
+        return self.upright(self._read, image[:height, :width].cpu().numpy(), size, found)
+
+    def _read(self, page: np.ndarray, size: tuple[int, int]) -> Detections:
+        padded = pad(page, self.pipeline.resize.multiple, self.pipeline.fill_colour)
+        [probability] = self.probability_maps(torch.from_numpy(padded)[None].to(self.device))
+        return detect(np.ascontiguousarray(probability), *size, self.pipeline)
 
     def _evaluate(self, batch: dict[str, list[Any]]) -> dict[str, Any] | None:
         if not batch["images"]:

@@ -28,6 +28,8 @@ def test_it_is_small_and_says_nothing_of_the_machine_that_made_it(name: str):
     assert path.stat().st_size <= BYTES[name]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert digest in path.with_name("README.md").read_text(encoding="utf-8"), "the model card is of another file"
+    classifier = hashlib.sha256(path.with_name("text_direction.onnx").read_bytes()).hexdigest()
+    assert classifier in path.with_name("README.md").read_text(encoding="utf-8")
     record = read_record(path)
     assert record is not None and record.config == record.without_paths().config and record.config["root"] is None
     assert len(record.seen["train"]) > 450 and len(record.seen["val"]) == 291

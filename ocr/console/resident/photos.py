@@ -19,6 +19,7 @@ from ocr.jobs.build import find_model, load_detector
 from ocr.jobs.command_line.compose import any_target, compose_job, config_message
 from ocr.jobs.command_line.overrides import text_of
 from ocr.jobs.settings import PredictSettings, read
+from ocr.models.orientation import UprightReader
 from ocr.training.module import DetectionModule
 from ocr.training.process import prepare_process
 
@@ -39,6 +40,7 @@ def _detector(checkpoint: str) -> DetectionModule:
             with any_target():
                 settings = read(compose_job("predict", arguments), PredictSettings)
                 _loaded[key] = load_detector(settings, find_model(settings)).eval()
+                _loaded[key].upright = UprightReader() if settings.upright else None
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(config_message(error, "predict", arguments)) from error
     _loaded[key] = _loaded.pop(key)  # the newest

@@ -174,13 +174,18 @@ def resize_and_pad(image: np.ndarray, policy: ResizePolicy, fill: tuple[int, int
     """Image uint8 (H, W, 3) to network size, padded at the right and bottom with ``fill``."""
     height, width = image.shape[:2]
     content_w, content_h = policy.content_size(width, height)
-    padded_w, padded_h = policy.padded_size(width, height)
     if (content_w, content_h) != (width, height):
         shrinking = content_w * content_h < width * height
         image = cv2.resize(
             image, (content_w, content_h), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
         )
-    out = np.empty((padded_h, padded_w, 3), np.uint8)
+    return pad(image, policy.multiple, fill)
+
+
+def pad(image: np.ndarray, multiple: int, fill: tuple[int, int, int]) -> np.ndarray:
+    """Image uint8 (H, W, 3) with sides of a multiple, padded at the right and bottom with ``fill``."""
+    height, width = image.shape[:2]
+    out = np.empty((-(-height // multiple) * multiple, -(-width // multiple) * multiple, 3), np.uint8)
     out[:] = fill
-    out[:content_h, :content_w] = image
+    out[:height, :width] = image
     return out

@@ -26,16 +26,12 @@ STEM_BYTES = 200  # of an image's name that its overlay's has: with number and s
 
 def prediction_line(name: str, size: tuple[int, int], detections: Detections) -> str:
     """One line of ``predictions.jsonl``: coordinates to 0.01 pixel, scores to 1e-4."""
-    return json.dumps(
-        {
-            "image": name,
-            "width": size[0],
-            "height": size[1],
-            "polygons": [np.round(p.astype(np.float64), 2).tolist() for p in detections.polygons],
-            "scores": np.round(detections.scores.astype(np.float64), 4).tolist(),
-        },
-        ensure_ascii=False,
-    )
+    page = {"image": name, "width": size[0], "height": size[1]}
+    if detections.orientation is not None:
+        page["orientation"] = detections.orientation
+    polygons = [np.round(p.astype(np.float64), 2).tolist() for p in detections.polygons]
+    scores = np.round(detections.scores.astype(np.float64), 4).tolist()
+    return json.dumps(page | {"polygons": polygons, "scores": scores}, ensure_ascii=False)
 
 
 def append(path: Path, text: str) -> None:
@@ -66,13 +62,13 @@ class PredictionWriter(L.Callback):
         overlays: at most this many pictures with the polygons drawn go to ``overlays/``; -1 for all.
 
     Attributes:
-        images, instances: counted, over all ranks once they are done.
+        images, instances, turned: counted, over all ranks once they are done; turned are images of pages not upright.
         notes: what is to be said of images that were read.
     """
 
     def __init__(self, folder: str | Path, overlays: int = 0) -> None:
         self.folder, self.overlays = Path(folder), overlays
-        self.images = self.instances = 0
+        self.images = self.instances = self.turned = 0
         self.notes = Report()
         self._order: list[int] = []  # of the lines in this rank's file
 
@@ -104,6 +100,7 @@ class PredictionWriter(L.Callback):
             append(self._file(trainer.global_rank), prediction_line(name, size, detections) + "\n")
             self._order.append(index)
             self.instances += len(detections)
+            self.turned += bool(detections.orientation)
             for kind, detail in notes.items():
                 self.notes.add(kind, name, detail)
             if self.overlays < 0 or len(self._order) <= self.overlays:
@@ -130,9 +127,9 @@ class PredictionWriter(L.Callback):
         path = self._file(trainer.global_rank)
         as_it_is = trainer.world_size == 1 and self._order == sorted(self._order)
         lines = [] if as_it_is else list(zip(self._order, _lines(path), strict=True))
-        own = (lines, len(self._order), self.instances, self.notes.to_dict())
-        parts, images, instances, notes = zip(*gather_objects(own))
-        self.images, self.instances, self.notes = sum(images), sum(instances), Report()
+        own = (lines, len(self._order), self.instances, self.turned, self.notes.to_dict())
+        parts, images, instances, turned, notes = zip(*gather_objects(own))
+        self.images, self.instances, self.turned, self.notes = sum(images), sum(instances), sum(turned), Report()
         for part in notes:
             self.notes.merge(part)
         if trainer.is_global_zero:

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,9 @@ class Progress(TQDMProgressBar):
 
     def seconds_left(self, trainer: L.Trainer) -> float | None:
         """Until the end of the training at the pace so far, validations included; None before the first step."""
-        steps = float(trainer.estimated_stepping_batches) if trainer.training or trainer.validating else 0.0
         done = trainer.global_step - self._first_step
-        if done <= 0 or not 0 < steps < float("inf"):
+        steps = float(trainer.estimated_stepping_batches) if done > 0 and trainer.state.fn == TrainerFn.FITTING else 0.0
+        if not 0 < steps < float("inf"):
             return None
         return (time.perf_counter() - self._fit_started) / done * max(0.0, steps - trainer.global_step)
 
@@ -71,4 +72,5 @@ class Progress(TQDMProgressBar):
         super().on_validation_end(trainer, pl_module)
         if trainer.is_global_zero and not trainer.sanity_checking and not sys.stderr.isatty():
             shown = " ".join(f"{name} {value}" for name, value in self.get_metrics(trainer, pl_module).items())
-            log.info("epoch %d/%d %s", trainer.current_epoch + 1, trainer.max_epochs or 0, shown)
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs or 0}"
+            log.info("%s %s", epoch if trainer.state.fn == TrainerFn.FITTING else "initial weights", shown)

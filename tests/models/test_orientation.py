@@ -1,0 +1,94 @@
+"""Pages that lie on their side or upside down."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ocr.data.sources.synthetic import SyntheticReceipts
+from ocr.metrics.matching import pair
+from ocr.models.orientation import TEXTS, UprightReader
+from ocr.models.pretrained.ppocr import weights_file
+from ocr.training.callbacks.predictions import prediction_line
+from ocr.training.loading import load_module
+from ocr.training.module import DetectionModule
+from ocr.types import Detections
+from tests.conftest import found_by
+
+
+@pytest.fixture(scope="module")
+def detector() -> DetectionModule:
+    module = load_module(weights_file("receipts-small"))
+    module.upright = UprightReader()
+    return module
+
+
+@pytest.fixture(scope="module", params=[0.3, 0.8], ids=["scan", "photo"])
+def page(request: pytest.FixtureRequest) -> np.ndarray:
+    """Higher than wide, as most receipts are."""
+    image, _ = SyntheticReceipts(1, 77, request.param, style="shop").load(0)
+    return image
+
+
+def as_it_lies(points: np.ndarray, page: np.ndarray, turns: int) -> np.ndarray:
+    """Points of a page after quarter turns clockwise, step by step: (x, y) of a page h high comes to (h - y, x)."""
+    height, width = page.shape[:2]
+    for _ in range(turns):
+        points = np.stack([height - points[:, 1], points[:, 0]], 1)
+        height, width = width, height
+    return points
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_turned_page_is_read_as_an_upright_one(detector: DetectionModule, page: np.ndarray, turns: int):
+    upright = found_by(detector, page)
+    assert upright.orientation == 0 and len(upright) > 15
+    turned = found_by(detector, np.ascontiguousarray(np.rot90(page, -turns)))
+    assert turned.orientation == 90 * turns
+    expected = [as_it_lies(p, page, turns) for p in upright.polygons]
+    pairs = pair(turned.polygons, expected)
+    same = pairs.iou > 0.8
+    assert same.sum() > 0.95 * len(expected)
+    apart = [np.linalg.norm(turned.polygons[d][0] - expected[g][0]) for d, g in zip(pairs.d[same], pairs.g[same])]
+    assert np.quantile(apart, 0.9) < 6, "corners start at the text's own top left"
+
+
+def test_without_it_a_page_on_its_side_is_lost(detector: DetectionModule, page: np.ndarray):
+    plain = load_module(weights_file("receipts-small"))
+    expected = [as_it_lies(p, page, 1) for p in found_by(plain, page).polygons]
+    found = found_by(plain, np.ascontiguousarray(np.rot90(page, -1)))
+    assert found.orientation is None and "orientation" not in json.loads(prediction_line("a", (1, 1), found))
+    assert (pair(found.polygons, expected).iou > 0.5).sum() < 0.3 * len(expected)
+
+
+def test_an_image_with_few_texts_stays_as_it_is(detector: DetectionModule, page: np.ndarray):
+    texts = [p for p in found_by(detector, page).polygons if p[:, 1].max() < page.shape[0] / 2][: TEXTS - 1]
+    bare = np.full_like(page, 255)
+    for x0, y0, x1, y1 in ((*p.min(0).astype(int), *p.max(0).astype(int)) for p in texts):
+        bare[y0:y1, x0:x1] = page[y0:y1, x0:x1]
+    for image in (bare, np.ascontiguousarray(np.rot90(bare, 2)), np.full((64, 48, 3), 255, np.uint8)):
+        assert found_by(detector, image).orientation == 0
+
+
+def test_a_page_is_read_once_more_only_where_it_looks_turned():
+    """Reads are counted: an upright page has none beside its first."""
+    lines = [np.array([[10, y], [200, y], [200, y + 20], [10, y + 20]], np.float32) for y in range(10, 300, 30)]
+    page, reads = np.full((320, 240, 3), 255, np.uint8), []
+
+    def read(image: np.ndarray, size: tuple[int, int]) -> Detections:
+        reads.append((image.shape, size))
+        return Detections(lines, np.ones(len(lines), np.float32))
+
+    reader = UprightReader()
+    reader._upside_down = lambda *_: 0.1  # type: ignore[method-assign]
+    found = reader(read, page, (480, 640), Detections(lines, np.ones(len(lines), np.float32)))
+    assert found.orientation == 0 and reads == []
+    square = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], np.float32)
+    squares = [square + np.float32([0, 20 * k]) for k in range(12)]
+    found = reader(read, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
+    assert found.orientation == 90 and reads == [((240, 320, 3), (640, 480))]
+    reader._upside_down = lambda *_: 0.9  # type: ignore[method-assign]
+    found = reader(read, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
+    assert found.orientation == 270 and len(reads) == 3
