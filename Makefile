@@ -35,7 +35,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 train: $(READY)  ## train (default: synthetic receipts, under 6 minutes on 2 cores), then test
 	$(PY) runners/train.py $(ARGS)
 
-finetune: need-data $(READY)  ## PP-OCR's detector on your receipts: make finetune DATA=<folder of images and labels>
+finetune: need-data $(READY)  ## the detector in the box on your receipts: make finetune DATA=<folder of images and labels>
 	@folder=$$(printf %s "$$DATA" | sed 's/"/\\"/g'); set -x; \
 		$(PY) runners/train.py experiment=finetune "data.root=\"$$folder\"" $(ARGS)
 

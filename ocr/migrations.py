@@ -51,7 +51,7 @@ SOURCE_KEYS = {"share": "hash_range"}  # of a source in a data config
 CHOICES = {("data", "photographed"): "camera"}
 REMOVED = {
     "views.scales": "passes at other scales gained nothing: raise resize.long_side",
-    "views.flips": "flipped passes gained nothing: tta.rotations is for pages that lie on their side",
+    "views.flips": "flipped passes gained nothing: upright=true is for pages that lie on their side",
     "callbacks.hard_examples": "drawing hard images more often gained nothing",
     "data.targets.shrink": "only the published offset (area) is left",
     "model.batch_norms": "optimizer=lamb trains such networks without them",

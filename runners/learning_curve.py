@@ -22,7 +22,8 @@ def main(config: DictConfig) -> None:
     training = read(config, TrainSettings)
     given = [o for o in invocation()["overrides"] if key_of(o).split(".")[0] not in OWN_SETTINGS]
     group = text_of(training.logger.group or f"learning_curve_{Path(config.curve.output).name}")
-    own = [f"test={training.test}".lower(), f"tune={training.tune}".lower(), f"logger.group={group}"]
+    own = [f"{key}={getattr(training, key)}".lower() for key in ("keep_start", "test", "tune")]
+    own.append(f"logger.group={group}")
     shared = {"data": training.data, "pipeline": training.model.pipeline, "seed": training.seed,
               "metric": training.optimized_metric, "overrides": [*given, *own]}  # fmt: skip
     learning_curve(build(CurveSettings, plain_config(config.curve) | shared, "curve"))

@@ -26,7 +26,7 @@ from ocr.tracking.run import Tracking
 from ocr.training.callbacks.best_scores import BestScores
 from ocr.training.callbacks.position import EpochPosition
 from ocr.training.callbacks.predictions import PredictionWriter
-from ocr.training.callbacks.pruning import Pruning
+from ocr.training.callbacks.pruning import TRIAL, Pruning
 from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, KeepStart, RedactCheckpoints
 from ocr.training.data_record import DataRecord, KeepDataRecord, TrainingOverlap, read_record
 from ocr.training.loading import DetectorOverrides, load_module
@@ -79,14 +79,14 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
     watch_ranks(trainer, tracking, rank_command)
     record(job, module, data, trainer, tracking, text_sizes)
 
-    start = _validate_start(trainer, module, data) if settings.keep_start and resumed is None else {}
+    start = _validate_start(settings, trainer, module, data) if resumed is None else {}
     with explain_out_of_memory(trainer, data):
         trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
     metrics = scalars(trainer.callback_metrics)
     metrics |= start
     best, selected = _best_checkpoint(callbacks), _EPOCH_CHOSEN
     for callback in callbacks:
-        if isinstance(callback, BestScores):
+        if isinstance(callback, BestScores) and (callback.validated or not start):
             metrics.update(callback.scores)
             metrics["best_epoch"] = float(callback.epoch if callback.epoch is not None else -1)
             if callback.scores and callback.epoch is None:
@@ -149,12 +149,24 @@ def _measure(
     return metrics, headline
 
 
-def _validate_start(trainer: L.Trainer, module: DetectionModule, data: DetectionData) -> dict[str, float]:
+def _validate_start(
+    settings: TrainSettings, trainer: L.Trainer, module: DetectionModule, data: DetectionData
+) -> dict[str, float]:
     """Measure the initial weights, which the best checkpoint then holds until an epoch is better.
+
+    Not in a sweep, where all harmful trials would tie, and not where these weights have learned from the images.
 
     Returns:
         Their figures of validation under ``start/``.
     """
+    if not settings.keep_start or trainer.fast_dev_run or TRIAL.get() is not None:  # type: ignore[attr-defined]
+        return {}
+    weights = settings.model.weights
+    seen = TrainingOverlap.of("val", data.identities("val"), read_record(weights_file(weights)) if weights else None)
+    if seen.trained:
+        log.warning("keep_start: %s has learned from %d of %d validation image(s): it is not measured on them", weights,
+                    seen.trained, seen.images)  # fmt: skip
+        return {}
     with explain_out_of_memory(trainer, data):
         trainer.validate(module, datamodule=data, verbose=False)
     scores = {name: value for name, value in scalars(trainer.callback_metrics).items() if name.startswith("val/")}

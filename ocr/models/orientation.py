@@ -7,7 +7,6 @@ a page whose boxes are that short is read once more, turned. PP-OCR's classifier
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,16 +42,17 @@ class UprightReader:
             Polygons in the original's pixels as it lies. Their corners start at the text's own top left.
         """
         turns = 0
-        if len(found) < TEXTS:
-            return replace(found, orientation=0)
-        if _elongation(found) < ELONGATED:
+        is_page = len(found) >= TEXTS
+        if is_page and _elongation(found) < ELONGATED:
             on_side = read(*_turned(page, size, 1))
-            if _elongation(on_side) > max(ELONGATED, BETTER * _elongation(found)):
+            if len(on_side) >= TEXTS and _elongation(on_side) > max(ELONGATED, BETTER * _elongation(found)):
                 turns, found = 1, on_side
-        if self._upside_down(*_turned(page, size, turns), found) > UPSIDE_DOWN:
-            turns += 2
-            found = read(*_turned(page, size, turns))
-        return Detections([_turned_back(p, size, turns) for p in found.polygons], found.scores, 90 * turns)
+        if is_page and self._upside_down(*_turned(page, size, turns), found) > UPSIDE_DOWN:
+            again = read(*_turned(page, size, turns + 2))
+            if len(again) >= len(found) / 2:
+                turns, found = turns + 2, again
+        polygons = [_turned_back(_from_top_left(p), size, turns) for p in found.polygons]
+        return Detections(polygons, found.scores, 90 * turns)
 
     @cached_property
     def _session(self):  # type: ignore[no-untyped-def]
@@ -90,6 +90,14 @@ def _turned_back(polygon: np.ndarray, size: tuple[int, int], turns: int) -> np.n
     return np.stack(points, 1).astype(np.float32)
 
 
+def _from_top_left(polygon: np.ndarray) -> np.ndarray:
+    """A quadrangle of an upright page with its top left corner first; an outline of more points as it is."""
+    if len(polygon) != 4:
+        return polygon
+    left = np.argsort(polygon[:, 0], kind="stable")[:2]
+    return np.roll(polygon, -int(left[polygon[left, 1].argmin()]), axis=0)
+
+
 def _upright_quad(polygon: np.ndarray) -> np.ndarray:
     """The rectangle around a text of an upright page, float32 (4, 2), clockwise from its top left."""
     corners = cv2.boxPoints(cv2.minAreaRect(polygon.astype(np.float32)))
@@ -109,7 +117,10 @@ def _line(page: np.ndarray, quad: np.ndarray) -> np.ndarray:
     long, high = _sides(quad)
     inner = min(width, max(1, int(np.ceil(height * long / high))))
     target = np.array([[0, 0], [inner, 0], [inner, height], [0, height]], np.float32)
-    line = cv2.warpPerspective(page, cv2.getPerspectiveTransform(quad, target), (inner, height))
+    corner = np.maximum(quad.min(0).astype(int) - 1, 0)  # OpenCV warps no page of 32,767 rows and more
+    part = page[corner[1] : int(quad[:, 1].max()) + 2, corner[0] : int(quad[:, 0].max()) + 2]
+    to_line = cv2.getPerspectiveTransform(quad - corner.astype(np.float32), target)
+    line = cv2.warpPerspective(part, to_line, (inner, height))
     out = np.zeros((3, height, width), np.float32)
     out[:, :, :inner] = (line[:, :, ::-1].astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)
     return out

@@ -66,7 +66,7 @@ class CarryBest(L.Callback):
 
 
 class KeepStart(L.Callback):
-    """The initial weights are the best checkpoint until an epoch is better.
+    """Saves the initial weights as the best checkpoint, until an epoch is better; without a validation they go again.
 
     Args:
         scores: of the initial weights, by the names that validation logs.
@@ -74,18 +74,31 @@ class KeepStart(L.Callback):
 
     def __init__(self, scores: Mapping[str, float]) -> None:
         self.scores = dict(scores)
+        self._validated = False
+
+    def _callbacks(self, trainer: L.Trainer) -> list[ModelCheckpoint]:
+        callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        return [callback for callback in callbacks if callback.monitor in self.scores]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for callback in trainer.checkpoint_callbacks:
-            if not isinstance(callback, ModelCheckpoint) or callback.monitor not in self.scores:
-                continue
+        for callback in self._callbacks(trainer):
             scores = {name: torch.tensor(value) for name, value in self.scores.items()}
-            score = scores[callback.monitor].to(trainer.strategy.root_device)
+            score = scores[str(callback.monitor)].to(trainer.strategy.root_device)
             path = callback.format_checkpoint_name(scores)
             callback.best_model_path = callback.kth_best_model_path = path
             callback.best_model_score = callback.kth_value = score
             callback.best_k_models = {path: score}
             trainer.save_checkpoint(path, callback.save_weights_only)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._validated |= not trainer.sanity_checking
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for callback in self._callbacks(trainer) if not self._validated else ():
+            if trainer.is_global_zero:
+                Path(callback.best_model_path).unlink(missing_ok=True)
+            callback.best_model_path = callback.kth_best_model_path = ""
+            callback.best_model_score, callback.best_k_models = None, {}
 
 
 class RedactCheckpoints(L.Callback):

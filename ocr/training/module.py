@@ -155,8 +155,9 @@ class DetectionModule(L.LightningModule):
                 maps = self.probability_maps(torch.stack([images[k] for k in members]))
             with self._clock("postprocess"):
                 for k, probability in zip(members, maps):
-                    found = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
-                    detections[k] = found if self.upright is None else self._upright(images[k], sizes[k], found)
+                    detections[k] = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
+        if self.upright is not None:
+            return [self._upright(*item) for item in zip(images, sizes, detections)]  # type: ignore[arg-type]
         return detections  # type: ignore[return-value]
 
     def _upright(self, image: torch.Tensor, size: tuple[int, int], found: Detections) -> Detections:
@@ -166,7 +167,8 @@ class DetectionModule(L.LightningModule):
 
     def _read(self, page: np.ndarray, size: tuple[int, int]) -> Detections:
         padded = pad(page, self.pipeline.resize.multiple, self.pipeline.fill_colour)
-        [probability] = self.probability_maps(torch.from_numpy(padded)[None].to(self.device))
+        with self._clock("network_forward"):
+            [probability] = self.probability_maps(torch.from_numpy(padded)[None].to(self.device))
         return detect(np.ascontiguousarray(probability), *size, self.pipeline)
 
     def _evaluate(self, batch: dict[str, list[Any]]) -> dict[str, Any] | None:

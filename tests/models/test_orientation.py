@@ -45,6 +45,7 @@ def as_it_lies(points: np.ndarray, page: np.ndarray, turns: int) -> np.ndarray:
 def test_a_turned_page_is_read_as_an_upright_one(detector: DetectionModule, page: np.ndarray, turns: int):
     upright = found_by(detector, page)
     assert upright.orientation == 0 and len(upright) > 15
+    assert all(np.linalg.norm(p - p.min(0), axis=1).argmin() == 0 for p in upright.polygons), "top left first"
     turned = found_by(detector, np.ascontiguousarray(np.rot90(page, -turns)))
     assert turned.orientation == 90 * turns
     expected = [as_it_lies(p, page, turns) for p in upright.polygons]
@@ -52,7 +53,7 @@ def test_a_turned_page_is_read_as_an_upright_one(detector: DetectionModule, page
     same = pairs.iou > 0.8
     assert same.sum() > 0.95 * len(expected)
     apart = [np.linalg.norm(turned.polygons[d][0] - expected[g][0]) for d, g in zip(pairs.d[same], pairs.g[same])]
-    assert np.quantile(apart, 0.9) < 6, "corners start at the text's own top left"
+    assert np.quantile(apart, 0.9) < 6, "the text's own top left first"
 
 
 def test_without_it_a_page_on_its_side_is_lost(detector: DetectionModule, page: np.ndarray):
@@ -72,6 +73,13 @@ def test_an_image_with_few_texts_stays_as_it_is(detector: DetectionModule, page:
         assert found_by(detector, image).orientation == 0
 
 
+def test_a_page_that_is_longer_than_opencv_warps_is_looked_at():
+    found = [np.array([[2, y], [60, y], [60, y + 9], [2, y + 9]], np.float32) for y in range(32_800, 32_990, 20)]
+    page = np.full((33_000, 64, 3), 255, np.uint8)
+    chance = UprightReader()._upside_down(page, (64, 33_000), Detections(found, np.ones(len(found), np.float32)))
+    assert 0 <= chance <= 1
+
+
 def test_a_page_is_read_once_more_only_where_it_looks_turned():
     """Reads are counted: an upright page has none beside its first."""
     lines = [np.array([[10, y], [200, y], [200, y + 20], [10, y + 20]], np.float32) for y in range(10, 300, 30)]
@@ -89,6 +97,9 @@ def test_a_page_is_read_once_more_only_where_it_looks_turned():
     squares = [square + np.float32([0, 20 * k]) for k in range(12)]
     found = reader(read, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
     assert found.orientation == 90 and reads == [((240, 320, 3), (640, 480))]
+    few = lambda image, size: Detections(lines[: TEXTS - 1], np.ones(TEXTS - 1, np.float32))  # noqa: E731
+    found = reader(few, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
+    assert found.orientation == 0 and len(found) == len(squares), "a few long boxes are no better reading"
     reader._upside_down = lambda *_: 0.9  # type: ignore[method-assign]
     found = reader(read, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
     assert found.orientation == 270 and len(reads) == 3

@@ -99,7 +99,8 @@ def test_two_processes_train_and_test_as_one(tmp_path: Path):
     pytest.importorskip("rapidocr_onnxruntime", reason="the stock weights come with make setup EXTRAS=ppocr")
     recipe = [
         "model=ppocr_v4", "optimizer=lamb", "optimizer.lr=2.5e-3", "model.loss.per_image=true", "model.compile=false",
-        "model.pipeline.resize.long_side=320", "data.geometry.crop_size=[96,96]", "data.num_workers=0",
+        "keep_start=true", "model.pipeline.resize.long_side=320", "data.geometry.crop_size=[96,96]",
+        "data.num_workers=0",
         "data.train=[{format:synthetic,count:8,seed:1,difficulty:0}]",
         "data.val=[{format:synthetic,count:3,seed:2,difficulty:0}]",
         "data.test=[{format:synthetic,count:5,seed:3,difficulty:0}]", "trainer.max_epochs=2",
@@ -113,6 +114,8 @@ def test_two_processes_train_and_test_as_one(tmp_path: Path):
         with (run_folder(tmp_path, name) / "csv/metrics.csv").open() as file:
             losses[name] = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
         figures[name] = scores(run_folder(tmp_path, name))
+    starts = [{k: v for k, v in figures[name].items() if k.startswith("start/")} for name in figures]
+    assert starts[0] == starts[1] and starts[0]["start/hmean"] > 0.1
     assert len(set(losses["one"])) == 4
     assert losses["two"][:2] == pytest.approx(losses["one"][:2], rel=1e-6)
     assert losses["two"] == pytest.approx(losses["one"], rel=1e-4)  # rounding grows with the steps
@@ -124,9 +127,10 @@ def test_two_processes_train_and_test_as_one(tmp_path: Path):
 
 
 def scores(folder: Path) -> dict[str, float]:
-    """The figures of a test that do not depend on the time."""
+    """The figures of the initial weights and of the test, without those that depend on the time."""
     metrics = json.loads((folder / "metrics.json").read_text())
-    return {key: value for key, value in metrics.items() if key.startswith("test/") and "per_second" not in key}
+    kept = {key: value for key, value in metrics.items() if key.startswith(("start/", "test/"))}
+    return {key: value for key, value in kept.items() if "per_second" not in key}
 
 
 STUCK = "callbacks.progress._target_=tests.tiny.StuckOnFirstRank"

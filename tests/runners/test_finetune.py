@@ -51,7 +51,7 @@ def test_it_trains_on_ones_own_receipts_and_on_others_and_tunes(tuned: tuple[Pat
 
 
 def test_a_training_that_does_harm_keeps_its_start(tuned: tuple[Path, Path], tmp_path: Path):
-    images, _ = tuned
+    images, tuned_folder = tuned
     arguments = ["experiment=finetune", f'data.root="{images.parent}"', "model=ppocr_v4", "model.compile=false",
                  "optimizer.lr=0.3", "mix=none", "trainer.max_epochs=2", "trainer=cpu", "tune=false",
                  "data.epoch_samples=8", "data.batch_size=4", "data.geometry.crop_size=[96,96]", "data.num_workers=0",
@@ -76,6 +76,18 @@ def test_a_training_that_does_harm_keeps_its_start(tuned: tuple[Path, Path], tmp
     more = run("train", *arguments, f"resume={folder}", "trainer.max_epochs=3", cwd=tmp_path)
     assert more.returncode == 0, more.stderr
     assert "no epoch is better than the initial weights" in more.stderr, "nor does a resumed training take its first"
+
+    unseen = run("train", *arguments, "trainer.check_val_every_n_epoch=5", "name=blind", cwd=tmp_path)
+    assert unseen.returncode == 0, unseen.stderr
+    assert "no validation was run" in unseen.stdout and "no epoch is better" not in unseen.stderr
+    assert not (run_folder(tmp_path, "blind") / "checkpoints/best.ckpt").exists()
+
+    own = [f'model.weights="{tuned_folder}/checkpoints/best.ckpt"', "trainer.max_epochs=1", "name=own",
+           "data.val=[{format:icdar,images:images,annotations:labels,ids:train.txt}]"]  # fmt: skip
+    again = run("train", *arguments, *own, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "has learned from 4 of 4 validation image(s): it is not measured on them" in again.stderr
+    assert "start/hmean" not in json.loads((run_folder(tmp_path, "own") / "metrics.json").read_text())
 
 
 def predictions(folder: Path) -> dict[str, list[np.ndarray]]:

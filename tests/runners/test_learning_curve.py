@@ -51,6 +51,7 @@ def test_points_are_trainings_on_parts_of_the_set_of_equal_length(curve: Path):
     assert result["images"] == 9
     steps = set()
     for folder in (curve / "out").glob("fraction_*"):
+        assert "keep_start=false" in json.loads((folder / "metrics.json").read_text())["overrides"]
         rows = (folder / "csv/metrics.csv").read_text().splitlines()
         steps.add(max(int(row.split(",")[rows[0].split(",").index("step")]) for row in rows[1:]))
     assert len(steps) == 1

@@ -62,8 +62,8 @@ def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) ->
         accelerator: ``auto``, ``cpu`` or ``gpu``.
 
     Returns:
-        ``width``, ``height``, ``polygons`` and ``scores`` as in ``predictions.jsonl``; ``long_side`` of the network's
-        input; ``seconds`` from the file to the polygons.
+        ``width``, ``height``, ``orientation``, ``polygons`` and ``scores`` as in ``predictions.jsonl``; ``long_side``
+        of the network's input; ``seconds`` from the file to the polygons.
 
     Raises:
         UserError: it is no picture, or too large; the detector cannot be loaded.
@@ -92,5 +92,5 @@ def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) ->
         "width": pixels.shape[1], "height": pixels.shape[0], "long_side": module.pipeline.resize.long_side,
         "polygons": [[[round(float(v), 2) for v in point] for point in polygon] for polygon in found.polygons],
         "scores": [round(float(score), 4) for score in found.scores],
-        "seconds": done - began,
+        "orientation": found.orientation, "seconds": done - began,
     }  # fmt: skip
