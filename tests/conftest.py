@@ -109,7 +109,7 @@ def found_by(module: DetectionModule, image: np.ndarray) -> Detections:
     """A detector's findings in an image uint8 (H, W, 3), RGB."""
     padded = resize_and_pad(image, module.pipeline.resize, module.pipeline.fill_colour)
     height, width = image.shape[:2]
-    return module.detect([torch.from_numpy(padded)], [(width, height)])[0]
+    return module.read([torch.from_numpy(padded)], [(width, height)], [lambda: image])[0]
 
 
 def write_image(path: Path, width: int = 200, height: int = 100) -> Path:

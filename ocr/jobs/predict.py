@@ -17,9 +17,9 @@ from ocr.errors import UserError
 from ocr.jobs.build import load_detector
 from ocr.jobs.results import print_results
 from ocr.jobs.settings import PredictSettings
-from ocr.models.orientation import UprightReader
 from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.callbacks.progress import Progress
+from ocr.training.page_reader import PageReader
 from ocr.training.process import prepare_process
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def predict(settings: PredictSettings, checkpoint: Path) -> Path:
     """
     prepare_process()
     module = load_detector(settings, checkpoint)
-    module.upright = UprightReader() if settings.upright else None
+    module.page_reader = PageReader(settings.upright, settings.legible_height)
     output = Path(settings.output)
     check_formats(settings.formats)
     pictures = find_images(settings.source)

@@ -115,6 +115,7 @@ class TestSettings(DetectorSettings):
     data: Node
     split: str
     upright: bool
+    legible_height: NonNegative
     trainer: Node
     metrics: Node
     overlays: Overlays
@@ -155,6 +156,7 @@ class PredictSettings(DetectorSettings):
     output: str
     formats: list[str]
     upright: bool
+    legible_height: NonNegative
     overlays: bool
     accelerator: str
     batch_size: Count

@@ -10,7 +10,6 @@ from ocr.jobs.command_line.hydra_job import rank_command
 from ocr.jobs.finish import evaluate, finish, record
 from ocr.jobs.results import Headline
 from ocr.jobs.settings import TestSettings
-from ocr.models.orientation import UprightReader
 from ocr.tracking.batch_images import image_callbacks
 from ocr.tracking.job import Job
 from ocr.tracking.run import Tracking
@@ -18,6 +17,7 @@ from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.callbacks.progress import Progress
 from ocr.training.data_record import TrainingOverlap, drop_seen_images, read_record
 from ocr.training.loading import origin_of
+from ocr.training.page_reader import PageReader
 from ocr.training.ranks import watch_ranks
 from ocr.training.trainer import build_trainer
 
@@ -38,7 +38,7 @@ def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking 
     split = settings.split
     module, data = open_detector(settings, checkpoint, whole=split == "test")
     module.metrics = build_metrics(settings.metrics)
-    module.upright = UprightReader() if settings.upright else None
+    module.page_reader = PageReader(settings.upright, settings.legible_height)
     data_record = read_record(checkpoint)
     drop_seen_images(data, split, data_record)
     overlap = TrainingOverlap.of(split, data.identities(split), data_record)

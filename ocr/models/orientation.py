@@ -1,36 +1,42 @@
-"""Pages that lie on their side or upside down, read upright.
+"""Text that lies on its side or upside down, read upright. Receipts of one photo may each lie their own way.
 
-A detector of lines finds next to nothing on a page that lies on its side: fragments about as long as they are high. So
-a page whose boxes are that short is read once more, turned. PP-OCR's classifier of text lines then tells up from down.
+A detector of lines finds next to nothing in text that lies on its side: fragments about as long as they are high. So
+a page with enough of these is read once more, turned. PP-OCR's classifier of text lines then tells up from down. Each
+text goes by what is found around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from ocr.models.text_direction import TextDirection
 from ocr.types import Detections
 
-CLASSIFIER = Path(__file__).resolve().parents[1] / "weights/text_direction.onnx"
-TEXTS = 6  # fewer make no page: a street scene stays as it is
+TEXTS = 6  # fewer are not turned: a street scene stays as it is
+PAGE = 18  # turned texts that are a page where next to nothing is found as it lies
 ELONGATED = 3.3  # lengths over heights of all boxes: receipts have at least 3.9 upright, at most 2.7 on their side
-BETTER = 1.25  # times the elongation as it lies, for a page to be taken as turned
-LINES = 12  # the longest, that vote on up and down
-UPSIDE_DOWN = 0.6  # mean probability of these lines
-LINE_SIZE = (192, 48)  # width, height in pixels, of the classifier's input
+FRAGMENTS = 3  # texts with boxes around them that are not wide, for a part of a page to look turned
+AROUND = 6  # of its heights: standard deviation of the weight that a text's neighbours have by their distance
+WIDE = 1.8  # widths over heights of the boxes around a text: mostly 3 and more upright, 1 on its side
+BETTER = 1.25  # times that as it lies, for text to be taken as turned
+LINES = 24  # that vote on up and down
+UPSIDE_DOWN = 0.6  # mean probability of the lines around
 
 Reader = Callable[[np.ndarray, tuple[int, int]], Detections]
 
 
 class UprightReader:
-    """Finds the text of a page whichever way up it lies. An image with few texts is taken as upright."""
+    """Finds text whichever way up it lies."""
+
+    def __init__(self) -> None:
+        self.direction = TextDirection()
 
     def __call__(self, read: Reader, page: np.ndarray, size: tuple[int, int], found: Detections) -> Detections:
-        """Detections of a page read upright; their ``orientation`` says how it lies.
+        """Detections as if all text were upright; their ``orientation`` says how most of it lies.
 
         Args:
             read: text in a page and its original size, in the original's pixels.
@@ -41,41 +47,149 @@ class UprightReader:
         Returns:
             Polygons in the original's pixels as it lies. Their corners start at the text's own top left.
         """
-        turns = 0
-        is_page = len(found) >= TEXTS
-        if is_page and _elongation(found) < ELONGATED:
-            on_side = read(*_turned(page, size, 1))
-            if len(on_side) >= TEXTS and _elongation(on_side) > max(ELONGATED, BETTER * _elongation(found)):
-                turns, found = 1, on_side
-        if is_page and self._upside_down(*_turned(page, size, turns), found) > UPSIDE_DOWN:
-            again = read(*_turned(page, size, turns + 2))
-            if len(again) >= len(found) / 2:
-                turns, found = turns + 2, again
-        polygons = [_turned_back(_from_top_left(p), size, turns) for p in found.polygons]
-        return Detections(polygons, found.scores, 90 * turns)
 
-    @cached_property
-    def _session(self):  # type: ignore[no-untyped-def]
-        import onnxruntime
+        def reading(turns: int) -> Texts:
+            return Texts.of(read(*_turned(page, size, turns)), size, turns)
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # a few small lines
-        return onnxruntime.InferenceSession(str(CLASSIFIER), options, providers=["CPUExecutionProvider"])
+        texts = Texts.of(found, size, 0)
+        if texts.in_fragments():
+            texts = _wider(texts, reading(1))
+        parts = []
+        for turns in (0, 1):
+            part = texts.where(texts.turns == turns)
+            wrong = self._upside_down(*_turned(page, size, turns), part)
+            if wrong.sum() >= TEXTS:
+                again = reading(turns + 2)
+                again = again.where(np.isin(again.nearest(texts), np.flatnonzero(texts.turns == turns)[wrong]))
+                if len(again) >= wrong.sum() / 2:
+                    part = Texts.joined([part.where(~wrong), again])
+            parts.append(part)
+        return Texts.joined(parts).detections(size)
 
-    def _upside_down(self, page: np.ndarray, size: tuple[int, int], found: Detections) -> float:
-        """Probability that the longest lines of a page stand on their head, their mean."""
+    def _upside_down(self, page: np.ndarray, size: tuple[int, int], texts: Texts) -> np.ndarray:
+        """Bool (M,), whether texts that were read in a page, as it was turned, stand on their head.
+
+        Long lines all over the page are classified; a text goes by those around it.
+        """
+        if len(texts) < TEXTS:
+            return np.zeros(len(texts), bool)
+        lines = texts.where(_spread(texts))
         scale = np.array(page.shape[1::-1], np.float32) / size
-        quads = [_upright_quad(polygon * scale) for polygon in found.polygons]
-        longest = sorted(quads, key=lambda quad: -np.divide(*_sides(quad)))[:LINES]
-        lines = np.stack([_line(page, quad) for quad in longest])
-        [session_input] = self._session.get_inputs()
-        return float(self._session.run(None, {session_input.name: lines})[0][:, 1].mean())
+        votes = self.direction.upside_down(page, [polygon * scale for polygon in lines.polygons])
+        return texts.mean(lines, votes) > UPSIDE_DOWN
 
 
-def _elongation(found: Detections) -> float:
-    """Lengths of all boxes over their heights; 0 without a box."""
-    sides = np.array([sorted(cv2.minAreaRect(p.astype(np.float32))[1]) for p in found.polygons]).reshape(-1, 2)
-    return float(sides[:, 1].sum() / max(sides[:, 0].sum(), 1)) if len(sides) else 0.0
+@dataclass(frozen=True)
+class Texts:
+    """Text found in a page after quarter turns counter-clockwise.
+
+    Attributes:
+        polygons: float32 (N, 2) each, in the pixels of the page as it was turned.
+        scores: float32 (M,).
+        turns: int (M,), how often the page was turned.
+        centres: float64 (M, 2), in the pixels of the page as it lies.
+        sides: float64 (M, 2), width and height in the page as it was turned, along the box.
+    """
+
+    polygons: list[np.ndarray]
+    scores: np.ndarray
+    turns: np.ndarray
+    centres: np.ndarray
+    sides: np.ndarray
+
+    @classmethod
+    def of(cls, found: Detections, size: tuple[int, int], turns: int) -> Texts:
+        """Those of one reading; ``size``: (width, height) of the page as it lies."""
+        corners = np.array([cv2.boxPoints(cv2.minAreaRect(p.astype(np.float32))) for p in found.polygons], np.float64)
+        corners = corners.reshape(-1, 4, 2)
+        edges = corners[:, 1:3] - corners[:, :2]
+        lengths = np.linalg.norm(edges, axis=2)
+        upended = abs(edges[:, 0, 0]) * lengths[:, 1] < abs(edges[:, 1, 0]) * lengths[:, 0]
+        sides = np.where(upended[:, None], lengths[:, ::-1], lengths)
+        centres = _turned_back(corners.mean(1), size, turns)
+        return cls(found.polygons, found.scores, np.full(len(found), turns), centres, sides)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Texts]) -> Texts:
+        """Those of all parts."""
+        polygons = [polygon for part in parts for polygon in part.polygons]
+        arrays = zip(*((part.scores, part.turns, part.centres, part.sides) for part in parts))
+        return cls(polygons, *(np.concatenate(of_parts) for of_parts in arrays))
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+    def where(self, kept: np.ndarray) -> Texts:
+        """Some of them; ``kept``: bool (M,) or indices."""
+        indices = np.arange(len(self))[kept]
+        arrays = (values[indices] for values in (self.scores, self.turns, self.centres, self.sides))
+        return Texts([self.polygons[k] for k in indices], *arrays)
+
+    def detections(self, size: tuple[int, int]) -> Detections:
+        """As :class:`UprightReader` returns them, the most certain first."""
+        order = np.argsort(-self.scores, kind="stable")
+        polygons = [_turned_back(_from_top_left(self.polygons[k]), size, int(self.turns[k])) for k in order]
+        return Detections(polygons, self.scores[order], 90 * int(np.bincount(self.turns, minlength=1).argmax()))
+
+    def distances(self, others: Texts) -> np.ndarray:
+        """Half squared distances of other texts in units of what is around each text, float64 (K, M)."""
+        heights = self.sides.min(1, initial=np.inf)
+        usual = float(np.median(heights)) if len(self) else 0.0
+        around = AROUND * np.maximum(heights, max(1.0, usual / 3))[:, None]
+        return np.square(self.centres[:, None] - others.centres).sum(2) / (2 * around**2)
+
+    def nearest(self, others: Texts) -> np.ndarray:
+        """The other text that is nearest to each text, int (K,)."""
+        return self.distances(others).argmin(1)
+
+    def mean(self, others: Texts, values: np.ndarray) -> np.ndarray:
+        """Mean of the others' values (M,) around each text, float64 (K,)."""
+        distances = self.distances(others)
+        weights = np.exp(distances.min(1, keepdims=True) - distances)
+        return weights @ values / weights.sum(1)
+
+    def in_fragments(self) -> bool:
+        """Whether the page or a part of it may lie on its side."""
+        if len(self) < TEXTS:
+            return True
+        short, long = np.sort(self.sides, axis=1).sum(0)
+        return bool(long < ELONGATED * short or (self.width_to_height(self) < WIDE).sum() >= FRAGMENTS)
+
+    def width_to_height(self, reading: Texts) -> np.ndarray:
+        """Widths over heights of what a reading has found around each text, float64 (K,); next to 0 for nothing."""
+        width, height = (np.exp(-self.distances(reading)) @ reading.sides).T
+        return width / (height + self.sides.min(1) / 4)
+
+
+def _wider(as_it_lies: Texts, turned: Texts) -> Texts:
+    """Of two readings, the one with wider boxes around each text; too few turned texts are none.
+
+    Where neither has clearly wider ones, those around that have decide, by their widths.
+    """
+
+    def clear(reading: Texts, other: Texts) -> Texts:
+        least = np.maximum(WIDE, BETTER * reading.width_to_height(other))
+        return reading.where(reading.width_to_height(reading) > least)
+
+    sure = Texts.joined([clear(as_it_lies, turned), clear(turned, as_it_lies)])
+    if sure.turns.sum() < (TEXTS if len(as_it_lies) >= TEXTS else PAGE):
+        return as_it_lies
+    widths, kept = sure.sides[:, 0], []
+    for reading in (as_it_lies, turned):
+        on_side = reading.mean(sure, widths * sure.turns) > reading.mean(sure, widths) / 2
+        kept.append(reading.where(on_side == reading.turns))
+    return Texts.joined(kept)
+
+
+def _spread(texts: Texts) -> np.ndarray:
+    """Indices of at most :data:`LINES` long lines; one far from those that are chosen already comes first."""
+    long = texts.sides[:, 0] / np.maximum(texts.sides[:, 1], 1)
+    near, crowd, chosen = np.exp(-texts.distances(texts)), np.zeros(len(texts)), []
+    for _ in range(min(LINES, len(texts))):
+        chosen.append(int((long / (1 + crowd)).argmax()))
+        crowd += near[chosen[-1]]
+        long[chosen[-1]] = 0
+    return np.array(chosen)
 
 
 def _turned(page: np.ndarray, size: tuple[int, int], turns: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -83,11 +197,10 @@ def _turned(page: np.ndarray, size: tuple[int, int], turns: int) -> tuple[np.nda
     return np.ascontiguousarray(np.rot90(page, turns)), size if turns % 2 == 0 else size[::-1]
 
 
-def _turned_back(polygon: np.ndarray, size: tuple[int, int], turns: int) -> np.ndarray:
-    """A polygon (N, 2) of a page of ``size`` that was turned, in the pixels of the page as it was."""
-    (width, height), (x, y) = size, polygon.T
-    points = ((x, y), (width - y, x), (width - x, height - y), (y, height - x))[turns]
-    return np.stack(points, 1).astype(np.float32)
+def _turned_back(points: np.ndarray, size: tuple[int, int], turns: int) -> np.ndarray:
+    """Points (N, 2) of a page of ``size`` that was turned, in the pixels of the page as it was."""
+    (width, height), (x, y) = size, points.T
+    return np.stack(((x, y), (width - y, x), (width - x, height - y), (y, height - x))[turns], 1)
 
 
 def _from_top_left(polygon: np.ndarray) -> np.ndarray:
@@ -96,31 +209,3 @@ def _from_top_left(polygon: np.ndarray) -> np.ndarray:
         return polygon
     left = np.argsort(polygon[:, 0], kind="stable")[:2]
     return np.roll(polygon, -int(left[polygon[left, 1].argmin()]), axis=0)
-
-
-def _upright_quad(polygon: np.ndarray) -> np.ndarray:
-    """The rectangle around a text of an upright page, float32 (4, 2), clockwise from its top left."""
-    corners = cv2.boxPoints(cv2.minAreaRect(polygon.astype(np.float32)))
-    left, right = np.split(corners[np.argsort(corners[:, 0], kind="stable")], 2)
-    (top_left, bottom_left), (top_right, bottom_right) = (end[np.argsort(end[:, 1])] for end in (left, right))
-    return np.stack([top_left, top_right, bottom_right, bottom_left])
-
-
-def _sides(quad: np.ndarray) -> tuple[float, float]:
-    """Width and height, at least a pixel each."""
-    return max(1.0, float(np.linalg.norm(quad[1] - quad[0]))), max(1.0, float(np.linalg.norm(quad[3] - quad[0])))
-
-
-def _line(page: np.ndarray, quad: np.ndarray) -> np.ndarray:
-    """The classifier's input, float32 (3, 48, 192): BGR in -1..1, the line at the left, zeros beside it."""
-    width, height = LINE_SIZE
-    long, high = _sides(quad)
-    inner = min(width, max(1, int(np.ceil(height * long / high))))
-    target = np.array([[0, 0], [inner, 0], [inner, height], [0, height]], np.float32)
-    corner = np.maximum(quad.min(0).astype(int) - 1, 0)  # OpenCV warps no page of 32,767 rows and more
-    part = page[corner[1] : int(quad[:, 1].max()) + 2, corner[0] : int(quad[:, 0].max()) + 2]
-    to_line = cv2.getPerspectiveTransform(quad - corner.astype(np.float32), target)
-    line = cv2.warpPerspective(part, to_line, (inner, height))
-    out = np.zeros((3, height, width), np.float32)
-    out[:, :, :inner] = (line[:, :, ::-1].astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)
-    return out

@@ -101,16 +101,17 @@ class TestTimeAugmentation:
 
 
 def spans(side: int, tile: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
-    """(start, end) of tiles of equal length that cover 0..side and overlap by at least ``overlap``.
+    """(start, end) of the fewest tiles of equal length that cover 0..side and overlap by at least ``overlap``.
 
     Starts and ends are multiples of ``multiple`` when ``side`` is; a tile is at most ``tile`` rounded down to it, but
-    at least one multiple longer than the overlap.
+    at least one multiple longer than the overlap, and no longer than it takes.
     """
     overlap = math.ceil(overlap / multiple) * multiple
     tile = max(tile // multiple * multiple, overlap + multiple)
     if side <= tile:
         return [(0, side)]
     count = math.ceil((side - overlap) / (tile - overlap))
+    tile = math.ceil((side + (count - 1) * overlap) / count / multiple) * multiple
     starts = [round(k * (side - tile) / (count - 1) / multiple) * multiple for k in range(count)]
     return [(start, start + tile) for start in starts]
 

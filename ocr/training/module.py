@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,17 +10,16 @@ import lightning as L
 import numpy as np
 import torch
 
-from ocr.data.transforms.decode import pad
 from ocr.metrics.collection import MetricCollection
 from ocr.metrics.hmean import Hmean
 from ocr.models.cpu_layers import replace_slow_cpu_layers
 from ocr.models.onnx.runtime import OnnxDetector
-from ocr.models.orientation import UprightReader
 from ocr.models.postprocess.db import detect
 from ocr.models.tta import TestTimeAugmentation
 from ocr.pipeline import Pipeline
 from ocr.training.optim.parameters import OptimizerSettings, freeze_parts, make_optimizer
 from ocr.training.optim.schedule import make_scheduler
+from ocr.training.page_reader import PageReader
 from ocr.training.trainer import samples_per_step
 from ocr.types import Detections
 from ocr.utils.config import instantiate
@@ -41,7 +40,7 @@ class DetectionModule(L.LightningModule):
 
     Attributes:
         tta: test-time augmentation and tiling, used outside training.
-        upright: reads pages upright that lie on their side or upside down; None to read them as they are.
+        page_reader: reads again what a single pass cannot read well; None for a single pass. Not used in validation.
         test_prefix: of the keys of a test's figures, see :class:`ocr.training.data_record.TrainingOverlap`.
         compiled: ``compile_network``.
     """
@@ -65,7 +64,7 @@ class DetectionModule(L.LightningModule):
         self.save_hyperparameters({"network": dict(network), "pipeline": self.pipeline.to_dict()}, logger=False)
         self.set_network(instantiate(network))
         self.tta = TestTimeAugmentation()
-        self.upright: UprightReader | None = None
+        self.page_reader: PageReader | None = None
         self.test_prefix = "test"
         self._profiler: Any = None
         self.metrics = metrics or MetricCollection({"hmean": Hmean()})
@@ -140,7 +139,7 @@ class DetectionModule(L.LightningModule):
 
     @torch.inference_mode()
     def detect(self, images: list[torch.Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
-        """Text in images at network size, those of equal size together.
+        """Text in images at network size by a single pass, those of equal size together.
 
         Args:
             images: uint8 (H, W, 3) each, see :func:`ocr.data.transforms.decode.resize_and_pad`.
@@ -156,25 +155,37 @@ class DetectionModule(L.LightningModule):
             with self._clock("postprocess"):
                 for k, probability in zip(members, maps):
                     detections[k] = detect(np.ascontiguousarray(probability), *sizes[k], self.pipeline)
-        if self.upright is not None:
-            return [self._upright(*item) for item in zip(images, sizes, detections)]  # type: ignore[arg-type]
         return detections  # type: ignore[return-value]
 
-    def _upright(self, image: torch.Tensor, size: tuple[int, int], found: Detections) -> Detections:
-        assert self.upright is not None
-        width, height = self.pipeline.resize.content_size(*size)
-        return self.upright(self._read, image[:height, :width].cpu().numpy(), size, found)
+    def read(
+        self, images: list[torch.Tensor], sizes: list[tuple[int, int]], originals: Sequence[Callable[[], np.ndarray]]
+    ) -> list[Detections]:
+        """Text in images by :attr:`page_reader`.
 
-    def _read(self, page: np.ndarray, size: tuple[int, int]) -> Detections:
-        padded = pad(page, self.pipeline.resize.multiple, self.pipeline.fill_colour)
+        Args:
+            images, sizes: see :meth:`detect`.
+            originals: each loads an original image, uint8 (H, W, 3).
+        """
+        detections = self.detect(images, sizes)
+        if self.page_reader is None:
+            return detections
+        return [
+            self.page_reader(found, image.cpu().numpy(), original, size, self.pipeline, self._probability_map)
+            for found, image, original, size in zip(detections, images, originals, sizes)
+        ]
+
+    def _probability_map(self, page: np.ndarray) -> np.ndarray:
         with self._clock("network_forward"):
-            [probability] = self.probability_maps(torch.from_numpy(padded)[None].to(self.device))
-        return detect(np.ascontiguousarray(probability), *size, self.pipeline)
+            return self.probability_maps(torch.from_numpy(page)[None].to(self.device))[0]
 
-    def _evaluate(self, batch: dict[str, list[Any]]) -> dict[str, Any] | None:
-        if not batch["images"]:
+    def _read_batch(self, batch: dict[str, list[Any]], loader: Any) -> list[Detections]:
+        load = loader.dataset.samples.load
+        originals = [lambda index=index: load(index)[0] for index in batch["indices"]]
+        return self.read(batch["images"], batch["sizes"], originals)
+
+    def _evaluate(self, batch: dict[str, list[Any]], detections: list[Detections]) -> dict[str, Any] | None:
+        if not detections:
             return None
-        detections = self.detect(batch["images"], batch["sizes"])
         with self._clock("metric"):
             result = self.metrics.update(detections, batch["truths"])
         return {"detections": detections, **vars(result)}
@@ -188,7 +199,7 @@ class DetectionModule(L.LightningModule):
         self.metrics.reset()
 
     def validation_step(self, batch: dict[str, list[Any]], batch_idx: int) -> dict[str, Any] | None:
-        return self._evaluate(batch)
+        return self._evaluate(batch, self.detect(batch["images"], batch["sizes"]))
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
@@ -197,13 +208,13 @@ class DetectionModule(L.LightningModule):
         self.metrics.reset()
 
     def test_step(self, batch: dict[str, list[Any]], batch_idx: int) -> dict[str, Any] | None:
-        return self._evaluate(batch)
+        return self._evaluate(batch, self._read_batch(batch, self.trainer.test_dataloaders))
 
     def on_test_epoch_end(self) -> None:
         self._log_scores(self.test_prefix)
 
     def predict_step(self, batch: dict[str, list[Any]], batch_idx: int) -> dict[str, Any]:
-        return {"detections": self.detect(batch["images"], batch["sizes"])}
+        return {"detections": self._read_batch(batch, self.trainer.predict_dataloaders)}
 
     def configure_optimizers(self) -> Any:
         assert self.optimizer_settings is not None, "a module without optimizer settings cannot be trained"

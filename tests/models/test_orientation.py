@@ -1,4 +1,4 @@
-"""Pages that lie on their side or upside down."""
+"""Pages, and receipts of one page, that lie on their side or upside down."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.metrics.matching import pair
 from ocr.models.orientation import TEXTS, UprightReader
 from ocr.models.pretrained.ppocr import weights_file
+from ocr.models.text_direction import TextDirection
 from ocr.training.callbacks.predictions import prediction_line
 from ocr.training.loading import load_module
 from ocr.training.module import DetectionModule
+from ocr.training.page_reader import PageReader
 from ocr.types import Detections
 from tests.conftest import found_by
 
@@ -21,7 +23,7 @@ from tests.conftest import found_by
 @pytest.fixture(scope="module")
 def detector() -> DetectionModule:
     module = load_module(weights_file("receipts-small"))
-    module.upright = UprightReader()
+    module.page_reader = PageReader(upright=True, legible_height=0)
     return module
 
 
@@ -76,8 +78,8 @@ def test_an_image_with_few_texts_stays_as_it_is(detector: DetectionModule, page:
 def test_a_page_that_is_longer_than_opencv_warps_is_looked_at():
     found = [np.array([[2, y], [60, y], [60, y + 9], [2, y + 9]], np.float32) for y in range(32_800, 32_990, 20)]
     page = np.full((33_000, 64, 3), 255, np.uint8)
-    chance = UprightReader()._upside_down(page, (64, 33_000), Detections(found, np.ones(len(found), np.float32)))
-    assert 0 <= chance <= 1
+    chances = TextDirection().upside_down(page, found)
+    assert chances.shape == (len(found),) and ((chances >= 0) & (chances <= 1)).all()
 
 
 def test_a_page_is_read_once_more_only_where_it_looks_turned():
@@ -90,16 +92,43 @@ def test_a_page_is_read_once_more_only_where_it_looks_turned():
         return Detections(lines, np.ones(len(lines), np.float32))
 
     reader = UprightReader()
-    reader._upside_down = lambda *_: 0.1  # type: ignore[method-assign]
+    reader.direction.upside_down = lambda page, polygons: np.full(len(polygons), 0.1)  # type: ignore[method-assign]
     found = reader(read, page, (480, 640), Detections(lines, np.ones(len(lines), np.float32)))
     assert found.orientation == 0 and reads == []
     square = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], np.float32)
-    squares = [square + np.float32([0, 20 * k]) for k in range(12)]
+    squares = [square + np.float32([100, 20 * k]) for k in range(12)]
     found = reader(read, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
     assert found.orientation == 90 and reads == [((240, 320, 3), (640, 480))]
     few = lambda image, size: Detections(lines[: TEXTS - 1], np.ones(TEXTS - 1, np.float32))  # noqa: E731
     found = reader(few, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
     assert found.orientation == 0 and len(found) == len(squares), "a few long boxes are no better reading"
-    reader._upside_down = lambda *_: 0.9  # type: ignore[method-assign]
+    reader.direction.upside_down = lambda page, polygons: np.full(len(polygons), 0.9)  # type: ignore[method-assign]
     found = reader(read, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
     assert found.orientation == 270 and len(reads) == 3
+
+
+@pytest.mark.parametrize("first", [0, 1, 5, 8])
+@pytest.mark.parametrize("then", [0, 1, 5, 8])
+def test_any_number_of_texts_can_be_found(first: int, then: int):
+    lines = [np.array([[10, y], [90, y], [90, y + 9], [10, y + 9]], np.float32) for y in range(10, 170, 20)]
+    first_found, again = (Detections(lines[:n], np.ones(n, np.float32)) for n in (first, then))
+    page = np.full((200, 100, 3), 255, np.uint8)
+    found = UprightReader()(lambda page, size: again, page, (100, 200), first_found)
+    assert len(found) in (first, then) and len(found.scores) == len(found)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_receipts_of_one_photo_lie_each_its_own_way(detector: DetectionModule, page: np.ndarray, turns: int):
+    other = np.ascontiguousarray(np.rot90(page, -turns))
+    (height, width), (other_height, other_width) = page.shape[:2], other.shape[:2]
+    photo = np.full((max(height, other_height) + 40, width + other_width + 120, 3), 90, np.uint8)
+    photo[20 : 20 + height, 20 : 20 + width] = page
+    photo[20 : 20 + other_height, width + 100 : width + 100 + other_width] = other
+    alone = found_by(detector, page).polygons
+    expected = [p + 20 for p in alone] + [as_it_lies(p, page, turns) + np.array([width + 100, 20]) for p in alone]
+    found = found_by(detector, photo)
+    pairs = pair(found.polygons, expected)
+    same = pairs.iou > 0.5
+    assert same.sum() > 0.9 * len(expected) and len(found) < 1.1 * len(expected)
+    apart = [np.linalg.norm(found.polygons[d][0] - expected[g][0]) for d, g in zip(pairs.d[same], pairs.g[same])]
+    assert np.quantile(apart, 0.9) < 8, "each text's own top left first"

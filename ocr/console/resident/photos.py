@@ -19,8 +19,8 @@ from ocr.jobs.build import find_model, load_detector
 from ocr.jobs.command_line.compose import any_target, compose_job, config_message
 from ocr.jobs.command_line.overrides import text_of
 from ocr.jobs.settings import PredictSettings, read
-from ocr.models.orientation import UprightReader
 from ocr.training.module import DetectionModule
+from ocr.training.page_reader import PageReader
 from ocr.training.process import prepare_process
 
 KEPT = 2  # detectors that stay loaded
@@ -40,7 +40,7 @@ def _detector(checkpoint: str) -> DetectionModule:
             with any_target():
                 settings = read(compose_job("predict", arguments), PredictSettings)
                 _loaded[key] = load_detector(settings, find_model(settings)).eval()
-                _loaded[key].upright = UprightReader() if settings.upright else None
+                _loaded[key].page_reader = PageReader(settings.upright, settings.legible_height)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(config_message(error, "predict", arguments)) from error
     _loaded[key] = _loaded.pop(key)  # the newest
@@ -82,7 +82,7 @@ def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) ->
     except UndecodableImage as error:
         raise UserError(f"this is no picture that can be read: {str(error).removeprefix(f'{path}: ')}") from error
     padded = torch.from_numpy(resize_and_pad(pixels, module.pipeline.resize, module.pipeline.fill_colour))
-    [found] = module.detect([padded.to(module.device)], [(pixels.shape[1], pixels.shape[0])])
+    [found] = module.read([padded.to(module.device)], [(pixels.shape[1], pixels.shape[0])], [lambda: pixels])
     done = time.perf_counter()
     overlay = cv2.cvtColor(draw_detections(pixels, found), cv2.COLOR_RGB2BGR)
     Path(f"{photo}.overlay.jpg").write_bytes(cv2.imencode(".jpg", overlay)[1].tobytes())
