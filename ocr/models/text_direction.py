@@ -29,7 +29,7 @@ class TextDirection:
             return np.zeros(0, np.float32)
         lines = np.stack([_line(page, _upright_quad(polygon)) for polygon in polygons])
         [session_input] = self._session.get_inputs()
-        return self._session.run(None, {session_input.name: lines})[0][:, 1]  # type: ignore[no-any-return]
+        return self._session.run(None, {session_input.name: lines})[0][:, 1]
 
     @cached_property
     def _session(self):  # type: ignore[no-untyped-def]

@@ -15,6 +15,7 @@ from ocr.pipeline import Pipeline
 from ocr.types import Detections
 
 ENLARGED = 1.4  # times the legible height: what small print comes to when it is read larger
+LARGEST = 20_000_000  # pixels of the network's input that a page is enlarged to
 
 
 class PageReader:
@@ -22,8 +23,8 @@ class PageReader:
 
     Args:
         upright: read text that lies on its side or upside down as if it were upright.
-        legible_height: pixels at network size. A page whose median text is less high is read larger, but never larger
-            than it is; 0 for no such limit.
+        legible_height: pixels at network size. Where a quarter of the texts are less high, the page is read larger, but
+            never larger than it is; 0 for never.
     """
 
     def __init__(self, upright: bool, legible_height: float) -> None:
@@ -55,7 +56,7 @@ class PageReader:
 
         width, height = pipeline.resize.content_size(*size)
         page = page[:height, :width]
-        factor = self._magnification(found, height / size[1])
+        factor = min(self._magnification(found, height / size[1]), (LARGEST / (width * height)) ** 0.5)
         if factor > 1:
             resize = pipeline.resize
             pipeline = replace(pipeline, resize=replace(resize, long_side=round(resize.long_side * factor)))

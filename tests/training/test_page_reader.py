@@ -9,6 +9,7 @@ import pytest
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.metrics.matching import pair
 from ocr.models.pretrained.ppocr import weights_file
+from ocr.training import page_reader
 from ocr.training.loading import load_module
 from ocr.training.module import DetectionModule
 from ocr.training.page_reader import PageReader
@@ -67,3 +68,13 @@ def test_what_is_legible_or_has_no_more_pixels_is_read_once(
     found_by(detector, cv2.resize(image, (1536, 1152), interpolation=cv2.INTER_AREA))
     found_by(detector, np.full((3000, 4000, 3), 200, np.uint8))
     assert sizes == []
+
+
+def test_the_enlarged_page_has_a_largest_size(detector: DetectionModule, photo: tuple, monkeypatch: pytest.MonkeyPatch):
+    image, _ = photo
+    detector.page_reader = PageReader(upright=False, legible_height=12)
+    monkeypatch.setattr(page_reader, "LARGEST", 2_500_000)
+    sizes = sizes_read(detector, monkeypatch)
+    found_by(detector, image)
+    [(width, height)] = sizes
+    assert 2_300_000 < width * height < 2_800_000
