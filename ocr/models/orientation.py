@@ -19,11 +19,11 @@ from ocr.types import Detections
 TEXTS = 6  # fewer are not turned: a street scene stays as it is
 PAGE = 18  # turned texts that are a page where next to nothing is found as it lies
 ELONGATED = 3.3  # lengths over heights of all boxes: receipts have at least 3.9 upright, at most 2.7 on their side
-FRAGMENTS = 3  # texts with boxes around them that are not wide, for a part of a page to look turned
+FRAGMENTS = 3  # texts with narrow boxes around them, for a part of a page to look turned
 AROUND = 6  # of its heights: standard deviation of the weight that a text's neighbours have by their distance
-WIDE = 1.8  # widths over heights of the boxes around a text: mostly 3 and more upright, 1 on its side
+NARROW, WIDE = 1.5, 1.8  # widths over heights of the boxes around a text: mostly 3 and more upright, 1 on its side
 BETTER = 1.25  # times that as it lies, for text to be taken as turned
-LINES = 24  # that vote on up and down
+LINES, PER_LINE = 12, 6  # at least so many lines vote on up and down, one per so many texts
 UPSIDE_DOWN = 0.6  # mean probability of the lines around
 
 Reader = Callable[[np.ndarray, tuple[int, int]], Detections]
@@ -153,7 +153,7 @@ class Texts:
         if len(self) < TEXTS:
             return True
         short, long = np.sort(self.sides, axis=1).sum(0)
-        return bool(long < ELONGATED * short or (self.width_to_height(self) < WIDE).sum() >= FRAGMENTS)
+        return bool(long < ELONGATED * short or (self.width_to_height(self) < NARROW).sum() >= FRAGMENTS)
 
     def width_to_height(self, reading: Texts) -> np.ndarray:
         """Widths over heights of what a reading has found around each text, float64 (K,); next to 0 for nothing."""
@@ -182,10 +182,10 @@ def _wider(as_it_lies: Texts, turned: Texts) -> Texts:
 
 
 def _spread(texts: Texts) -> np.ndarray:
-    """Indices of at most :data:`LINES` long lines; one far from those that are chosen already comes first."""
+    """Indices of long lines all over the page: one far from those that are chosen already comes first."""
     long = texts.sides[:, 0] / np.maximum(texts.sides[:, 1], 1)
     near, crowd, chosen = np.exp(-texts.distances(texts)), np.zeros(len(texts)), []
-    for _ in range(min(LINES, len(texts))):
+    for _ in range(min(max(LINES, len(texts) // PER_LINE), len(texts))):
         chosen.append(int((long / (1 + crowd)).argmax()))
         crowd += near[chosen[-1]]
         long[chosen[-1]] = 0
