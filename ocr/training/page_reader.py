@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from ocr.data.transforms.decode import pad, resize_and_pad
+from ocr.data.transforms.decode import UndecodableImage, pad, resize_and_pad
 from ocr.models.orientation import TEXTS, UprightReader
 from ocr.models.postprocess.db import detect
 from ocr.pipeline import Pipeline
 from ocr.types import Detections
 
+log = logging.getLogger(__name__)
 ENLARGED = 1.4  # times the legible height: what small print comes to when it is read larger
 LARGEST = 20_000_000  # pixels of the network's input that a page is enlarged to
 
@@ -57,11 +59,12 @@ class PageReader:
         width, height = pipeline.resize.content_size(*size)
         page = page[:height, :width]
         factor = min(self._magnification(found, height / size[1]), (LARGEST / (width * height)) ** 0.5)
-        if factor > 1:
+        whole = _loaded(original) if factor > 1 else None
+        if whole is not None:
             resize = pipeline.resize
             pipeline = replace(pipeline, resize=replace(resize, long_side=round(resize.long_side * factor)))
             width, height = pipeline.resize.content_size(*size)
-            page = resize_and_pad(original(), pipeline.resize, pipeline.fill_colour)[:height, :width]
+            page = resize_and_pad(whole, pipeline.resize, pipeline.fill_colour)[:height, :width]
             found = read(page, size)
         return found if self.upright is None else self.upright(read, page, size, found)
 
@@ -72,3 +75,11 @@ class PageReader:
         heights = [min(cv2.minAreaRect(polygon.astype(np.float32))[1]) for polygon in found.polygons]
         height = max(1.0, float(np.quantile(heights, 0.25)) * scale)
         return min(ENLARGED * self.legible_height / height, 1 / scale) if height < self.legible_height else 1.0
+
+
+def _loaded(original: Callable[[], np.ndarray]) -> np.ndarray | None:
+    try:
+        return original()
+    except UndecodableImage as error:  # it has gone since it was read first
+        log.warning("%s; its small print is not read larger", error)
+        return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from ocr.data.sources.synthetic import SyntheticReceipts
+from ocr.data.transforms.decode import UndecodableImage, resize_and_pad
 from ocr.metrics.matching import pair
 from ocr.models.pretrained.ppocr import weights_file
 from ocr.training import page_reader
@@ -78,3 +80,17 @@ def test_the_enlarged_page_has_a_largest_size(detector: DetectionModule, photo: 
     found_by(detector, image)
     [(width, height)] = sizes
     assert 2_300_000 < width * height < 2_800_000
+
+
+def test_a_photo_that_has_gone_is_not_read_larger(detector: DetectionModule, photo: tuple):
+    image, _ = photo
+
+    def gone() -> np.ndarray:
+        raise UndecodableImage("photo.jpg: No such file or directory")
+
+    detector.page_reader = PageReader(upright=False, legible_height=12)
+    padded = torch.from_numpy(resize_and_pad(image, detector.pipeline.resize, detector.pipeline.fill_colour))
+    size = (image.shape[1], image.shape[0])
+    [found] = detector.read([padded], [size], [gone])
+    [once] = detector.detect([padded], [size])
+    assert len(found) == len(once) > 50
