@@ -59,8 +59,8 @@ class Detections:
     Attributes:
         polygons: list of M float32 arrays (N, 2), x then y, in the original image's pixels.
         scores: float32 (M,), 0..1.
-        orientation: degrees that the page is turned clockwise in the image, 0, 90, 180 or 270; None where that was not
-            asked.
+        orientation: degrees that most of the text is turned clockwise in the image, 0, 90, 180 or 270; None where that
+            was not asked.
     """
 
     polygons: list[np.ndarray]

@@ -19,8 +19,9 @@ from ocr.types import Detections
 TEXTS = 6  # fewer are not turned: a street scene stays as it is
 PAGE = 18  # turned texts that are a page where next to nothing is found as it lies
 ELONGATED = 3.3  # lengths over heights of all boxes: receipts have at least 3.9 upright, at most 2.7 on their side
-FRAGMENTS = 3  # texts with narrow boxes around them, for a part of a page to look turned
+FRAGMENTS = 3  # texts among narrow boxes: a part of the page looks turned
 AROUND = 6  # of its heights: standard deviation of the weight that a text's neighbours have by their distance
+VOTERS_AROUND = 18  # the same of the lines that vote on up and down, of which there are few
 NARROW, WIDE = 1.5, 1.8  # widths over heights of the boxes around a text: mostly 3 and more upright, 1 on its side
 BETTER = 1.25  # times that as it lies, for text to be taken as turned
 LINES, PER_LINE = 12, 6  # at least so many lines vote on up and down, one per so many texts
@@ -57,7 +58,8 @@ class UprightReader:
         parts = []
         for turns in (0, 1):
             part = texts.where(texts.turns == turns)
-            wrong = self._upside_down(*_turned(page, size, turns), part)
+            enough = len(part) >= TEXTS
+            wrong = self._upside_down(*_turned(page, size, turns), part) if enough else np.zeros(len(part), bool)
             if wrong.sum() >= TEXTS:
                 again = reading(turns + 2)
                 again = again.where(np.isin(again.nearest(texts), np.flatnonzero(texts.turns == turns)[wrong]))
@@ -71,12 +73,10 @@ class UprightReader:
 
         Long lines all over the page are classified; a text goes by those around it.
         """
-        if len(texts) < TEXTS:
-            return np.zeros(len(texts), bool)
         lines = texts.where(_spread(texts))
         scale = np.array(page.shape[1::-1], np.float32) / size
         votes = self.direction.upside_down(page, [polygon * scale for polygon in lines.polygons])
-        return texts.mean(lines, votes) > UPSIDE_DOWN
+        return texts.mean(lines, votes, VOTERS_AROUND) > UPSIDE_DOWN
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Texts:
 
     @classmethod
     def of(cls, found: Detections, size: tuple[int, int], turns: int) -> Texts:
-        """Those of one reading; ``size``: (width, height) of the page as it lies."""
+        """The texts of one reading; ``size``: (width, height) of the page as it lies."""
         corners = np.array([cv2.boxPoints(cv2.minAreaRect(p.astype(np.float32))) for p in found.polygons], np.float64)
         corners = corners.reshape(-1, 4, 2)
         edges = corners[:, 1:3] - corners[:, :2]
@@ -111,7 +111,7 @@ class Texts:
 
     @classmethod
     def joined(cls, parts: Sequence[Texts]) -> Texts:
-        """Those of all parts."""
+        """The texts of all parts."""
         polygons = [polygon for part in parts for polygon in part.polygons]
         arrays = zip(*((part.scores, part.turns, part.centres, part.sides) for part in parts))
         return cls(polygons, *(np.concatenate(of_parts) for of_parts in arrays))
@@ -120,7 +120,7 @@ class Texts:
         return len(self.polygons)
 
     def where(self, kept: np.ndarray) -> Texts:
-        """Some of them; ``kept``: bool (M,) or indices."""
+        """Some of the texts; ``kept``: bool (M,) or indices."""
         indices = np.arange(len(self))[kept]
         arrays = (values[indices] for values in (self.scores, self.turns, self.centres, self.sides))
         return Texts([self.polygons[k] for k in indices], *arrays)
@@ -131,20 +131,20 @@ class Texts:
         polygons = [_turned_back(_from_top_left(self.polygons[k]), size, int(self.turns[k])) for k in order]
         return Detections(polygons, self.scores[order], 90 * int(np.bincount(self.turns, minlength=1).argmax()))
 
-    def distances(self, others: Texts) -> np.ndarray:
-        """Half squared distances of other texts in units of what is around each text, float64 (K, M)."""
+    def distances(self, others: Texts, heights_around: float = AROUND) -> np.ndarray:
+        """Half squared distances of other texts in units of so many heights of each text, float64 (K, M)."""
         heights = self.sides.min(1, initial=np.inf)
         usual = float(np.median(heights)) if len(self) else 0.0
-        around = AROUND * np.maximum(heights, max(1.0, usual / 3))[:, None]
+        around = heights_around * np.maximum(heights, max(1.0, usual / 3))[:, None]
         return np.square(self.centres[:, None] - others.centres).sum(2) / (2 * around**2)
 
     def nearest(self, others: Texts) -> np.ndarray:
         """The other text that is nearest to each text, int (K,)."""
         return self.distances(others).argmin(1)
 
-    def mean(self, others: Texts, values: np.ndarray) -> np.ndarray:
+    def mean(self, others: Texts, values: np.ndarray, heights_around: float = AROUND) -> np.ndarray:
         """Mean of the others' values (M,) around each text, float64 (K,)."""
-        distances = self.distances(others)
+        distances = self.distances(others, heights_around)
         weights = np.exp(distances.min(1, keepdims=True) - distances)
         return weights @ values / weights.sum(1)
 
@@ -158,7 +158,7 @@ class Texts:
     def width_to_height(self, reading: Texts) -> np.ndarray:
         """Widths over heights of what a reading has found around each text, float64 (K,); next to 0 for nothing."""
         width, height = (np.exp(-self.distances(reading)) @ reading.sides).T
-        return width / (height + self.sides.min(1) / 4)
+        return width / np.maximum(height + self.sides.min(1) / 4, 1.0)
 
 
 def _wider(as_it_lies: Texts, turned: Texts) -> Texts:

@@ -9,8 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ocr.utils.machine import cores
-
 CLASSIFIER = Path(__file__).resolve().parents[1] / "weights/text_direction.onnx"
 LINE_SIZE = (192, 48)  # width, height in pixels, of its input
 
@@ -23,7 +21,7 @@ class TextDirection:
 
         Args:
             page: uint8 (H, W, 3), RGB, on which the lines are about horizontal.
-            polygons: of the lines, float (N, 2) each, in the page's pixels.
+            polygons: outlines of the lines, float (N, 2) each, in the page's pixels.
         """
         if not len(polygons):
             return np.zeros(0, np.float32)
@@ -36,7 +34,7 @@ class TextDirection:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = cores()
+        options.intra_op_num_threads = 1  # a few small lines
         return onnxruntime.InferenceSession(str(CLASSIFIER), options, providers=["CPUExecutionProvider"])
 
 

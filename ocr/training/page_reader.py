@@ -12,11 +12,12 @@ import numpy as np
 from ocr.data.transforms.decode import UndecodableImage, pad, resize_and_pad
 from ocr.models.orientation import TEXTS, UprightReader
 from ocr.models.postprocess.db import detect
-from ocr.pipeline import Pipeline
+from ocr.pipeline import Pipeline, ResizePolicy
 from ocr.types import Detections
 
 log = logging.getLogger(__name__)
 ENLARGED = 1.4  # times the legible height: what small print comes to when it is read larger
+LEAST_GAIN = 1.2  # times as wide: a page that can be enlarged by less is left as it was read
 LARGEST = 20_000_000  # pixels of the network's input that a page is enlarged to
 
 
@@ -56,30 +57,41 @@ class PageReader:
             padded = pad(page, pipeline.resize.multiple, pipeline.fill_colour)
             return detect(np.ascontiguousarray(probability_map(padded)), *size, pipeline)
 
-        width, height = pipeline.resize.content_size(*size)
-        page = page[:height, :width]
-        factor = min(self._magnification(found, height / size[1]), (LARGEST / (width * height)) ** 0.5)
-        whole = _loaded(original) if factor > 1 else None
-        if whole is not None:
-            resize = pipeline.resize
-            pipeline = replace(pipeline, resize=replace(resize, long_side=round(resize.long_side * factor)))
+        def as_it_lies(page: np.ndarray, found: Detections | None) -> Detections:
             width, height = pipeline.resize.content_size(*size)
-            page = resize_and_pad(whole, pipeline.resize, pipeline.fill_colour)[:height, :width]
-            found = read(page, size)
-        return found if self.upright is None else self.upright(read, page, size, found)
+            page = page[:height, :width]
+            found = read(page, size) if found is None else found
+            return found if self.upright is None else self.upright(read, page, size, found)
 
-    def _magnification(self, found: Detections, scale: float) -> float:
-        """How many times larger a page is to be read that was read at ``scale`` of its size; 1: it is legible."""
+        found = as_it_lies(page, found)
+        larger = self._larger(found, pipeline.resize, size)
+        if larger is None or (whole := _loaded(original, size)) is None:
+            return found
+        pipeline = replace(pipeline, resize=larger)
+        return as_it_lies(resize_and_pad(whole, larger, pipeline.fill_colour), None)
+
+    def _larger(self, found: Detections, resize: ResizePolicy, size: tuple[int, int]) -> ResizePolicy | None:
+        """How a page is to be resized whose print was too small; None where it is legible or cannot be enlarged."""
         if len(found) < TEXTS:
-            return 1.0
-        heights = [min(cv2.minAreaRect(polygon.astype(np.float32))[1]) for polygon in found.polygons]
-        height = max(1.0, float(np.quantile(heights, 0.25)) * scale)
-        return min(ENLARGED * self.legible_height / height, 1 / scale) if height < self.legible_height else 1.0
+            return None
+        width, height = resize.content_size(*size)
+        sides = [min(cv2.minAreaRect(polygon.astype(np.float32))[1]) for polygon in found.polygons]
+        text_height = max(1.0, float(np.quantile(sides, 0.25)) * width / size[0])
+        if text_height >= self.legible_height:
+            return None
+        factor = min(ENLARGED * self.legible_height / text_height, size[0] / width, (LARGEST / (width * height)) ** 0.5)
+        larger = replace(resize, long_side=max(1, round(resize.long_side * factor)))
+        return larger if larger.content_size(*size)[0] >= LEAST_GAIN * width else None
 
 
-def _loaded(original: Callable[[], np.ndarray]) -> np.ndarray | None:
+def _loaded(original: Callable[[], np.ndarray], size: tuple[int, int]) -> np.ndarray | None:
+    """The original; None, with a warning, where it is not what it was when it was read first."""
     try:
-        return original()
-    except UndecodableImage as error:  # it has gone since it was read first
+        image = original()
+    except UndecodableImage as error:
         log.warning("%s; its small print is not read larger", error)
         return None
+    if image.shape[1::-1] != size:
+        log.warning("an image has changed while it was read: its small print is not read larger")
+        return None
+    return image

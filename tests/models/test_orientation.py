@@ -55,7 +55,7 @@ def test_a_turned_page_is_read_as_an_upright_one(detector: DetectionModule, page
     same = pairs.iou > 0.8
     assert same.sum() > 0.95 * len(expected)
     apart = [np.linalg.norm(turned.polygons[d][0] - expected[g][0]) for d, g in zip(pairs.d[same], pairs.g[same])]
-    assert np.quantile(apart, 0.9) < 6, "the text's own top left first"
+    assert np.mean(np.array(apart) < 6) > 0.97, "the text's own top left first"
 
 
 def test_without_it_a_page_on_its_side_is_lost(detector: DetectionModule, page: np.ndarray):
@@ -107,6 +107,19 @@ def test_a_page_is_read_once_more_only_where_it_looks_turned():
     assert found.orientation == 270 and len(reads) == 3
 
 
+@pytest.mark.parametrize(("texts", "turned"), [(17, 0), (18, 90)])
+def test_a_page_of_which_nothing_is_found_as_it_lies_needs_more_texts(texts: int, turned: int):
+    lines = [
+        np.array([[10, y], [190, y], [190, y + 9], [10, y + 9]], np.float32) for y in range(10, 10 + 20 * texts, 20)
+    ]
+    again = Detections(lines, np.ones(texts, np.float32))
+    reader = UprightReader()
+    reader.direction.upside_down = lambda page, polygons: np.zeros(len(polygons))  # type: ignore[method-assign]
+    nothing = Detections([], np.zeros(0, np.float32))
+    found = reader(lambda page, size: again, np.full((200, 400, 3), 255, np.uint8), (400, 200), nothing)
+    assert (found.orientation, len(found)) == (turned, texts if turned else 0)
+
+
 @pytest.mark.parametrize("first", [0, 1, 5, 8])
 @pytest.mark.parametrize("then", [0, 1, 5, 8])
 def test_any_number_of_texts_can_be_found(first: int, then: int):
@@ -131,4 +144,4 @@ def test_receipts_of_one_photo_lie_each_its_own_way(detector: DetectionModule, p
     same = pairs.iou > 0.5
     assert same.sum() > 0.9 * len(expected) and len(found) < 1.1 * len(expected)
     apart = [np.linalg.norm(found.polygons[d][0] - expected[g][0]) for d, g in zip(pairs.d[same], pairs.g[same])]
-    assert np.quantile(apart, 0.9) < 8, "each text's own top left first"
+    assert np.mean(np.array(apart) < 8) > 0.97, "each text's own top left first"

@@ -60,7 +60,7 @@ def test_small_print_is_read_larger(detector: DetectionModule, photo: tuple, mon
     assert 1536 < width <= image.shape[1] + detector.pipeline.resize.multiple
 
 
-def test_what_is_legible_or_has_no_more_pixels_is_read_once(
+def test_large_print_and_small_images_are_read_once(
     detector: DetectionModule, photo: tuple, monkeypatch: pytest.MonkeyPatch
 ):
     image, _ = photo
@@ -68,6 +68,7 @@ def test_what_is_legible_or_has_no_more_pixels_is_read_once(
     sizes = sizes_read(detector, monkeypatch)
     found_by(detector, image[30:1180, 40:1000])
     found_by(detector, cv2.resize(image, (1536, 1152), interpolation=cv2.INTER_AREA))
+    found_by(detector, cv2.resize(image, (1600, 1200), interpolation=cv2.INTER_AREA))
     found_by(detector, np.full((3000, 4000, 3), 200, np.uint8))
     assert sizes == []
 
@@ -75,22 +76,35 @@ def test_what_is_legible_or_has_no_more_pixels_is_read_once(
 def test_the_enlarged_page_has_a_largest_size(detector: DetectionModule, photo: tuple, monkeypatch: pytest.MonkeyPatch):
     image, _ = photo
     detector.page_reader = PageReader(upright=False, legible_height=12)
-    monkeypatch.setattr(page_reader, "LARGEST", 2_500_000)
+    monkeypatch.setattr(page_reader, "LARGEST", 2_800_000)
     sizes = sizes_read(detector, monkeypatch)
     found_by(detector, image)
     [(width, height)] = sizes
-    assert 2_300_000 < width * height < 2_800_000
+    assert 2_600_000 < width * height < 3_000_000
 
 
-def test_a_photo_that_has_gone_is_not_read_larger(detector: DetectionModule, photo: tuple):
+@pytest.mark.parametrize("turns", [1, 2])
+def test_small_print_on_its_side_is_read_larger(detector: DetectionModule, photo: tuple, turns: int):
+    image, texts = photo
+    detector.page_reader = PageReader(upright=True, legible_height=12)
+    upright = len(found_by(detector, image))
+    turned = found_by(detector, np.ascontiguousarray(np.rot90(image, turns)))
+    assert turned.orientation == 360 - 90 * turns
+    assert abs(len(turned) - upright) < 0.03 * upright and upright > 0.9 * len(texts)
+
+
+@pytest.mark.parametrize("now", [None, (2000, 1500)], ids=["gone", "another"])
+def test_a_photo_that_is_not_there_any_more_is_not_read_larger(detector: DetectionModule, photo: tuple, now: tuple):
     image, _ = photo
 
-    def gone() -> np.ndarray:
-        raise UndecodableImage("photo.jpg: No such file or directory")
+    def changed() -> np.ndarray:
+        if now is None:
+            raise UndecodableImage("photo.jpg: No such file or directory")
+        return np.zeros((*now, 3), np.uint8)
 
     detector.page_reader = PageReader(upright=False, legible_height=12)
     padded = torch.from_numpy(resize_and_pad(image, detector.pipeline.resize, detector.pipeline.fill_colour))
     size = (image.shape[1], image.shape[0])
-    [found] = detector.read([padded], [size], [gone])
+    [found] = detector.read([padded], [size], [changed])
     [once] = detector.detect([padded], [size])
     assert len(found) == len(once) > 50

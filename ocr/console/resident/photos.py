@@ -62,8 +62,8 @@ def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) ->
         accelerator: ``auto``, ``cpu`` or ``gpu``.
 
     Returns:
-        ``width``, ``height``, ``orientation``, ``polygons`` and ``scores`` as in ``predictions.jsonl``; ``long_side``
-        of the network's input; ``seconds`` from the file to the polygons.
+        ``width``, ``height``, ``orientation``, ``polygons`` and ``scores`` as in ``predictions.jsonl``; ``seconds``
+        from the file to the polygons.
 
     Raises:
         UserError: it is no picture, or too large; the detector cannot be loaded.
@@ -89,7 +89,7 @@ def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) ->
     shown = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     Path(f"{photo}.shown.jpg").write_bytes(cv2.imencode(".jpg", shown)[1].tobytes())
     return {
-        "width": pixels.shape[1], "height": pixels.shape[0], "long_side": module.pipeline.resize.long_side,
+        "width": pixels.shape[1], "height": pixels.shape[0],
         "polygons": [[[round(float(v), 2) for v in point] for point in polygon] for polygon in found.polygons],
         "scores": [round(float(score), 4) for score in found.scores],
         "orientation": found.orientation, "seconds": done - began,
