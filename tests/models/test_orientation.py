@@ -107,11 +107,10 @@ def test_a_page_is_read_once_more_only_where_it_looks_turned():
     assert found.orientation == 270 and len(reads) == 3
 
 
-@pytest.mark.parametrize(("texts", "turned"), [(17, 0), (18, 90)])
+@pytest.mark.parametrize("texts, turned", [(17, 0), (18, 90)])
 def test_a_page_of_which_nothing_is_found_as_it_lies_needs_more_texts(texts: int, turned: int):
-    lines = [
-        np.array([[10, y], [190, y], [190, y + 9], [10, y + 9]], np.float32) for y in range(10, 10 + 20 * texts, 20)
-    ]
+    line = np.array([[10, 10], [190, 10], [190, 19], [10, 19]], np.float32)
+    lines = [line + np.float32([0, 20 * k]) for k in range(texts)]
     again = Detections(lines, np.ones(texts, np.float32))
     reader = UprightReader()
     reader.direction.upside_down = lambda page, polygons: np.zeros(len(polygons))  # type: ignore[method-assign]

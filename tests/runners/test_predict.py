@@ -93,6 +93,28 @@ def test_all_that_can_be_read_is_and_the_rest_is_counted(learned: Path, pictures
     assert "longer than a JPEG can be" in said and len(json.loads((output / "coco.json").read_text())["images"]) == 10
 
 
+def test_small_print_of_each_photo_is_read_larger(tmp_path: Path):
+    """Two photos of equal size share a pass; each is read again from its own file."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    page = receipt()
+    for name, place in (("left", 40), ("right", 1700)):
+        photo = np.full((2400, 3200, 3), 60, np.uint8)
+        small = cv2.resize(page, None, fx=1100 / page.shape[0], fy=1100 / page.shape[0], interpolation=cv2.INTER_AREA)
+        photo[600 : 600 + small.shape[0], place : place + small.shape[1]] = small
+        cv2.imwrite(str(folder / f"{name}.png"), photo)
+    found = {}
+    for height in (0, 40):
+        output = tmp_path / str(height)
+        done = run("predict", "ckpt_path=receipts-small", f"source={folder}", f"output={output}", "batch_size=2",
+                   f"legible_height={height}", *CPU, cwd=tmp_path)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found[height] = [np.array([np.mean(p, axis=0) for p in line["polygons"]]) for line in lines_of(output)]
+    for left, right in found.values():
+        assert len(left) == len(right) > 5 and left[:, 0].max() < 1600 < right[:, 0].min()
+    assert not np.array_equal(found[0][0], found[40][0]), "the enlarged pass is another one"
+
+
 def test_nothing_that_can_be_read_is_an_error(learned: Path, tmp_path: Path):
     source = tmp_path / f"{STRANGE}.jpg"
     source.write_text("<!doctype html>")

@@ -62,7 +62,7 @@ class PredictionWriter(L.Callback):
         overlays: at most this many pictures with the polygons drawn go to ``overlays/``; -1 for all.
 
     Attributes:
-        images, instances, turned: counted, over all ranks once they are done; turned: images with most text not upright.
+        images, instances, turned: counted, over all ranks once they are done; turned: those with most text not upright.
         notes: what is to be said of images that were read.
     """
 
