@@ -46,7 +46,7 @@ class UprightReader:
             found: text in the page as it lies.
 
         Returns:
-            Polygons in the original's pixels as it lies. Their corners start at the text's own top left.
+            Polygons in the original's pixels as it lies. The corners of quadrangles start at the text's own top left.
         """
 
         def reading(turns: int) -> Texts:
@@ -58,14 +58,15 @@ class UprightReader:
         parts = []
         for turns in (0, 1):
             part = texts.where(texts.turns == turns)
-            enough = len(part) >= TEXTS
-            wrong = self._upside_down(*_turned(page, size, turns), part) if enough else np.zeros(len(part), bool)
+            parts.append(part)
+            if len(part) < TEXTS:
+                continue
+            wrong = self._upside_down(*_turned(page, size, turns), part)
             if wrong.sum() >= TEXTS:
                 again = reading(turns + 2)
                 again = again.where(np.isin(again.nearest(texts), np.flatnonzero(texts.turns == turns)[wrong]))
                 if len(again) >= wrong.sum() / 2:
-                    part = Texts.joined([part.where(~wrong), again])
-            parts.append(part)
+                    parts[-1:] = [part.where(~wrong), again]
         return Texts.joined(parts).detections(size)
 
     def _upside_down(self, page: np.ndarray, size: tuple[int, int], texts: Texts) -> np.ndarray:

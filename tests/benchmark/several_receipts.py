@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
+import yaml
 
 from ocr.data.sources.build import Source, build_sources
 from ocr.data.transforms.decode import resize_and_pad
@@ -69,7 +71,9 @@ def main(root: str) -> None:
     spec = {"format": "sroie", "images": "img", "annotations": "box", "ids": "val.txt"}
     [scans], _ = build_sources([spec], root, "val", strict=True)
     module = load_module(weights_file("receipts")).eval()
-    readers = {"single pass": PageReader(False, 0), "as predict reads": PageReader(True, 12)}
+    config = yaml.safe_load(Path("configs/predict.yaml").read_text())
+    as_predict = PageReader(config["upright"], config["legible_height"])
+    readers = {"single pass": PageReader(False, 0), "as predict reads": as_predict}
     for turned in (False, True):
         for count in (1, 2, 4, 9):
             for name, module.page_reader in readers.items():
