@@ -38,7 +38,7 @@ def load_error(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """All that an exception says, its lines joined."""
+    """Message of an exception on one line."""
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
 
 
@@ -80,7 +80,7 @@ def _free(folder: str | Path) -> int:
 
 
 def _disk_full_somewhere(error: OSError, folder: Path | None) -> DiskFull:
-    """The error of a write that does not know its file: the fullest place that a job writes to is named."""
+    """Explain a failed write whose file is unknown: name the fullest disk that a job writes to."""
     file = error.filename2 or error.filename
     if isinstance(file, (str, bytes)):
         return disk_full(Path(os.fsdecode(file)).parent)
@@ -109,7 +109,7 @@ def _while_fetching(error: BaseException) -> bool:
 
 
 def _from_worker(error: UserError) -> UserError:
-    """The error itself; of one that torch raised again from a loader worker, with a traceback as its text, the end."""
+    """Unwrap an error that torch raised again from a loader worker with a traceback as its text."""
     text = str(error)
     if not text.startswith("Caught "):
         return error

@@ -35,7 +35,7 @@ def _share(owner: object, *names: str) -> None:
 
 @dataclass(frozen=True)
 class ResizePolicy:
-    """How an image is brought to network size: aspect ratio kept, then padded at the right and bottom.
+    """Resizing of an image to network size: aspect ratio kept, then padded at the right and bottom.
 
     Attributes:
         long_side: length in pixels that the longer side is brought to.

@@ -155,7 +155,7 @@ def test_two_cards_train_and_score_as_one(tmp_path: Path):
 
 def test_the_largest_batch_is_found_and_a_larger_one_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """On a card with 3 GB: ``data.batch_size=auto`` trains, three times as much ends in one line."""
-    monkeypatch.setattr(memory, "SHARE", 1.0)
+    monkeypatch.setattr(memory, "MEMORY_FRACTION", 1.0)
     total = torch.cuda.get_device_properties(0).total_memory
     given = settings(*ON_CARD, "trainer=gpu", "data.geometry.crop_size=[640,640]", "data.batch_size=auto",
                      "data.epoch_samples=512", "trainer.max_steps=2", "data.num_workers=8", "model.compile=false",
@@ -188,7 +188,7 @@ class Shrinks(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         torch.cuda.set_per_process_memory_fraction(self.share)
-        memory.SHARE = 0.9 * self.share
+        memory.MEMORY_FRACTION = 0.9 * self.share
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         torch.cuda.set_per_process_memory_fraction(self.share)

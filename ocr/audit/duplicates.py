@@ -19,9 +19,9 @@ import numpy as np
 
 from ocr.types import Truth
 
-SIDE = 16  # cells per side of a hash
-OVERSAMPLED = 16  # pixels per side of a cell, whose mean it is
-FLAT = 0.15  # of the standard deviation of the cells: neighbours that differ by less are equal
+HASH_SIDE = 16  # cells per side of a hash
+CELL_PIXELS = 16  # pixels per side of a cell, whose mean it is
+MIN_STEP = 0.15  # of the standard deviation of the cells: neighbours that differ by less are equal
 MIN_TEXTURE = 32  # cells that differ from their neighbours, of an image that a hash tells something of
 MIN_LIKENESS = 0.9  # of two hashes, see _likeness; receipts of one shop have up to 0.87 of each other
 MIN_LAYOUT = 0.8  # of the polygons that have a counterpart
@@ -29,12 +29,12 @@ MIN_OVERLAP = 0.5  # intersection over union of a box and its counterpart
 MIN_FRAMING = 5  # polygons whose common box is the frame, so that margins of paper count for nothing; fewer: the image
 MIN_NUMBERS = 3  # without which transcriptions do not tell that two images are the same
 SHARED_NUMBERS, SHARED_WORDS = 0.95, 0.7  # of the image that has fewer, for two scans of one receipt
-SHARED_IF_ALIKE = 0.6  # both, where the pictures are alike, too: each annotator reads otherwise
-MIN_BOTH = 0.5  # of the numbers of both images: else one may be labelled at its letterhead alone
-COMMON = 50  # images that share a number which is looked at no further: it is a shop's
+MIN_SHARED = 0.6  # both, where the pictures are alike, too: each annotator reads otherwise
+MIN_NUMBERS_RATIO = 0.5  # of the numbers of both images: else one may be labelled at its letterhead alone
+MAX_IMAGES_PER_NUMBER = 50  # images that share a number which is looked at no further: it is a shop's
 NUMBER = re.compile(r"\d(?:[\d:/.,\-]*\d)?")
 MIN_DIGITS = 3  # of a number that tells receipts apart
-BLOCK = 2048  # images whose hashes are compared at once
+BLOCK_IMAGES = 2048  # images whose hashes are compared at once
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Fingerprint:
     """Features by which two images are compared.
 
     Attributes:
-        hashes: int8 (2, SIDE ** 2), of the whole image and of its framed part, see :func:`difference_hash`.
+        hashes: int8 (2, HASH_SIDE ** 2), of the whole image and of its framed part, see :func:`difference_hash`.
         boxes: float64 (M, 4), x0, y0, x1, y1 of the polygons in fractions of the frame.
         words: of the transcriptions, in small letters.
         numbers: those of at least :data:`MIN_DIGITS` digits among them.
@@ -83,7 +83,7 @@ class Fingerprint:
 
 
 def difference_hash(grey: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Whether each cell of a grid is lighter (1) or darker (-1) than its left neighbour, int8 (SIDE ** 2,).
+    """Whether each cell of a grid is lighter (1) or darker (-1) than its left neighbour, int8 (HASH_SIDE ** 2,).
 
     Cells that hardly differ are 0: on blank paper noise would decide.
 
@@ -91,15 +91,16 @@ def difference_hash(grey: np.ndarray, frame: np.ndarray) -> np.ndarray:
         grey: uint8 (H, W).
         frame: x0, y0, x1, y1, the part of it that the grid covers, pixels.
     """
-    columns, rows = (SIDE + 1) * OVERSAMPLED, SIDE * OVERSAMPLED
+    columns, rows = (HASH_SIDE + 1) * CELL_PIXELS, HASH_SIDE * CELL_PIXELS
     x0, y0, x1, y1 = frame.tolist()
     step_x, step_y = (x1 - x0) / columns, (y1 - y0) / rows
     to_image = np.array([[step_x, 0, x0 + step_x / 2 - 0.5], [0, step_y, y0 + step_y / 2 - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     part = cv2.warpAffine(grey, to_image, (columns, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    cells = cv2.resize(part, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
-    difference = np.diff(cells, axis=1)
-    return (np.sign(difference) * (np.abs(difference) > FLAT * max(float(cells.std()), 1.0))).astype(np.int8).ravel()
+    cells = cv2.resize(part, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
+    step = np.diff(cells, axis=1)
+    step[np.abs(step) <= MIN_STEP * max(float(cells.std()), 1.0)] = 0
+    return np.sign(step).astype(np.int8).ravel()
 
 
 def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
@@ -132,13 +133,13 @@ def are_same(a: Fingerprint, b: Fingerprint) -> bool:
     words, numbers = _shared(a.words, b.words), _shared(a.numbers, b.numbers)
     fewer, more = sorted((len(a.numbers), len(b.numbers)))
     read_alike = numbers >= SHARED_NUMBERS and words >= SHARED_WORDS
-    if read_alike and fewer >= MIN_NUMBERS and fewer >= MIN_BOTH * more:
+    if read_alike and fewer >= MIN_NUMBERS and fewer >= MIN_NUMBERS_RATIO * more:
         return True
     if float(_likeness(a.hashes, b.hashes).diagonal().max()) < MIN_LIKENESS:
         return False
     if read_alike and fewer:  # words of one are labelled, lines of the other, or a part of it alone
         return True
-    if (a.words and b.words and words < SHARED_IF_ALIKE) or (fewer and numbers < SHARED_IF_ALIKE):
+    if (a.words and b.words and words < MIN_SHARED) or (fewer and numbers < MIN_SHARED):
         return False
     return not (len(a.boxes) and len(b.boxes)) or _layout(a.boxes, b.boxes) >= MIN_LAYOUT
 
@@ -152,11 +153,11 @@ def _candidates(fingerprints: Sequence[Fingerprint]) -> set[tuple[int, int]]:
         for number in fingerprint.numbers:
             by_number[number].append(k)
     pairs = {(a, b) for ks in by_digest.values() for a, b in pairwise(ks)}
-    pairs |= {(a, b) for ks in by_number.values() if len(ks) <= COMMON for a in ks for b in ks if a < b}
+    pairs |= {(a, b) for ks in by_number.values() if len(ks) <= MAX_IMAGES_PER_NUMBER for a in ks for b in ks if a < b}
     for kind in range(2):
-        hashes = np.array([f.hashes[kind] for f in fingerprints], np.float32).reshape(len(fingerprints), SIDE**2)
-        for start in range(0, len(hashes), BLOCK):
-            rows, columns = np.nonzero(_likeness(hashes[start : start + BLOCK], hashes) >= MIN_LIKENESS)
+        hashes = np.array([f.hashes[kind] for f in fingerprints], np.float32).reshape(len(fingerprints), HASH_SIDE**2)
+        for start in range(0, len(hashes), BLOCK_IMAGES):
+            rows, columns = np.nonzero(_likeness(hashes[start : start + BLOCK_IMAGES], hashes) >= MIN_LIKENESS)
             pairs |= {(a, b) for a, b in zip((rows + start).tolist(), columns.tolist()) if a < b}
     return pairs
 
@@ -165,7 +166,7 @@ def _likeness(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cells that agree, less those that differ, over those that either image has; 0 where one has too few.
 
     Args:
-        a, b: hashes (A, SIDE ** 2) and (B, SIDE ** 2).
+        a, b: hashes (A, HASH_SIDE ** 2) and (B, HASH_SIDE ** 2).
 
     Returns:
         float32 (A, B).

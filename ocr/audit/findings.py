@@ -19,10 +19,10 @@ from ocr.types import Truth
 if TYPE_CHECKING:  # it imports torch
     from ocr.audit.witness import WitnessReport
 
-EXAMPLES = 20  # of each kind in audit.json
-PER_IMAGE = 3  # doubts of one image among the examples
+MAX_EXAMPLES = 20  # of each kind in audit.json
+MAX_PER_IMAGE = 3  # doubts of one image among the examples
 TEXTS, LETTERS = 3, 60  # of an image that are named; of a text
-TILE = 1536  # network pixels; a longer input is read in tiles
+TILE_PIXELS = 1536  # network pixels; a longer input is read in tiles
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ class Findings:
         }
 
     def _suspect_examples(self) -> dict[str, list[str]]:
-        first = {kind: rows[:EXAMPLES] for kind, rows in self.suspects.by_kind.items() if rows}
+        first = {kind: rows[:MAX_EXAMPLES] for kind, rows in self.suspects.by_kind.items() if rows}
         return {kind: [self.images.name(*row) for row in rows] for kind, rows in first.items()}
 
     def _ceiling(self, ceiling: Ceiling) -> dict[str, Any]:
-        examples = [self.images.name(*row) for row in ceiling.lost[:EXAMPLES]]
+        examples = [self.images.name(*row) for row in ceiling.lost[:MAX_EXAMPLES]]
         return ceiling.scores | {"lost": sum(len(indices) for _, indices in ceiling.lost), "examples": examples}
 
     def _witness(self) -> dict[str, Any] | None:
@@ -129,7 +129,7 @@ class Findings:
             return None
         from ocr.audit.witness import in_words
 
-        examples = [in_words(*row) for row in self.witness.ranked(PER_IMAGE)[:EXAMPLES]]
+        examples = [in_words(*row) for row in self.witness.ranked(MAX_PER_IMAGE)[:MAX_EXAMPLES]]
         return {"doubts": self.witness.counts(), "images": len(self.witness.to_relabel()),
                 "not_judged": self.witness.not_judged(), "examples": examples}  # fmt: skip
 
@@ -167,5 +167,5 @@ class Findings:
         """The input size at which small text would be learned, and how it is read on a small machine."""
         if needed <= self.long_side:
             return ""
-        tiles = f", and tta.tile={TILE} reads it in parts that fit a small GPU" if needed > TILE else ""
+        tiles = f", and tta.tile={TILE_PIXELS} reads it in parts that fit a small GPU" if needed > TILE_PIXELS else ""
         return f"; model.pipeline.resize.long_side={needed} would leave one in a hundred{tiles}"

@@ -22,12 +22,12 @@ KINDS = {
     "all_ignored": "all of its text is marked to be ignored",
 }
 MIN_LETTERS = 8  # of a text whose letters are measured
-NARROW = 0.4  # of the usual width of a letter in heights: two lines in one box have half the width at twice the height
+MIN_LETTER_WIDTH = 0.4  # of the usual width in heights: two lines in one box have half the width at twice the height
 MIN_TEXTS = 10  # of an image that is judged as a whole
 WORD_LEVEL, LINE_LEVEL = 0.02, 0.1  # fraction of texts with a blank in them, at most and at least
-MINORITY = 0.02  # of the images: fewer of the other level are chance
+MIN_MINORITY = 0.02  # of the images: fewer of the other level are chance
 MIN_INK, MORE_INK = 1.2, 1.5  # ink within labels over that of the image; how much more in the other place
-MISPLACED = 0.1  # of the images: of a street scene chance puts as much ink elsewhere
+MIN_MISPLACED = 0.1  # of the images: of a street scene chance puts as much ink elsewhere
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Suspects:
             self.levels[key] = sum(" " in text.strip() for text in texts) / len(texts)
 
     def inspect_ink(self, key: Hashable, image: np.ndarray, truth: Truth, width: int, height: int) -> None:
-        """Add what an image, uint8 (h, w, 3) of any scale, shows of its labels in width x height pixels."""
+        """Inspect the ink under an image's labels: uint8 (h, w, 3) of any scale, labels in width x height pixels."""
         if len(truth.polygons) >= MIN_TEXTS:
             self.compared += 1
             if kind := misplaced(image, truth.polygons, width, height):
@@ -78,12 +78,12 @@ class Suspects:
     def finish(self) -> None:
         """Compare the images with one another; where few are misplaced, their pictures are as they are by chance."""
         for kind in ("transposed", "upside_down"):
-            if len(self.by_kind[kind]) < MISPLACED * self.compared:
+            if len(self.by_kind[kind]) < MIN_MISPLACED * self.compared:
                 self.by_kind[kind] = []
         words = [key for key, level in self.levels.items() if level <= WORD_LEVEL]
         lines = [key for key, level in self.levels.items() if level >= LINE_LEVEL]
         fewer = min(words, lines, key=len)
-        if len(fewer) > MINORITY * len(self.levels):
+        if len(fewer) > MIN_MINORITY * len(self.levels):
             self.by_kind["mixed_levels"] = [(key, []) for key in fewer]
 
     def counts(self) -> dict[str, int]:
@@ -99,7 +99,7 @@ def two_lines(polygons: Sequence[np.ndarray], texts: Sequence[str]) -> list[int]
         return broken
     halves = Rectangles.of([polygons[k] for k in long]).halves
     letters = halves[:, 0] / np.array([len(texts[k]) for k in long]) / np.maximum(halves[:, 1], 1e-6)
-    narrow = letters < NARROW * np.median(letters)
+    narrow = letters < MIN_LETTER_WIDTH * np.median(letters)
     return sorted({*broken, *(k for k, is_narrow in zip(long, narrow.tolist()) if is_narrow)})
 
 

@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader
 from ocr.data.transforms.decode import UndecodableImage, decode
 from ocr.drawing.polygons import FOUND, MISSED, draw_polygons
 
-THUMBNAIL = 320  # pixels of the longer side
-CROP = 480
-MARGIN = 1.5  # heights of a text that a crop shows around it
-MIN_MARGIN = 24  # pixels
+THUMBNAIL_PIXELS = 320  # of the longer side
+CROP_PIXELS = 480
+MARGIN_HEIGHTS = 1.5  # of a text, that a crop shows around it
+MIN_MARGIN_PIXELS = 24
 JPEG_QUALITY = 80
 
 
@@ -56,7 +56,7 @@ def thumbnail(path: str | Path, caption: str, polygons: Sequence[np.ndarray] = (
         image = decode(Path(path), 1)
     except UndecodableImage:
         return None
-    scale = min(1.0, THUMBNAIL / max(image.shape[:2]))
+    scale = min(1.0, THUMBNAIL_PIXELS / max(image.shape[:2]))
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
     image = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     draw_polygons(image, [p * scale for p in polygons], FOUND)
@@ -66,18 +66,18 @@ def thumbnail(path: str | Path, caption: str, polygons: Sequence[np.ndarray] = (
 def crop(
     path: str | Path, caption: str, polygons: Sequence[np.ndarray], others: Sequence[np.ndarray] = ()
 ) -> PageImage | None:
-    """The part of an image around some polygons, orange, with others in it, blue; None where it cannot be read."""
+    """Crop an image around some polygons (drawn orange, others blue); None where it cannot be read."""
     try:
         image = decode(Path(path), 1)
     except UndecodableImage:
         return None
     points = np.concatenate(list(polygons))
     low, high = points.min(axis=0), points.max(axis=0)
-    margin = max(MIN_MARGIN, MARGIN * float(min(high - low)))
+    margin = max(MIN_MARGIN_PIXELS, MARGIN_HEIGHTS * float(min(high - low)))
     x0, y0 = np.maximum(np.floor(low - margin), 0).astype(int).tolist()
     x1, y1 = np.minimum(np.ceil(high + margin), image.shape[1::-1]).astype(int).tolist()
     part = image[y0:y1, x0:x1]
-    scale = min(3.0, CROP / max(part.shape[:2]))
+    scale = min(3.0, CROP_PIXELS / max(part.shape[:2]))
     size = [max(1, round(side * scale)) for side in part.shape[1::-1]]
     part = np.ascontiguousarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
     for outlines, colour, width in ((others, FOUND, 1), (polygons, MISSED, 2)):

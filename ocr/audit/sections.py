@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ocr.audit import label_faults
 from ocr.audit.ceiling import Ceiling
-from ocr.audit.findings import PER_IMAGE, Findings, Images
+from ocr.audit.findings import MAX_PER_IMAGE, Findings, Images
 from ocr.audit.label_faults import Suspects
 from ocr.audit.page import PageImage, Section, crop, thumbnail
 from ocr.types import Truth
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from ocr.audit.witness import WitnessReport
 
 GROUPS, PER_GROUP = 12, 4
-PICTURES = 9  # of a section
-WITNESS_PICTURES = 20
+MAX_PICTURES = 9  # of a section
+MAX_WITNESS_PICTURES = 20
 
 
 def sections(findings: Findings) -> list[Section]:
-    """Those that have pictures, the most telling first."""
+    """Make the sections that have pictures, the most telling first."""
     images = findings.images
     groups = [[(images.rows[k][0], images.splits[k]) for k in group] for group in findings.groups or ()]
-    found = [duplicate_section(groups), *suspect_sections(findings.suspects, images)]
+    result = [duplicate_section(groups), *suspect_sections(findings.suspects, images)]
     if findings.witness is not None:
-        found.insert(0, witness_section(findings.witness))
+        result.insert(0, witness_section(findings.witness))
     if findings.ceiling is not None:
-        found.append(lost_section(findings.ceiling, images))
-    return [section for section in found if section.rows]
+        result.append(lost_section(findings.ceiling, images))
+    return [section for section in result if section.rows]
 
 
 def duplicate_section(groups: Sequence[Sequence[tuple[str, str]]]) -> Section:
@@ -54,7 +54,7 @@ def suspect_sections(suspects: Suspects, images: Images) -> list[Section]:
     sections = []
     for kind, rows in suspects.by_kind.items():
         if rows:
-            words = f"{counts[kind]}: {label_faults.KINDS[kind]}.{_shown(len(rows), PICTURES, 'images')} "
+            words = f"{counts[kind]}: {label_faults.KINDS[kind]}.{_shown(len(rows), MAX_PICTURES, 'images')} "
             words += "In orange what is meant, in blue the other labels."
             sections.append(Section(kind.replace("_", " ").capitalize(), words, [_pictures(rows, images)]))
     return sections
@@ -72,16 +72,16 @@ def lost_section(ceiling: Ceiling, images: Images) -> Section:
 
 def witness_section(report: WitnessReport) -> Section:
     """The strongest doubts of the witness."""
-    ranked = report.ranked(PER_IMAGE)
+    ranked = report.ranked(MAX_PER_IMAGE)
     kinds = ", ".join(f"{kind} x {count}" for kind, count in report.counts().items()) or "none"
     words = (
         f"A detector that never saw the labels finds other text in {len(report.to_relabel())} image(s): {kinds}. The "
-        f"strongest doubts, at most {PER_IMAGE} of an image, in orange; labels in blue. relabel/ has all of them."
+        f"strongest doubts, at most {MAX_PER_IMAGE} of an image, in orange; labels in blue. relabel/ has all of them."
     )
     pictures = (
         crop(said.image, f"{Path(said.image).name}: {doubt.kind.replace('_', ' ')}, {doubt.score:.2f}", [doubt.polygon],
              said.truth.polygons)
-        for said, doubt in ranked[:WITNESS_PICTURES]
+        for said, doubt in ranked[:MAX_WITNESS_PICTURES]
     )  # fmt: skip
     return Section("The witness", words, [_readable(pictures)] if ranked else [])
 
@@ -91,7 +91,7 @@ def _shown(count: int, limit: int, what: str) -> str:
 
 
 def _pictures(rows: Sequence[tuple[Hashable, list[int]]], images: Images) -> list[PageImage]:
-    return _readable(_picture(images.row(key), indices) for key, indices in rows[:PICTURES])
+    return _readable(_picture(images.row(key), indices) for key, indices in rows[:MAX_PICTURES])
 
 
 def _picture(row: tuple[str, int, int, Truth], indices: Sequence[int]) -> PageImage | None:

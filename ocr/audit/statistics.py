@@ -23,7 +23,7 @@ HEIGHT_BINS = (0, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # network pixels
 ASPECT_BINS = (0, 0.5, 1, 2, 3, 5, 8, 12, 20, 40)  # length over height
 ANGLE_BINS = (-90, -60, -30, -10, -3, -1, 1, 3, 10, 30, 60)  # degrees
 COUNT_BINS = (0, 1, 2, 5, 10, 20, 50, 100, 200)  # texts per image
-LEARNABLE = 0.99  # of the texts that the suggested long side makes large enough
+MIN_LEARNABLE = 0.99  # of the texts that the suggested long side makes large enough
 CHECKED_IMAGES = 1000  # of a training split, evenly drawn: enough to warn by
 MANY_TOO_SMALL = 0.02  # of the texts that count
 
@@ -86,13 +86,14 @@ class TextFigures:
     def summary(self, min_text_size: float) -> dict[str, Any]:
         """Plain figures: quantiles, histograms (texts from each bound on), what is too small to be learned."""
         small = int((self.heights < min_text_size).sum())
+        long_side = np.ceil(np.quantile(self.needed, MIN_LEARNABLE, method="higher")) if small else None
         return {
             "texts": len(self.heights),
             "text_height": _quantiles(self.heights),
             "text_height_histogram": _histogram(self.heights, HEIGHT_BINS),
             "too_small": small,
             "min_text_size": min_text_size,
-            "long_side_needed": int(np.ceil(np.quantile(self.needed, LEARNABLE, method="higher"))) if small else None,
+            "long_side_needed": None if long_side is None else int(long_side),
             "aspect": _quantiles(self.aspects),
             "aspect_histogram": _histogram(self.aspects, ASPECT_BINS),
             "angle": _quantiles(self.angles),

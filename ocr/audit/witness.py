@@ -31,16 +31,16 @@ KINDS = {
     "merged": "the witness sees two lines in this label",
     "cut": "the witness sees text beyond the end of this label",
 }
-SURE = 0.8  # score of a detection that is held against the labels
-NOTHING = 0.3  # probability that is reached nowhere in a label: there is no text
-FAINT = 0.35  # of the usual contrast: witnesses miss a lone 1 or a colon, in black ink, too
+MIN_SCORE = 0.8  # score of a detection that is held against the labels
+MAX_PROBABILITY = 0.3  # probability that is reached nowhere in a label: there is no text
+MAX_CONTRAST_RATIO = 0.35  # of the usual contrast: witnesses miss a lone 1 or a colon, in black ink, too
 MIN_CONTRAST = 100  # grey levels of print: the labels' own would be none where all of them lie on blank paper
-LEGIBLE = 8  # network pixels; of smaller text the witness is no judge
-COVERED = 0.1  # of a detection, by labels: less is text without a label
-INSIDE = 0.7  # of a detection's area within a label, or of a label's within a detection, that belong together
-LINE = 0.5  # of a label's length that each of two stacked lines has, and of its height that their centres lie apart
-SLACK = 0.35  # heights that a detection may reach beyond a label: each detector has its own margins
-BEYOND = 0.2  # of a detection's area that lies further beyond
+MIN_HEIGHT_PIXELS = 8  # network pixels; of smaller text the witness is no judge
+MAX_COVERED = 0.1  # of a detection, by labels: less is text without a label
+MIN_INSIDE = 0.7  # of a detection's area within a label, or of a label's within a detection, that belong together
+MIN_LINE = 0.5  # of a label's length that each of two stacked lines has, and of its height that their centres lie apart
+SLACK_HEIGHTS = 0.35  # heights that a detection may reach beyond a label: each detector has its own margins
+MIN_BEYOND = 0.2  # of a detection's area that lies further beyond
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def ask_witness(
 def doubts(
     truth: Truth, detections: Detections, probability: np.ndarray, grey: np.ndarray, scale: np.ndarray
 ) -> list[Doubt]:
-    """Where labels and detections of one image disagree, the strongest first.
+    """Find where labels and detections of one image disagree, the strongest first.
 
     Args:
         truth: labels, in pixels of the image.
@@ -115,9 +115,9 @@ def doubts(
         grey: uint8 (H, W), the image at the map's size.
         scale: float64 (2,), from pixels of the image to those of the map.
     """
-    sure = [p for p, score in zip(detections.polygons, detections.scores.tolist()) if score >= SURE]
-    scores = [score for score in detections.scores.tolist() if score >= SURE]
-    labels, found = to_valid_shapely(truth.polygons), to_valid_shapely(sure)
+    sure = [p for p, score in zip(detections.polygons, detections.scores.tolist()) if score >= MIN_SCORE]
+    scores = [score for score in detections.scores.tolist() if score >= MIN_SCORE]
+    labels, shapes = to_valid_shapely(truth.polygons), to_valid_shapely(sure)
     rectangles = Rectangles.of(truth.polygons)
     counted = np.flatnonzero(_legible(truth, scale) & ~np.asarray(truth.ignore, bool)).tolist()
     contrasts = np.array([_contrast(grey, polygon * scale) for polygon in truth.polygons])
@@ -125,18 +125,18 @@ def doubts(
     result = []
     for k in counted:
         polygon, contrast = truth.polygons[k], float(contrasts[k]) / usual
-        if contrast < FAINT and _highest(probability, polygon * scale) < NOTHING:
+        if contrast < MAX_CONTRAST_RATIO and _highest(probability, polygon * scale) < MAX_PROBABILITY:
             result.append(Doubt("label_without_ink", 1 - contrast, polygon, k))
     if len(sure):
-        stacked = _stacked(labels, found, rectangles, scores)
+        stacked = _stacked(labels, shapes, rectangles, scores)
         result += [Doubt("merged", stacked[k], truth.polygons[k], k) for k in counted if k in stacked]
-        result += _unlabelled(truth, labels, found, sure, scores, rectangles, scale)
+        result += _unlabelled(truth, labels, shapes, sure, scores, rectangles, scale)
     return sorted(result, key=lambda doubt: -doubt.score)
 
 
 def _legible(truth: Truth, scale: np.ndarray) -> np.ndarray:
     """Which texts are large enough for the witness, bool (M,)."""
-    return 2 * Rectangles.of(truth.polygons).halves[:, 1] * float(scale.min()) >= LEGIBLE
+    return 2 * Rectangles.of(truth.polygons).halves[:, 1] * float(scale.min()) >= MIN_HEIGHT_PIXELS
 
 
 def _inside(values: np.ndarray, polygon: np.ndarray) -> np.ndarray:
@@ -162,24 +162,24 @@ def _contrast(grey: np.ndarray, polygon: np.ndarray) -> float:
 
 
 def _stacked(
-    labels: np.ndarray, found: np.ndarray, rectangles: Rectangles, scores: Sequence[float]
+    labels: np.ndarray, shapes: np.ndarray, rectangles: Rectangles, scores: Sequence[float]
 ) -> dict[int, float]:
     """Labels with two long detections one below the other in them, and the lower score of the two."""
     stacked: dict[int, float] = {}
-    detection, label = shapely.STRtree(labels).query(found, predicate="intersects")
-    shared = shapely.area(shapely.intersection(found[detection], labels[label])) / shapely.area(found[detection])
-    for k in np.unique(label[shared >= INSIDE]).tolist():
-        inside = detection[(label == k) & (shared >= INSIDE)].tolist()
+    detection, label = shapely.STRtree(labels).query(shapes, predicate="intersects")
+    shared = shapely.area(shapely.intersection(shapes[detection], labels[label])) / shapely.area(shapes[detection])
+    for k in np.unique(label[shared >= MIN_INSIDE]).tolist():
+        inside = detection[(label == k) & (shared >= MIN_INSIDE)].tolist()
         if len(inside) < 2:
             continue
-        spans = [_span(found[d], rectangles, k) for d in inside]
+        spans = [_span(shapes[d], rectangles, k) for d in inside]
         length, height = 2 * rectangles.halves[k]
         for i, (along, across) in enumerate(spans):
             for j, (other_along, other_across) in enumerate(spans[:i]):
-                both_long = min(np.ptp(along), np.ptp(other_along)) >= LINE * length
-                apart = abs(across.mean() - other_across.mean()) >= LINE * height / 2
+                both_long = min(np.ptp(along), np.ptp(other_along)) >= MIN_LINE * length
+                apart = abs(across.mean() - other_across.mean()) >= MIN_LINE * height / 2
                 overlap = min(across[1], other_across[1]) - max(across[0], other_across[0])
-                if both_long and apart and overlap <= LINE * min(np.ptp(across), np.ptp(other_across)):
+                if both_long and apart and overlap <= MIN_LINE * min(np.ptp(across), np.ptp(other_across)):
                     stacked[k] = max(stacked.get(k, 0.0), min(scores[inside[i]], scores[inside[j]]))
     return stacked
 
@@ -191,7 +191,7 @@ def _span(shape: shapely.Polygon, rectangles: Rectangles, k: int) -> tuple[np.nd
 
 
 def _unlabelled(
-    truth: Truth, labels: np.ndarray, found: np.ndarray, polygons: Sequence[np.ndarray], scores: Sequence[float],
+    truth: Truth, labels: np.ndarray, shapes: np.ndarray, polygons: Sequence[np.ndarray], scores: Sequence[float],
     rectangles: Rectangles, scale: np.ndarray,
 ) -> list[Doubt]:  # fmt: skip
     """Detections without a label, those as high as the labelled text first, and labels that end before their text."""
@@ -199,21 +199,21 @@ def _unlabelled(
     usual = float(np.median(2 * rectangles.halves[:, 1])) if len(labels) else float(np.median(heights))
     tree = shapely.STRtree(labels)
     result = []
-    for d, (shape, score, height) in enumerate(zip(found, scores, heights.tolist())):
-        if height * float(scale.min()) < LEGIBLE:
+    for d, (shape, score, height) in enumerate(zip(shapes, scores, heights.tolist())):
+        if height * float(scale.min()) < MIN_HEIGHT_PIXELS:
             continue
-        near = tree.query(shape.buffer(SLACK * height), predicate="intersects").tolist()
+        near = tree.query(shape.buffer(SLACK_HEIGHTS * height), predicate="intersects").tolist()
         covered = shapely.area(shapely.intersection(shape, shapely.union_all(labels[near]))) / shape.area
-        if covered < COVERED:
+        if covered < MAX_COVERED:
             likeness = min(height, usual) / max(height, usual)  # a set may leave handwriting and stamps out on purpose
             result.append(Doubt("ink_without_label", score * (1 - covered) * likeness, polygons[d], -1))
             continue
-        rest = shapely.difference(shape, shapely.union_all(shapely.buffer(labels[near], SLACK * height)))
+        rest = shapely.difference(shape, shapely.union_all(shapely.buffer(labels[near], SLACK_HEIGHTS * height)))
         share = shapely.area(rest) / shape.area
-        if share < BEYOND:
+        if share < MIN_BEYOND:
             continue
         within = shapely.area(shapely.intersection(shape, labels[near])) / shapely.area(labels[near])
-        parts = [k for k, inside in zip(near, within.tolist()) if inside >= INSIDE and not truth.ignore[k]]
+        parts = [k for k, inside in zip(near, within.tolist()) if inside >= MIN_INSIDE and not truth.ignore[k]]
         if parts:
             nearest = min(parts, key=lambda k: shapely.distance(labels[k], rest))
             result.append(Doubt("cut", score * min(1.0, 0.5 + share), truth.polygons[nearest], nearest))
@@ -236,7 +236,7 @@ class WitnessReport:
         return sorted(every, key=lambda row: (-round(row[1].score, 2), -float(np.ptp(row[1].polygon, axis=0).prod())))
 
     def to_relabel(self) -> list[Statement]:
-        """Those on images with doubts, the images with the most and strongest first."""
+        """Rank the images with doubts, those with the most and strongest first."""
         doubtful = [statement for statement in self.statements if statement.doubts]
         return sorted(doubtful, key=lambda statement: -sum(doubt.score for doubt in statement.doubts))
 

@@ -36,7 +36,7 @@ class Timing:
 def in_turns(
     works: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 1, budget: float = float("inf")
 ) -> dict[str, Timing]:
-    """Time several pieces of work, each once per round, so that what slows the machine down slows all of them.
+    """Time several functions in turns, so that other work on the machine slows all of them alike.
 
     Args:
         repeats: rounds.

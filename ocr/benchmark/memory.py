@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def memory_of_family() -> float:
-    """MB that this process and its children hold, what they share counted once; NaN where the system does not say."""
+    """Memory of this process and its children in MB, shared pages counted once; NaN where the system does not say."""
     me = os.getpid()
     try:
         children = Path(f"/proc/{me}/task/{me}/children").read_text().split()

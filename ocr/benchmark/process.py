@@ -1,4 +1,4 @@
-"""Work in a process of its own, so that what one implementation sets for its process does not touch another's."""
+"""A worker process per implementation, so that their process-wide settings do not meet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class WorkerProcess:
-    """A piece of work that is prepared once in a new process and done there at each call; to be closed.
+    """Prepares a function once in a new process and calls it there; close it at the end.
 
     Args:
         prepare: a function of a module, called in the new process; gives the work, a function without arguments.

@@ -1,4 +1,4 @@
-"""The form of the page Compose: config groups and settings with their comments, and its way to a command and back."""
+"""The form of the page Compose: config groups and settings with their comments, from a command and to one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Composition:
 
     @property
     def more_text(self) -> str:
-        """The other overrides, a line each, quoted for a shell."""
+        """Format the other overrides, a line each, quoted for a shell."""
         return "\n".join(map(shlex.quote, self.more))
 
     @property

@@ -104,7 +104,7 @@ class Guard:
         return path + (f"?{urlencode(rest)}" if rest else "")
 
     def _limited(self, receive: Receive, limit: int) -> Receive:
-        """The same messages, until a body without a stated length is too long."""
+        """Pass messages on, until a body without a stated length is too long."""
         total = 0
 
         async def limited() -> Message:

@@ -1,4 +1,4 @@
-"""What overrides that came through a browser may do: less than those of a terminal, whose owner may do anything."""
+"""Limits on overrides that come through a browser: they may do less than those of a terminal."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ class DetectionData(L.LightningDataModule):
         return self
 
     def resolved(self, split: str) -> list[dict[str, Any]]:
-        """The sources of a split as they lie in the folder; none where there is no such split. No label is read."""
+        """Resolve the sources of a split without reading a label; none where there is no such split."""
         return resolve_sources(self.splits.get(split) or (), self.root, cache_gb=self.cache_gb)
 
     def identities(self, split: str) -> np.ndarray:
@@ -200,8 +200,8 @@ class DetectionData(L.LightningDataModule):
         named: dict[str, Path | str] = {}
         specs = [spec for split in self.sources for spec in self.splits[split]]
         for spec in (part for whole in specs for part in whole.get("of") or [whole]):
-            place = str(spec.get("root") or self.root)
-            root = place if is_remote(place) else source_root(spec, self.root)
+            address = str(spec.get("root") or self.root)
+            root = address if is_remote(address) else source_root(spec, self.root)
             label = f"{Path(root).resolve().name}/" if spec.get("root") else ""
             for key in (key for key in PATHS if spec.get(key)):
                 path = below(root, spec[key]) if isinstance(root, str) else root / spec[key]

@@ -121,7 +121,7 @@ class TrainSet(Dataset[dict[str, Any]]):
 def _warped(
     polygons: Sequence[np.ndarray], matrix: np.ndarray, size: Sequence[int]
 ) -> tuple[list[np.ndarray], list[int]]:
-    """All polygons through an affine matrix at once, and which of them reach into (0, 0) .. ``size``."""
+    """Transform polygons by an affine matrix; also return which of them reach into (0, 0) .. ``size``."""
     points, starts = flatten(polygons)
     if not len(points):
         return [], []

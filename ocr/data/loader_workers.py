@@ -34,7 +34,7 @@ def worker_count(requested: int | str, training: bool = False) -> int:
 
 
 def start_worker(worker: int) -> None:
-    """One thread; signals to the whole process group are the main process's, which ends its workers itself."""
+    """Use one thread; leave signals to the main process, which ends its workers itself."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     for name in HELD_SIGNALS:

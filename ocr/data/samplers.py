@@ -155,7 +155,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
 
 class ShardSampler(Sampler[int]):
-    """Every sample once over all ranks; short ranks get :data:`PADDING_INDEX` so that all do equal steps.
+    """Deals every sample once over all ranks; short ranks get :data:`PADDING_INDEX`, so that all do equal steps.
 
     Args:
         length: number of samples.

@@ -77,7 +77,7 @@ def _bars(axis: Axes, rows: Sequence[Mapping[str, float]], label: str) -> None:
 def plot_learning_curve(
     points: Sequence[tuple[int, float, bool]], curve: Callable[[int], Any], whole: int, path: Path, title: str
 ) -> Path:
-    """Scores over the number of training images, with the fitted curve and its band up to twice the whole set.
+    """Plot scores over the number of training images, with the fitted curve and its band up to twice the set.
 
     Args:
         points: of trainings: number of images, score, whether the curve was fitted to it.

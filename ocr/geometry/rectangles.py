@@ -55,7 +55,7 @@ class Rectangles(NamedTuple):
         return cls(centres, axes, halves, exact)
 
     def at(self, indices: np.ndarray) -> Rectangles:
-        """Those at some places, int (K,)."""
+        """Select rectangles by indices, int (K,)."""
         return Rectangles(*(values[indices] for values in self))
 
     def corners(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Audit of a labelled set before anything is trained on it: what is there, what of it can be used, what is wrong."""
+"""Audit of a labelled set before training: what it has, what of that can be used, what is wrong."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # it imports torch
     from ocr.audit.witness import WitnessReport
 
 log = logging.getLogger(__name__)
-MANY_OUTSIDE = 0.2  # of the texts: their coordinates are of another kind or frame
+MAX_OUTSIDE = 0.2  # of the texts: their coordinates are of another kind or frame
 MIN_INSPECTED_SIDE = 320  # pixels of the longer side of an image that hash and ink are taken from
 RELABEL = "relabel"  # folder of the list to re-label
 UNREAD = "?"  # transcription of text that only the witness has found
@@ -107,7 +107,7 @@ def audit(settings: AuditSettings) -> bool:
 
 
 def _compare_splits(splits: Mapping[str, ReadSplit]) -> Report:
-    """The reports of all splits in one, with images that two splits have, and labels of another frame than theirs."""
+    """Join the reports of all splits; add images that two splits share; warn of many labels outside images."""
     report = Report()
     seen: dict[int, str] = {}
     for name, split in splits.items():
@@ -118,7 +118,7 @@ def _compare_splits(splits: Mapping[str, ReadSplit]) -> Report:
                     report.add("in_two_splits", source.name(k), f"in {other} and {name}")
     instances = sum(split.counts()["instances"] for split in splits.values())
     outside = report.counts["partly_outside"]
-    if outside > MANY_OUTSIDE * instances:
+    if outside > MAX_OUTSIDE * instances:
         report.add("many_partly_outside", "all splits", f"{outside} of {instances} texts reach outside their images")
     return report
 
@@ -181,7 +181,7 @@ def _inspect(settings: AuditSettings, splits: Mapping[str, ReadSplit], images: I
 
 
 def _inspect_pixels(images: Images, suspects: Suspects, report: Report) -> list[list[int]]:
-    """Groups of images that show the same, those across splits first and counted in the report; ink to the suspects."""
+    """Group images that show the same, those across splits first; inspect the ink of all labels for the suspects."""
     fingerprints, keys = [], []
     for k, (path, width, height, truth) in enumerate(_progress(images.rows, "pictures")):
         try:
@@ -247,7 +247,7 @@ def _write(findings: Findings, output: Path, settings: AuditSettings) -> Path:
 
 
 def _write_relabel_list(witness: WitnessReport, name: str, folder: Path) -> None:
-    """The images with doubts, the worst first, with their labels and the text that has none, in a label format."""
+    """Write the images with doubts, the worst first: their labels, and unlabelled text, in a label format."""
     from ocr.audit.witness import in_words
 
     statements = witness.to_relabel()

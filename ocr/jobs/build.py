@@ -1,4 +1,4 @@
-"""From settings to the objects of a job."""
+"""Build the objects of a job from its settings."""
 
 from __future__ import annotations
 

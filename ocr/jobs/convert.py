@@ -91,7 +91,7 @@ def _samples(sources: Sequence[StoredSource]) -> Iterator[tuple[StoredSource, in
 
 
 def _samples_to_write(sources: Sequence[StoredSource]) -> Iterator[ShardSample]:
-    """All samples, in the order of the hashes of their names."""
+    """Yield all samples, in the order of the hashes of their names."""
     places = [*_samples(sources)]
     names = [Path(source.name(i)).name for source, i in places]
     for k in np.argsort([name_hash(name) for name in names], kind="stable").tolist():

@@ -121,7 +121,7 @@ def finish(
     info |= figure | {"images_per_second": round(rates[0], 2) if rates else None}
     info |= {"git_commit": git_commit(), "config_hash": job.config_hash, "overrides": list(job.overrides)}
     info |= {"threads": torch.get_num_threads()}  # on a CPU, sums differ in their last digits with the threads
-    info |= job.sweep_facts()
+    info |= job.sweep_record()
     paths["metrics"] = write_metrics(job.folder, metrics, **job.redactor.plain(info))
     if (job.folder / "predictions.jsonl").is_file():
         paths["predictions"] = job.folder / "predictions.jsonl"

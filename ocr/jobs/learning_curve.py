@@ -1,4 +1,4 @@
-"""A learning curve: trainings on parts of a set, a power law through their scores, what more images are worth."""
+"""Learning curve: trainings on parts of a set, a power law fitted to their scores, the gain of more images."""
 
 from __future__ import annotations
 

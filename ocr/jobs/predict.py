@@ -23,7 +23,7 @@ from ocr.training.page_reader import PageReader
 from ocr.training.process import prepare_process
 
 log = logging.getLogger(__name__)
-EXAMPLES = 3  # names, of each suffix, of what is not looked at
+MAX_EXAMPLES = 3  # names, of each suffix, of what is not looked at
 
 
 def predict(settings: PredictSettings, checkpoint: Path) -> Path:
@@ -47,7 +47,7 @@ def predict(settings: PredictSettings, checkpoint: Path) -> Path:
     pictures = find_images(settings.source)
     others = in_words({kind: len(names) for kind, names in pictures.others.items()})
     if others:
-        names = (", ".join(Path(name).name for name in names[:EXAMPLES]) for names in pictures.others.values())
+        names = (", ".join(Path(name).name for name in names[:MAX_EXAMPLES]) for names in pictures.others.values())
         log.warning("not looked at: %s, e.g. %s", others, "; ".join(names))
     dataset = EvalSet([pictures], module.pipeline)
     loader = DataLoader(

@@ -49,7 +49,7 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any], **info: Any) -> Path
 def print_results(
     title: str, metrics: Mapping[str, Any], paths: Mapping[str, Any], headline: Headline | None = None
 ) -> None:
-    """A short table of results, the headline first, then where everything lies, each place on a line of its own.
+    """Print a short table of results, the headline first, then one line per file or folder.
 
     Learning rates and the like stay in ``metrics.json``.
     """

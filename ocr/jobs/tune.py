@@ -1,4 +1,4 @@
-"""Tuning as a job of its own and at the end of a training, with its files and its part of the record."""
+"""Choose post-processing on a labelled split, as a job or at the end of a training; write its files and record."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ocr.utils.config import instantiate
 from ocr.utils.files import save_tensors, write_atomic
 
 log = logging.getLogger(__name__)
-ROWS = 200  # of the table in W&B; the file on disk has all
+MAX_ROWS = 200  # of the table in W&B; the file on disk has all
 
 
 def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
@@ -90,7 +90,7 @@ def choose_pipeline(
     picture = plot_surface(tuned.table, folder / "tuning.png", title)
     if wandb.run is not None:
         columns = list(tuned.table[0])
-        table = wandb.Table(columns=[*columns], data=[[row.get(c) for c in columns] for row in tuned.table[:ROWS]])
+        table = wandb.Table(columns=[*columns], data=[[row.get(c) for c in columns] for row in tuned.table[:MAX_ROWS]])
         wandb.run.log({"tune/surface": wandb.Image(str(picture)), "tune/table": table})
     _say(tuned)
     return tuned

@@ -1,4 +1,4 @@
-"""Where the plain score comes from: over score thresholds, by text height, by aspect ratio, and how tight matches are.
+"""Breakdown of the plain score: by score threshold, text height and aspect ratio, and the IoU of matches.
 
 One-to-one matching at IoU 0.5, as the plain hmean; fixed-size counts that add up over images and ranks.
 """

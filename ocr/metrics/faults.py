@@ -10,8 +10,8 @@ import numpy as np
 
 from ocr.metrics.matching import ComparedImage
 
-MOST = 0.5  # share of a text, or of a detection, that counts as most of it
-TOUCHED = 0.1  # share of a text below which nothing was seen of it
+MIN_SHARE = 0.5  # of a text, or of a detection, that counts as most of it
+MIN_TOUCHED = 0.1  # share of a text below which nothing was seen of it
 FOUND, IGNORED = "found", "ignored"
 MISSED = ("merged", "split", "inexact", "unseen")
 FALSE = ("merges", "part", "elsewhere")
@@ -28,14 +28,14 @@ def kinds(image: ComparedImage) -> tuple[list[str], list[str]]:
     ignore, match, pairs = np.asarray(image.truth.ignore, bool), image.match, image.pairs
     recall, precision = pairs.area_recall(), pairs.area_precision()  # (G, D)
     free = ~ignore[:, None] & ~match.dont_care[None]
-    holds, lies = (recall > MOST) & free, (precision > MOST) & free
+    holds, lies = (recall > MIN_SHARE) & free, (precision > MIN_SHARE) & free
     merging = holds.sum(axis=0) >= 2
     merged, split = (holds & merging).any(axis=1), lies.sum(axis=1) >= 2
-    unseen = (recall * free).sum(axis=1) < TOUCHED
+    unseen = (recall * free).sum(axis=1) < MIN_TOUCHED
     texts = np.select(
         [ignore, match.truth >= 0, merged, split, unseen], [IGNORED, FOUND, "merged", "split", "unseen"], "inexact"
     )
-    near = ((recall > TOUCHED) & free).any(axis=0) | lies.any(axis=0)
+    near = ((recall > MIN_TOUCHED) & free).any(axis=0) | lies.any(axis=0)
     detections = np.select(
         [match.dont_care, match.detection >= 0, merging, near], [IGNORED, FOUND, "merges", "part"], "elsewhere"
     )

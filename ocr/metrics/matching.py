@@ -60,7 +60,7 @@ class Pairs:
         return self.shared / np.maximum(self.area_d[self.d] + self.area_g[self.g] - self.shared, 1e-12)
 
     def only(self, kept: np.ndarray) -> Pairs:
-        """Those of some of the detections, bool (D,)."""
+        """Keep the pairs of some detections, bool (D,)."""
         new_index = np.cumsum(kept) - 1
         some = kept[self.d]
         return replace(

@@ -59,7 +59,7 @@ def _input_gradient(
 def _weight_gradient(
     gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int]
 ) -> torch.Tensor:
-    """In strips of few columns where the kernel is wide: oneDNN is fast for these, if at most one column is padded."""
+    """Weight gradient, of a wide kernel in strips of few columns: oneDNN is fast where at most one column is padded."""
     kind, width = weight.dtype, weight.shape[3]
     if width <= MAX_FAST_COLUMNS:
         return _filter_gradient(gradient, x, weight, stride, padding)

@@ -16,16 +16,16 @@ import numpy as np
 from ocr.models.text_direction import TextDirection
 from ocr.types import Detections
 
-TEXTS = 6  # fewer are not turned: a street scene stays as it is
-PAGE = 18  # turned texts that are a page where next to nothing is found as it lies
-ELONGATED = 3.3  # lengths over heights of all boxes: receipts have at least 3.9 upright, at most 2.7 on their side
-FRAGMENTS = 3  # texts among narrow boxes: a part of the page looks turned
-AROUND = 6  # of its heights: standard deviation of the weight that a text's neighbours have by their distance
-VOTERS_AROUND = 18  # the same of the lines that vote on up and down, of which there are few
-NARROW, WIDE = 1.5, 1.8  # widths over heights of the boxes around a text: mostly 3 and more upright, 1 on its side
-BETTER = 1.25  # times that as it lies, for text to be taken as turned
-LINES, PER_LINE = 12, 6  # at least so many lines vote on up and down, one per so many texts
-UPSIDE_DOWN = 0.6  # mean probability of the lines around
+MIN_TEXTS = 6  # to be turned: a street scene with fewer stays as it is
+MIN_TEXTS_OF_PAGE = 18  # the same where next to nothing is found as the page lies
+MIN_ELONGATION = 3.3  # lengths over heights of all boxes: receipts have at least 3.9 upright, at most 2.7 on their side
+MIN_FRAGMENTS = 3  # texts among narrow boxes: a part of the page looks turned
+NEIGHBOUR_HEIGHTS = 6  # of a text: standard deviation of the weight that its neighbours have by their distance
+VOTER_HEIGHTS = 18  # the same of the lines that vote on up and down, of which there are few
+NARROW_ASPECT, WIDE_ASPECT = 1.5, 1.8  # widths over heights around a text: mostly 3 and more upright, 1 on its side
+MIN_GAIN = 1.25  # times the aspect as it lies, for text to be taken as turned
+MIN_VOTERS, TEXTS_PER_VOTER = 12, 6  # lines that vote on up and down: at least so many, one per so many texts
+MIN_VOTE = 0.6  # mean probability of the lines around that a text is upside down
 
 Reader = Callable[[np.ndarray, tuple[int, int]], Detections]
 
@@ -36,14 +36,14 @@ class UprightReader:
     def __init__(self) -> None:
         self.direction = TextDirection()
 
-    def __call__(self, read: Reader, page: np.ndarray, size: tuple[int, int], found: Detections) -> Detections:
+    def __call__(self, read: Reader, page: np.ndarray, size: tuple[int, int], detections: Detections) -> Detections:
         """Detections as if all text were upright; their ``orientation`` says how most of it lies.
 
         Args:
             read: text in a page and its original size, in the original's pixels.
             page: uint8 (H, W, 3), RGB, at network size, without padding.
             size: (width, height) of the original.
-            found: text in the page as it lies.
+            detections: text in the page as it lies.
 
         Returns:
             Polygons in the original's pixels as it lies. The corners of quadrangles start at the text's own top left.
@@ -52,17 +52,17 @@ class UprightReader:
         def reading(turns: int) -> Texts:
             return Texts.of(read(*_turned(page, size, turns)), size, turns)
 
-        texts = Texts.of(found, size, 0)
+        texts = Texts.of(detections, size, 0)
         if texts.in_fragments():
             texts = _wider(texts, reading(1))
         parts = []
         for turns in (0, 1):
             part = texts.where(texts.turns == turns)
             parts.append(part)
-            if len(part) < TEXTS:
+            if len(part) < MIN_TEXTS:
                 continue
             wrong = self._upside_down(*_turned(page, size, turns), part)
-            if wrong.sum() >= TEXTS:
+            if wrong.sum() >= MIN_TEXTS:
                 again = reading(turns + 2)
                 again = again.where(np.isin(again.nearest(texts), np.flatnonzero(texts.turns == turns)[wrong]))
                 if len(again) >= wrong.sum() / 2:
@@ -77,7 +77,7 @@ class UprightReader:
         lines = texts.where(_spread(texts))
         scale = np.array(page.shape[1::-1], np.float32) / size
         votes = self.direction.upside_down(page, [polygon * scale for polygon in lines.polygons])
-        return texts.mean(lines, votes, VOTERS_AROUND) > UPSIDE_DOWN
+        return texts.mean(lines, votes, VOTER_HEIGHTS) > MIN_VOTE
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,16 @@ class Texts:
     sides: np.ndarray
 
     @classmethod
-    def of(cls, found: Detections, size: tuple[int, int], turns: int) -> Texts:
+    def of(cls, detections: Detections, size: tuple[int, int], turns: int) -> Texts:
         """The texts of one reading; ``size``: (width, height) of the page as it lies."""
-        corners = np.array([cv2.boxPoints(cv2.minAreaRect(p.astype(np.float32))) for p in found.polygons], np.float64)
-        corners = corners.reshape(-1, 4, 2)
+        corners = np.array([cv2.boxPoints(cv2.minAreaRect(p.astype(np.float32))) for p in detections.polygons])
+        corners = corners.reshape(-1, 4, 2).astype(np.float64)
         edges = corners[:, 1:3] - corners[:, :2]
         lengths = np.linalg.norm(edges, axis=2)
         upended = abs(edges[:, 0, 0]) * lengths[:, 1] < abs(edges[:, 1, 0]) * lengths[:, 0]
         sides = np.where(upended[:, None], lengths[:, ::-1], lengths)
         centres = _turned_back(corners.mean(1), size, turns)
-        return cls(found.polygons, found.scores, np.full(len(found), turns), centres, sides)
+        return cls(detections.polygons, detections.scores, np.full(len(detections), turns), centres, sides)
 
     @classmethod
     def joined(cls, parts: Sequence[Texts]) -> Texts:
@@ -127,12 +127,12 @@ class Texts:
         return Texts([self.polygons[k] for k in indices], *arrays)
 
     def detections(self, size: tuple[int, int]) -> Detections:
-        """As :class:`UprightReader` returns them, the most certain first."""
+        """Convert to the page as it lies, the most certain first."""
         order = np.argsort(-self.scores, kind="stable")
         polygons = [_turned_back(_from_top_left(self.polygons[k]), size, int(self.turns[k])) for k in order]
         return Detections(polygons, self.scores[order], 90 * int(np.bincount(self.turns, minlength=1).argmax()))
 
-    def distances(self, others: Texts, heights_around: float = AROUND) -> np.ndarray:
+    def distances(self, others: Texts, heights_around: float = NEIGHBOUR_HEIGHTS) -> np.ndarray:
         """Half squared distances of other texts in units of so many heights of each text, float64 (K, M)."""
         heights = self.sides.min(1, initial=np.inf)
         usual = float(np.median(heights)) if len(self) else 0.0
@@ -140,10 +140,10 @@ class Texts:
         return np.square(self.centres[:, None] - others.centres).sum(2) / (2 * around**2)
 
     def nearest(self, others: Texts) -> np.ndarray:
-        """The other text that is nearest to each text, int (K,)."""
+        """Index of the other text that is nearest to each text, int (K,)."""
         return self.distances(others).argmin(1)
 
-    def mean(self, others: Texts, values: np.ndarray, heights_around: float = AROUND) -> np.ndarray:
+    def mean(self, others: Texts, values: np.ndarray, heights_around: float = NEIGHBOUR_HEIGHTS) -> np.ndarray:
         """Mean of the others' values (M,) around each text, float64 (K,)."""
         distances = self.distances(others, heights_around)
         weights = np.exp(distances.min(1, keepdims=True) - distances)
@@ -151,10 +151,12 @@ class Texts:
 
     def in_fragments(self) -> bool:
         """Whether the page or a part of it may lie on its side."""
-        if len(self) < TEXTS:
+        if len(self) < MIN_TEXTS:
             return True
         short, long = np.sort(self.sides, axis=1).sum(0)
-        return bool(long < ELONGATED * short or (self.width_to_height(self) < NARROW).sum() >= FRAGMENTS)
+        return bool(
+            long < MIN_ELONGATION * short or (self.width_to_height(self) < NARROW_ASPECT).sum() >= MIN_FRAGMENTS
+        )
 
     def width_to_height(self, reading: Texts) -> np.ndarray:
         """Widths over heights of what a reading has found around each text, float64 (K,); next to 0 for nothing."""
@@ -169,11 +171,11 @@ def _wider(as_it_lies: Texts, turned: Texts) -> Texts:
     """
 
     def clear(reading: Texts, other: Texts) -> Texts:
-        least = np.maximum(WIDE, BETTER * reading.width_to_height(other))
+        least = np.maximum(WIDE_ASPECT, MIN_GAIN * reading.width_to_height(other))
         return reading.where(reading.width_to_height(reading) > least)
 
     sure = Texts.joined([clear(as_it_lies, turned), clear(turned, as_it_lies)])
-    if sure.turns.sum() < (TEXTS if len(as_it_lies) >= TEXTS else PAGE):
+    if sure.turns.sum() < (MIN_TEXTS if len(as_it_lies) >= MIN_TEXTS else MIN_TEXTS_OF_PAGE):
         return as_it_lies
     widths, kept = sure.sides[:, 0], []
     for reading in (as_it_lies, turned):
@@ -186,7 +188,7 @@ def _spread(texts: Texts) -> np.ndarray:
     """Indices of long lines all over the page: one far from those that are chosen already comes first."""
     long = texts.sides[:, 0] / np.maximum(texts.sides[:, 1], 1)
     near, crowd, chosen = np.exp(-texts.distances(texts)), np.zeros(len(texts)), []
-    for _ in range(min(max(LINES, len(texts) // PER_LINE), len(texts))):
+    for _ in range(min(max(MIN_VOTERS, len(texts) // TEXTS_PER_VOTER), len(texts))):
         chosen.append(int((long / (1 + crowd)).argmax()))
         crowd += near[chosen[-1]]
         long[chosen[-1]] = 0
@@ -199,13 +201,13 @@ def _turned(page: np.ndarray, size: tuple[int, int], turns: int) -> tuple[np.nda
 
 
 def _turned_back(points: np.ndarray, size: tuple[int, int], turns: int) -> np.ndarray:
-    """Points (N, 2) of a page of ``size`` that was turned, in the pixels of the page as it was."""
+    """Convert points (N, 2) of a turned page to pixels of the page of ``size`` as it lies."""
     (width, height), (x, y) = size, points.T
     return np.stack(((x, y), (width - y, x), (width - x, height - y), (y, height - x))[turns], 1)
 
 
 def _from_top_left(polygon: np.ndarray) -> np.ndarray:
-    """A quadrangle of an upright page with its top left corner first; an outline of more points as it is."""
+    """Start a quadrangle of an upright page at its top left corner; leave other outlines as they are."""
     if len(polygon) != 4:
         return polygon
     left = np.argsort(polygon[:, 0], kind="stable")[:2]

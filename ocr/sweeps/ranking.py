@@ -94,7 +94,7 @@ def read_jobs(folder: Path) -> list[SweepJob]:
 
 
 def read_job(path: Path) -> SweepJob | None:
-    """The job of a ``metrics.json`` or ``failure.json``; None where that is missing, cut, or of no job of a sweep."""
+    """Read a job from ``metrics.json`` or ``failure.json``; None where it is missing, cut, or of no sweep."""
     try:
         if not path.is_file():  # a named pipe would be waited for
             return None
@@ -216,7 +216,7 @@ def settings_of(rows: Sequence[Row]) -> list[str]:
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Values of each setting, a list in the order of the rows: floats where all are numbers, else their texts."""
+    """Values of each setting in the order of the rows: floats where all are numbers, else their texts."""
     columns: dict[str, list[Any]] = {}
     for key in settings_of(rows):
         texts = [row.varied.get(key, "") for row in rows]

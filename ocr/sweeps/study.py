@@ -1,4 +1,4 @@
-"""A study that several workers share: each trial belongs to one process at a time, and a kill gives it back.
+"""A study shared by workers: each trial belongs to one process at a time, and a kill releases it.
 
 Optuna keeps what was tried and chooses what comes next. What it leaves to its callers is here: trials whose process
 was killed are gone on with under their own number, and no more trials are begun than the sweep has.
@@ -67,7 +67,7 @@ def _damage_named() -> Iterator[None]:
 
 
 def _drop_torn_line(path: Path, lock: JournalFileOpenLock) -> None:
-    """Cut off a line that a full disk or a power cut left without its end; Optuna would read no further, ever."""
+    """Drop a last line that a full disk or a power cut has torn: Optuna would read no further."""
     lock.acquire()  # the one under which Optuna writes: no other worker is in the middle of a line
     try:
         content = path.read_bytes() if path.is_file() else b""
@@ -99,7 +99,7 @@ class SharedStudy:
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[Trial | None]:
-        """The next trial, this process's alone inside: one that a killed worker left, or a new one; None at the end."""
+        """Claim the next trial for this process: one that a killed worker left, or a new one; None at the end."""
         with contextlib.ExitStack() as held:
             with lock_file(self._lock("next")):
                 trial = self._left_behind(held) or self._new(held)

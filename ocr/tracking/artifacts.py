@@ -276,7 +276,7 @@ def _stage(source: Path, target: Path, link: bool) -> None:
 
 
 def _reference_entries(label: str, path: Path | str) -> dict[str, dict[str, Any]]:
-    """W&B's entries for the files at a path: where they lie, not what is in them, which the fingerprint tells."""
+    """W&B's reference entries for the files at a path: their location; the fingerprint covers their content."""
     if isinstance(path, str):
         return {_inside(label): {"ref": path, "digest": path, "size": None}}
     draft = wandb.Artifact("draft", "dataset")

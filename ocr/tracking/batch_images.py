@@ -1,4 +1,4 @@
-"""Pictures of the batches that were read worst, and a table of the worst images, for error analysis in W&B."""
+"""Pictures of the worst batches, and a table of the worst images, for error analysis in W&B."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _Batch = tuple[float, int, dict[str, Any], list[tuple[Any, ...]]]  # recall, ind
 
 
 def image_callbacks(job: Job, tracking: Tracking | None, stage: str) -> list[L.Callback]:
-    """Callbacks that show in W&B which images are read worst; on all ranks, the first of which has the run.
+    """Callbacks that log the worst images to W&B; on all ranks, the first of which has the run.
 
     Args:
         job: its logger settings switch them on.
@@ -212,7 +212,7 @@ def _over_ranks(batch_idx: int, trainer: L.Trainer) -> int:
 
 
 def _packed(batch: _Batch) -> _Batch:
-    """With its pictures as JPEG, for the way to another rank."""
+    """Encode its pictures as JPEG, to send them to another rank."""
     recall, index, figures, pictures = batch
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
     packed = [(cv2.imencode(".jpg", image[..., ::-1], quality)[1], *more) for image, *more in pictures]

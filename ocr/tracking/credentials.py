@@ -111,7 +111,7 @@ def _switch(name: str, value: str) -> bool | None:
 
 
 def key_fault(key: str) -> str | None:
-    """The fault in the form of an API key, by wandb's own check; None for a sound one. Never shows the key.
+    """Fault in the form of an API key, by wandb's own check; None for a sound one. Never shows the key.
 
     >>> key_fault("a" * 40), key_fault("local-" + "a" * 40), key_fault("ab")
     (None, None, 'API key must have 40+ characters, has 2.')

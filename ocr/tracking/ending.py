@@ -51,7 +51,7 @@ class StepSignals:
         self.arrived: int | None = None
 
     def hold(self) -> None:
-        """From here on, the first signal waits."""
+        """Hold back the first signal from here on."""
         self._held = True
 
     def wait(self, signum: int) -> bool:
@@ -62,12 +62,12 @@ class StepSignals:
         return True
 
     def drop(self) -> int | None:
-        """From here on, no signal waits; the one that did."""
+        """Stop holding signals, and return the one that was held."""
         arrived, self._held, self.arrived = self.arrived, False, None
         return arrived
 
     def release(self, other: int | None = None) -> None:
-        """From here on, no signal waits.
+        """Stop holding signals.
 
         Args:
             other: a signal that came to another process, and ends this one, too.

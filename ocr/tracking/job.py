@@ -52,14 +52,14 @@ class Job:
     number: int | None = None
     seeds: int = 1
 
-    def sweep_facts(self) -> dict[str, Any]:
+    def sweep_record(self) -> dict[str, Any]:
         """The job's place in its sweep, as :func:`ocr.sweeps.ranking.read_jobs` reads it; empty outside one."""
         if self.sweep is None:
             return {}
         metric = self.config.get("optimized_metric")
-        facts = {"name": self.sweep, "number": self.number, "seeds": self.seeds, "varied": dict(self.varied),
+        sweep = {"name": self.sweep, "number": self.number, "seeds": self.seeds, "varied": dict(self.varied),
                  "metric": metric, "maximize": is_maximized(self.config, str(metric))}  # fmt: skip
-        return {"sweep": facts, "seed": self.config.get("seed")}
+        return {"sweep": sweep, "seed": self.config.get("seed")}
 
     @cached_property
     def redactor(self) -> Redactor:

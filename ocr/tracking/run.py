@@ -195,7 +195,7 @@ def _link_latest(run_dir: Path) -> None:
 
 
 def _write_record(folder: Path, run_dir: Path, record: Mapping[str, Any]) -> None:
-    """In the run folder, for a resume, and in W&B's, for a sync: the two may lie apart and move."""
+    """Write the record into the run folder, for a resume, and into W&B's, for a sync: either may be moved."""
     content = json.dumps(record, indent=1) + "\n"
     for target in (folder, run_dir):
         try:
@@ -208,7 +208,7 @@ def _write_record(folder: Path, run_dir: Path, record: Mapping[str, Any]) -> Non
 
 
 def _overwrite(path: Path, content: bytes) -> None:
-    """Use the block that a small file has already, in one call: how a run ended is recorded on a full disk, too."""
+    """Overwrite a small file in its own disk block, so that the ending is recorded on a full disk, too."""
     with path.open("r+b", buffering=0) as file:
         file.write(content.ljust(path.stat().st_size))
 

@@ -53,7 +53,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def encodings_of(value: str) -> Iterator[str]:
-    """A secret as it is, and as what it becomes in a URL, a name, a path, JSON, a shell's line and an override."""
+    """Spellings of a secret: as it is, and encoded in a URL, a name, a path, JSON, a shell's line and an override."""
     scheme = _SCHEME.match(value)
     for text in {value, value.strip(), value.strip().strip("'\""), value[scheme.end() :] if scheme else value}:
         yield from (text, quote(text), quote(text, safe=""), unquote(text), json.dumps(text)[1:-1])
@@ -96,7 +96,7 @@ def secret_values(data: Any, name: str = "") -> Iterator[str]:
 
 
 def secret_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where secrets stand in a text, by what is around them: URLs, ``Bearer``, names with ``=`` or ``:``."""
+    """Find secrets in a text by what is around them: URLs, ``Bearer``, names with ``=`` or ``:``."""
     yield from _logins(text)
     for match in _NAMED.finditer(text):
         name, separator = match.groups()

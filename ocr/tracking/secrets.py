@@ -161,7 +161,7 @@ class Redactor:
             path.write_text(after, encoding="utf-8", errors="surrogateescape")
 
     def guard_logging(self) -> None:
-        """From now on the handlers of the root logger write lines without secrets, tracebacks included."""
+        """Make the root logger's handlers write lines without secrets, tracebacks included."""
         for handler in logging.getLogger().handlers:
             formatter = handler.formatter or logging.Formatter()
             inner = formatter.inner if isinstance(formatter, _RedactingFormatter) else formatter

@@ -64,7 +64,7 @@ def group_of(job: Job, origin: Mapping[str, Any]) -> str:
 
 
 def tags_of(job: Job) -> list[str]:
-    """Tags of the config and the environment; for a job of a sweep its number and what the sweep varies."""
+    """Tags from the config and the environment; in a sweep also the job's number and what varies."""
     tags = [*job.logger.tags, *os.environ.get("WANDB_TAGS", "").split(",")]
     if job.sweep:
         number = [] if job.number is None else [f"job-{job.number}"]  # a ranking has none
@@ -79,7 +79,7 @@ def runner_of(job_type: str) -> str:
 
 
 def resumed_arguments(job: Job, mode: str) -> dict[str, Any]:
-    """Arguments that go on in the W&B run of the training that is resumed, or begun again in its folder."""
+    """Arguments of ``wandb.init`` that continue the W&B run of a training that is resumed."""
     checkpoint, settings = job.config.get("resume"), job.logger
     if not settings.resume:
         return {}

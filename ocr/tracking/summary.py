@@ -1,4 +1,4 @@
-"""The metrics of a run: their names, which way is better, and what stands in the summary at the end."""
+"""Metrics of a run: names, direction, and their form in the summary at the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def log_table(run: wandb.Run, key: str, columns: Sequence[str], rows: Sequence[S
 
 
 def define_metrics(run: wandb.Run) -> None:
-    """All metrics over ``trainer/global_step``; of those in :data:`BEST` the best value is kept beside the last."""
+    """Plot all metrics over ``trainer/global_step``; for those in :data:`BEST` keep the best value beside the last."""
     run.define_metric(STEP)
     run.define_metric("*", step_metric=STEP, step_sync=True)
     for name, better in BEST.items():
@@ -83,7 +83,7 @@ def finalize_run(
     metric_label: str = "hmean",
     metric_keys: tuple[str, ...] = ("test/hmean", "val/hmean"),
 ) -> None:
-    """Write the summary and put the score in the name of the run in progress; without a run nothing happens.
+    """Write the summary and add the score to the name of the run in progress; do nothing without a run.
 
     Calling it again gives the same; it needs no network.
 

@@ -19,7 +19,7 @@ from ocr.utils.files import archive_fault, save_tensors
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its target and renames it, so that the one before stays until the new one is whole.
+    """Writes a checkpoint to a temporary file and renames it, so that the one before stays until it is whole.
 
     Lightning's own way writes to ``TMPDIR`` and moves, which on another file system is a copy that a kill cuts.
     """
@@ -178,8 +178,8 @@ class CheckpointArtifacts(L.Callback):
     def _describe(self, score: float | None) -> dict[str, Any]:
         trainer = self._trainer
         assert trainer is not None
-        run_facts = {"run_name": self.run.name, "metric": self.monitor, "score": score}
-        return self.metadata | run_facts | {"epochs": trainer.current_epoch, "steps": trainer.global_step}
+        run_fields = {"run_name": self.run.name, "metric": self.monitor, "score": score}
+        return self.metadata | run_fields | {"epochs": trainer.current_epoch, "steps": trainer.global_step}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if (newest := trainer.callback_metrics.get(self.monitor)) is not None:

@@ -63,7 +63,7 @@ class CsvLog(CSVLogger):
         return self._experiment
 
     def finalize(self, status: str) -> None:
-        """Write the last rows; when the job has failed already, its own error goes on if they cannot be written."""
+        """Write the last rows; if that fails in a job that has failed already, keep the job's own error."""
         ended_by = user_error(sys.exc_info()[1])
         try:
             super().finalize(status)

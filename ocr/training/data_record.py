@@ -85,13 +85,13 @@ class DataRecord:
         return {"config": self.config, "fingerprint": self.fingerprint, "seen": seen}
 
     def to_json(self) -> str:
-        """For the metadata of a file."""
+        """Serialise for the metadata of a file."""
         seen = {split: base64.b64encode(hashes.astype("<i8").tobytes()).decode() for split, hashes in self.seen.items()}
         return json.dumps({"config": self.config, "fingerprint": self.fingerprint, "seen": seen})
 
 
 def read_record(path: Path) -> DataRecord | None:
-    """The record of a checkpoint or of an exported file; None where there is none, or the file cannot be read.
+    """Read the record of a checkpoint or an exported file; None where there is none, or it cannot be read.
 
     Raises:
         UserError: there is one, and it holds other things than plain values of known keys.
@@ -227,7 +227,7 @@ def complete_data(
 
 @dataclass(frozen=True)
 class TrainingOverlap:
-    """How many of a split's images a checkpoint was trained on, and how many were used to select it.
+    """Number of a split's images that a checkpoint was trained on, and that it was selected on.
 
     Attributes:
         split: as it is called in the data config.

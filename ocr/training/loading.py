@@ -1,4 +1,4 @@
-"""From a checkpoint or an ONNX file to a detector."""
+"""Load a detector from a checkpoint or an ONNX file."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from ocr.training.optim.parameters import make_optimizer
 from ocr.training.trainer import samples_per_step
 
 log = logging.getLogger(__name__)
-SHARE = 0.9  # of the card's memory that the search fills; averaged weights, DDP's buckets and fragments need some, too
+MEMORY_FRACTION = 0.9  # of the card's memory: averaged weights, DDP's buckets and fragments need the rest
 
 
 def largest_batch(fits: Callable[[int], bool], limit: int) -> int:
@@ -62,19 +62,23 @@ class FindBatchSize(L.Callback):
             raise UserError(f"data.batch_size=auto needs a GPU, this training runs on the {device.type}: give a number")
         assert isinstance(pl_module, DetectionModule)
         limit = max(1, sum(self.data.samples_per_epoch()) // trainer.world_size)
-        torch.cuda.set_per_process_memory_fraction(SHARE, device)
+        torch.cuda.set_per_process_memory_fraction(MEMORY_FRACTION, device)
         try:
-            found = largest_batch(lambda size: self._fits(size, trainer, pl_module.to(device)), limit)
+            batch_size = largest_batch(lambda size: self._fits(size, trainer, pl_module.to(device)), limit)
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, device)
-        found = int(trainer.strategy.reduce(torch.tensor(found, device=device), reduce_op="min"))
+        batch_size = int(trainer.strategy.reduce(torch.tensor(batch_size, device=device), reduce_op="min"))
         width, height = self.data.geometry.crop_size
-        if not found:
+        if not batch_size:
             raise UserError(
                 f"data.batch_size=auto: not one crop of {width}x{height} fits: lower data.geometry.crop_size"
             )
-        self.data.batch_size, self.data.auto_batch_size = found, False
-        log.info("data.batch_size=auto: %d per device, %d samples per step", found, samples_per_step(trainer, found))
+        self.data.batch_size, self.data.auto_batch_size = batch_size, False
+        log.info(
+            "data.batch_size=auto: %d per device, %d samples per step",
+            batch_size,
+            samples_per_step(trainer, batch_size),
+        )
 
     def _fits(self, size: int, trainer: L.Trainer, module: DetectionModule) -> bool:
         """Whether two steps with a batch of this size run, on a copy of the network."""

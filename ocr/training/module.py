@@ -130,7 +130,7 @@ class DetectionModule(L.LightningModule):
         return maps.squeeze(1).cpu().numpy()
 
     def _probability(self, images: torch.Tensor) -> torch.Tensor:
-        """In float32 whatever the trainer's precision, so that tests, predictions and exported files agree."""
+        """Probability in float32 whatever the trainer's precision: tests, predictions and exported files agree."""
         if isinstance(self.network, OnnxDetector):
             return self.network.probabilities(images)
         with torch.autocast(images.device.type, enabled=False):
@@ -166,12 +166,12 @@ class DetectionModule(L.LightningModule):
             images, sizes: see :meth:`detect`.
             originals: each loads an original image, uint8 (H, W, 3).
         """
-        detections = self.detect(images, sizes)
+        single_pass = self.detect(images, sizes)
         if self.page_reader is None:
-            return detections
+            return single_pass
         return [
-            self.page_reader(found, image.cpu().numpy(), original, size, self.pipeline, self._probability_map)
-            for found, image, original, size in zip(detections, images, originals, sizes)
+            self.page_reader(detections, image.cpu().numpy(), original, size, self.pipeline, self._probability_map)
+            for detections, image, original, size in zip(single_pass, images, originals, sizes)
         ]
 
     def _probability_map(self, page: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A photo as it comes: small print is read larger, text that lies on its side or upside down as if it were upright."""
+"""Read photos as they come: small print enlarged, text on its side or upside down turned upright."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 
 from ocr.data.transforms.decode import UndecodableImage, pad, resize_and_pad
-from ocr.models.orientation import TEXTS, UprightReader
+from ocr.models.orientation import MIN_TEXTS, UprightReader
 from ocr.models.postprocess.db import detect
 from ocr.pipeline import Pipeline, ResizePolicy
 from ocr.types import Detections
 
 log = logging.getLogger(__name__)
-ENLARGED = 1.4  # times the legible height: what small print comes to when it is read larger
-LEAST_GAIN = 1.2  # times as wide: a page that can be enlarged by less is left as it was read
-LARGEST = 20_000_000  # pixels of the network's input that a page is enlarged to
+ENLARGED_HEIGHT = 1.4  # legible heights that small print has when it is read larger
+MIN_ENLARGEMENT = 1.2  # times as wide: a page that can be enlarged by less is left as it was read
+MAX_PIXELS = 20_000_000  # of the network's input that a page is enlarged to
 
 
 class PageReader:
@@ -36,7 +36,7 @@ class PageReader:
 
     def __call__(
         self,
-        found: Detections,
+        detections: Detections,
         page: np.ndarray,
         original: Callable[[], np.ndarray],
         size: tuple[int, int],
@@ -46,7 +46,7 @@ class PageReader:
         """Text of a page, in its own pixels.
 
         Args:
-            found: text in it by a single pass.
+            detections: text in it by a single pass.
             page: uint8 (H, W, 3), RGB, at network size and padded.
             original: loads it as it is, uint8 (height, width, 3), RGB.
             size: (width, height) of the original.
@@ -57,31 +57,33 @@ class PageReader:
             padded = pad(page, pipeline.resize.multiple, pipeline.fill_colour)
             return detect(np.ascontiguousarray(probability_map(padded)), *size, pipeline)
 
-        def as_it_lies(page: np.ndarray, found: Detections | None) -> Detections:
+        def as_it_lies(page: np.ndarray, detections: Detections | None) -> Detections:
             width, height = pipeline.resize.content_size(*size)
             page = page[:height, :width]
-            found = read(page, size) if found is None else found
-            return found if self.upright is None else self.upright(read, page, size, found)
+            detections = read(page, size) if detections is None else detections
+            return detections if self.upright is None else self.upright(read, page, size, detections)
 
-        found = as_it_lies(page, found)
-        larger = self._larger(found, pipeline.resize, size)
+        detections = as_it_lies(page, detections)
+        larger = self._larger(detections, pipeline.resize, size)
         if larger is None or (whole := _loaded(original, size)) is None:
-            return found
+            return detections
         pipeline = replace(pipeline, resize=larger)
         return as_it_lies(resize_and_pad(whole, larger, pipeline.fill_colour), None)
 
-    def _larger(self, found: Detections, resize: ResizePolicy, size: tuple[int, int]) -> ResizePolicy | None:
-        """How a page is to be resized whose print was too small; None where it is legible or cannot be enlarged."""
-        if len(found) < TEXTS:
+    def _larger(self, detections: Detections, resize: ResizePolicy, size: tuple[int, int]) -> ResizePolicy | None:
+        """Choose a larger size for a page of small print; None where it is legible or cannot be enlarged."""
+        if len(detections) < MIN_TEXTS:
             return None
         width, height = resize.content_size(*size)
-        sides = [min(cv2.minAreaRect(polygon.astype(np.float32))[1]) for polygon in found.polygons]
+        sides = [min(cv2.minAreaRect(polygon.astype(np.float32))[1]) for polygon in detections.polygons]
         text_height = max(1.0, float(np.quantile(sides, 0.25)) * width / size[0])
         if text_height >= self.legible_height:
             return None
-        factor = min(ENLARGED * self.legible_height / text_height, size[0] / width, (LARGEST / (width * height)) ** 0.5)
+        factor = min(
+            ENLARGED_HEIGHT * self.legible_height / text_height, size[0] / width, (MAX_PIXELS / (width * height)) ** 0.5
+        )
         larger = replace(resize, long_side=max(1, round(resize.long_side * factor)))
-        return larger if larger.content_size(*size)[0] >= LEAST_GAIN * width else None
+        return larger if larger.content_size(*size)[0] >= MIN_ENLARGEMENT * width else None
 
 
 def _loaded(original: Callable[[], np.ndarray], size: tuple[int, int]) -> np.ndarray | None:

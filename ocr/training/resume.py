@@ -46,7 +46,7 @@ def find_checkpoint(resume: bool | str | None, runs: Path) -> Path | None:
 
 
 def interrupted_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that a job of a sweep goes on from which finds its own folder begun; None for a fresh start.
+    """Checkpoint from which an interrupted sweep job resumes in its own folder; None for a fresh start.
 
     A scheduler that takes a machine back starts the job again with the arguments that it had.
 
@@ -97,7 +97,7 @@ def say_once(line: str) -> None:
 
 @contextlib.contextmanager
 def lock_run_folders(folder: Path, resumed: Path | None, trainer: Mapping[str, Any]) -> Iterator[None]:
-    """Around a training: its run folder, and that of the run that it goes on from, are this process's alone.
+    """Lock a training's run folder, and that of the run that it resumes, for this process.
 
     Args:
         folder: of the run.

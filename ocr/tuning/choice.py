@@ -35,7 +35,7 @@ class Tuned:
     table: list[dict[str, Any]]
 
     def gain(self, figure: str = "objective") -> float:
-        """On images that the choice was not made on."""
+        """Gain on images that the choice was not made on."""
         return self.held_out[figure] - self.before[figure]
 
     def pipeline(self, old: Pipeline) -> Pipeline:

@@ -62,7 +62,7 @@ class Grid:
         )  # fmt: skip
 
     def combinations(self, long_sides: Sequence[int]) -> list[dict[str, Any]]:
-        """In the order of :func:`count_image`'s rows."""
+        """Combinations in the order of :func:`count_image`'s rows."""
         return [
             {"long_side": side, "thresh": t, "unclip": kind, "unclip_ratio": amount, "box_thresh": b, "min_size": m}
             for side, t, (kind, amount), b, m in product(

@@ -1,4 +1,4 @@
-"""The one place below the jobs that knows Hydra and OmegaConf: plain values out of a config, objects out of those."""
+"""Hydra and OmegaConf for the layers below the jobs: plain values from a config, objects from those."""
 
 from __future__ import annotations
 

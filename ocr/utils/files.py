@@ -39,7 +39,7 @@ def make_folder(path: Path, setting: str) -> Path:
 
 
 def write_atomic(path: str | Path, content: str | bytes | memoryview) -> Path:
-    """Write a file, text in UTF-8; its folder is made. What was there before stays until the new content is on disk.
+    """Write a file atomically, text in UTF-8; make its folder. The old content stays until the new is on disk.
 
     A kill or a power cut leaves the old or the new content under this name, never a part of it.
 
@@ -97,7 +97,7 @@ def save_tensors(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def flush_files(folder: Path) -> None:
-    """Have the system write all files of a folder to disk, before the folder is renamed to where it is looked for."""
+    """Flush all files of a folder to disk, before the folder is renamed to its final name."""
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -111,7 +111,7 @@ def _in_words(error: ValidationError, kind: Any, values: Any, prefix: str) -> li
 
 
 def _walk(values: Any, location: Sequence[str | int], path: str) -> tuple[str, Any, str | int | None]:
-    """The path and value that a location leads to, and where it leaves the values (a union's member, a missing key)."""
+    """Follow a location: its path, its value, and the part (a union's member, a missing key) that leaves the values."""
     for part in location:
         inside = isinstance(values, Mapping) and part in values
         inside |= isinstance(values, list) and isinstance(part, int) and part < len(values)

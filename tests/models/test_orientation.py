@@ -9,7 +9,7 @@ import pytest
 
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.metrics.matching import pair
-from ocr.models.orientation import TEXTS, UprightReader
+from ocr.models.orientation import MIN_TEXTS, UprightReader
 from ocr.models.pretrained.ppocr import weights_file
 from ocr.models.text_direction import TextDirection
 from ocr.training.callbacks.predictions import prediction_line
@@ -67,7 +67,7 @@ def test_without_it_a_page_on_its_side_is_lost(detector: DetectionModule, page: 
 
 
 def test_an_image_with_few_texts_stays_as_it_is(detector: DetectionModule, page: np.ndarray):
-    texts = [p for p in found_by(detector, page).polygons if p[:, 1].max() < page.shape[0] / 2][: TEXTS - 1]
+    texts = [p for p in found_by(detector, page).polygons if p[:, 1].max() < page.shape[0] / 2][: MIN_TEXTS - 1]
     bare = np.full_like(page, 255)
     for x0, y0, x1, y1 in ((*p.min(0).astype(int), *p.max(0).astype(int)) for p in texts):
         bare[y0:y1, x0:x1] = page[y0:y1, x0:x1]
@@ -99,7 +99,7 @@ def test_a_page_is_read_once_more_only_where_it_looks_turned():
     squares = [square + np.float32([100, 20 * k]) for k in range(12)]
     found = reader(read, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
     assert found.orientation == 90 and reads == [((240, 320, 3), (640, 480))]
-    few = lambda image, size: Detections(lines[: TEXTS - 1], np.ones(TEXTS - 1, np.float32))  # noqa: E731
+    few = lambda image, size: Detections(lines[: MIN_TEXTS - 1], np.ones(MIN_TEXTS - 1, np.float32))  # noqa: E731
     found = reader(few, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
     assert found.orientation == 0 and len(found) == len(squares), "a few long boxes are no better reading"
     reader.direction.upside_down = lambda page, polygons: np.full(len(polygons), 0.9)  # type: ignore[method-assign]

@@ -76,7 +76,7 @@ def test_large_print_and_small_images_are_read_once(
 def test_the_enlarged_page_has_a_largest_size(detector: DetectionModule, photo: tuple, monkeypatch: pytest.MonkeyPatch):
     image, _ = photo
     detector.page_reader = PageReader(upright=False, legible_height=12)
-    monkeypatch.setattr(page_reader, "LARGEST", 2_800_000)
+    monkeypatch.setattr(page_reader, "MAX_PIXELS", 2_800_000)
     sizes = sizes_read(detector, monkeypatch)
     found_by(detector, image)
     [(width, height)] = sizes

@@ -1,4 +1,4 @@
-"""How busy this machine is."""
+"""CPU, memory and GPU load of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process of one job of the console: waits for its turn and for devices, runs it, writes how it ended.
+"""Process of one console job: wait for a turn and for devices, run the command, record its exit status.
 
 ``python -m ocr.console.jobs.process <folder of the job>``, in a session of its own.
 """

@@ -57,7 +57,7 @@ class QueuedJob:
         return "running" if (self.folder / "began").exists() else "queued"
 
     def stop(self) -> None:
-        """As Ctrl-C in its terminal: a signal to its whole process group; one that has not begun never begins."""
+        """Stop a job as Ctrl-C in its terminal: signal its process group; a job that has not begun never begins."""
         write_atomic(self.folder / "stop", "")
         process = process_of(self.folder)
         if process is not None and (self.folder / "began").exists():
@@ -117,7 +117,7 @@ def environment() -> dict[str, str]:
 
 
 def submit(runs: Path, command: Sequence[str], run: Path, gpus: int = 0, kind: str = TRAINING) -> QueuedJob:
-    """Start the process that runs a command when it is its turn; it ends with neither the server nor a browser.
+    """Queue a command in a process of its own, which outlives the server and the browser.
 
     Args:
         runs: folder of all runs.

@@ -57,7 +57,7 @@ class Run:
 
     @cached_property
     def state(self) -> str:
-        """That of its job; else ``finished`` with metrics, ``running`` while its process lives, or ``ended``."""
+        """State of its job; else ``finished`` with metrics, ``running`` while its process lives, or ``ended``."""
         if self.job is not None and (state := self.job.state) != "lost":
             return state
         if self.is_sweep:
@@ -104,7 +104,7 @@ class Run:
 
     @property
     def minutes(self) -> float | None:
-        """That it took; None before its end."""
+        """Minutes that the run took; None before its end."""
         seconds = self.metrics.get("seconds")
         return seconds / 60 if isinstance(seconds, (int, float)) and 0 <= seconds < MAX_FIGURE else None
 
@@ -117,8 +117,8 @@ class Run:
     def checkpoints(self) -> dict[str, Path]:
         """Files by name: the best one first, then ``last.ckpt``."""
         folder = self.folder / "checkpoints"
-        found = [] if folder.is_symlink() else sorted(folder.glob("*.ckpt"))
-        files = {file.name: file for file in found if file.is_file()}
+        paths = [] if folder.is_symlink() else sorted(folder.glob("*.ckpt"))
+        files = {file.name: file for file in paths if file.is_file()}
         files = {name: file for name, file in files.items() if not file.is_symlink() and not name.startswith(".")}
         order = sorted(files, key=lambda name: (name != "best.ckpt", name != "last.ckpt", name))
         return {name: files[name] for name in order}
@@ -150,8 +150,8 @@ class Run:
     @property
     def progress(self) -> tuple[int, int, str] | None:
         """(epochs done, of how many, time left) as its log says."""
-        found = PROGRESS.findall(read_text(self.folder / "run.log", LOG_BYTES))
-        return (int(found[-1][0]), int(found[-1][1]), found[-1][2]) if found else None
+        matches = PROGRESS.findall(read_text(self.folder / "run.log", LOG_BYTES))
+        return (int(matches[-1][0]), int(matches[-1][1]), matches[-1][2]) if matches else None
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -215,11 +215,11 @@ def _run_folders(folder: Path, depth: int, all_users: bool) -> Iterator[Path]:
 
 def folders_in(folder: Path, all_users: bool) -> list[Path]:
     """Folders within one, without links and those of other users."""
-    found = []
+    folders = []
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
             with contextlib.suppress(OSError):
                 mine = all_users or entry.stat(follow_symlinks=False).st_uid == os.getuid()
                 if entry.name != FOLDER and entry.is_dir(follow_symlinks=False) and mine:
-                    found.append(Path(entry.path))
-    return found
+                    folders.append(Path(entry.path))
+    return folders

@@ -8,7 +8,7 @@ from typing import Any
 from ocr.console.jobs.runs import id_of
 from ocr.sweeps.ranking import compare, rank, read_jobs, settings_of, verdict
 
-SHOWN = 100  # trials
+MAX_TRIALS = 100  # trials
 
 
 def leaderboard(folder: Path, runs: Path) -> dict[str, Any]:
@@ -37,6 +37,6 @@ def leaderboard(folder: Path, runs: Path) -> dict[str, Any]:
             "verdict": verdict(row, best, compare(best, row) if row is not best else None) if best else row.state,
             "reason": next((job.reason for job in row.jobs if job.reason), ""),
         }
-        for row in rows[:SHOWN]
+        for row in rows[:MAX_TRIALS]
     ]
     return {"metric": metric, "settings": settings, "rows": shown, "more": len(rows) - len(shown)}

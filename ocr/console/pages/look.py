@@ -68,8 +68,8 @@ class LookPages:
                 "accelerator": settings.accelerator}  # fmt: skip
 
     async def progress(self, request: Request) -> Response:
-        wanted = _number(request.query_params.get("images", "")) or 0
-        return self.site.json(await self.detectors.ask("advance", view=self._view(request), images=wanted))
+        images = _number(request.query_params.get("images", "")) or 0
+        return self.site.json(await self.detectors.ask("advance", view=self._view(request), images=images))
 
     async def figures(self, request: Request) -> Response:
         asked = {"view": self._view(request), "sliders": _sliders(request), "whole": "whole" in request.query_params}

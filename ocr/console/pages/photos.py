@@ -20,7 +20,7 @@ from ocr.data.formats.writers import label_line, writable, write_labels
 from ocr.types import Truth
 from ocr.utils.files import write_atomic
 
-HELD = 20  # pictures, until older ones are removed
+MAX_PICTURES = 20  # pictures, until older ones are removed
 TO_LABEL = "to_label"  # folder within that of the runs
 MAX_RUNS = 50
 
@@ -76,7 +76,7 @@ class PhotoPages:
             path.unlink()
             raise
         held["waited"] = time.perf_counter() - began
-        while len(self.held) >= HELD:
+        while len(self.held) >= MAX_PICTURES:
             for file in self.site.uploads.glob(f"{self.held.pop(next(iter(self.held)))['id']}*"):
                 file.unlink()
         self.held[held["id"]] = held | {"chosen": chosen, "path": path}
@@ -92,17 +92,17 @@ class PhotoPages:
         return self._page(self._held(request))
 
     async def file(self, request: Request) -> Response:
-        held, wanted = self._held(request), request.path_params["file"]
+        held, name = self._held(request), request.path_params["file"]
         stem = Path(held["name"]).stem.encode("ascii", "replace").decode().replace("?", "_") or "picture"
         stem = re.sub(r"[^\w. -]", "_", stem)
-        if wanted == "predictions.json":
+        if name == "predictions.json":
             content = {"image": held["name"], **held["found"]}
             answer = self.site.json(content)
             answer.headers["Content-Disposition"] = f'attachment; filename="{stem}.json"'
             return answer
-        if wanted == "overlay.jpg":
+        if name == "overlay.jpg":
             return FileResponse(f"{held['path']}.overlay.jpg", filename=f"{stem}_text.jpg")
-        if wanted == "shown.jpg":
+        if name == "shown.jpg":
             return FileResponse(f"{held['path']}.shown.jpg")
         raise HTTPException(404, "there is no such picture")
 
@@ -119,10 +119,10 @@ class PhotoPages:
         target = folder / "images" / f"{held['id']}.jpg"
         if target.exists():
             raise HTTPException(409, f"it is in {folder} already, perhaps with your corrections")
-        found = held["found"]
-        polygons = [np.array(polygon, np.float32) for polygon in found["polygons"]]
+        text = held["found"]
+        polygons = [np.array(polygon, np.float32) for polygon in text["polygons"]]
         truth = Truth(polygons, np.zeros(len(polygons), bool), [""] * len(polygons))
-        line = label_line(target.name, found["width"], found["height"], truth)
+        line = label_line(target.name, text["width"], text["height"], truth)
         write_labels(writable()[name], [line], [target.name], folder, "labels")
         write_atomic(target, Path(f"{held['path']}.shown.jpg").read_bytes())
         words = f"{target.name} and its {len(polygons)} polygon(s) are in {folder}"

@@ -38,13 +38,13 @@ class RunPages:
 
     async def runs(self, request: Request) -> Response:
         text, archived = request.query_params.get("find", ""), "archived" in request.query_params
-        found = [run for run in self.site.runs() if text.lower() in run.name.lower()]
-        found = [run for run in found if archived or not run.notes["archived"]]
+        listed = [run for run in self.site.runs() if text.lower() in run.name.lower()]
+        listed = [run for run in listed if archived or not run.notes["archived"]]
         number = int(page) if re.fullmatch(r"[1-9][0-9]{0,5}", page := request.query_params.get("page", "1")) else 1
-        pages = max(1, -(-len(found) // PAGE_SIZE))
-        shown = found[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
+        pages = max(1, -(-len(listed) // PAGE_SIZE))
+        shown = listed[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
         return self.site.page(
-            "runs.html", runs=shown, total=len(found), number=number, pages=pages, find=text, archived=archived
+            "runs.html", runs=shown, total=len(listed), number=number, pages=pages, find=text, archived=archived
         )  # fmt: skip
 
     async def run(self, request: Request) -> Response:
@@ -117,8 +117,8 @@ class RunPages:
         return RedirectResponse(f"/runs/{self.site.submit_training(arguments, name, gpus)}", 303)
 
     async def compare(self, request: Request) -> Response:
-        wanted = request.query_params.getlist("id")[:6]
-        runs = [run for run in self.site.runs() if run.id in wanted]
+        ids = request.query_params.getlist("id")[:6]
+        runs = [run for run in self.site.runs() if run.id in ids]
         if len(runs) < 2:
             raise HTTPException(422, "choose two to six runs in the list")
         keys = sorted({key for run in runs for key in run.settings})

@@ -89,9 +89,9 @@ class Site:
         Raises:
             HTTPException: there is none.
         """
-        wanted = request.path_params["id"]
+        run_id = request.path_params["id"]
         for run in self.runs():
-            if run.id == wanted:
+            if run.id == run_id:
                 return run
         raise HTTPException(404, "there is no such run")
 
@@ -106,9 +106,9 @@ class Site:
         """Put a training into the queue; the id of its run."""
         stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
         folder = self.settings.runs_folder / name / (f"sweep_{stamp}" if sweep else stamp)
-        place = f"hydra.{'sweep' if sweep else 'run'}.dir={text_of(str(folder))}"
+        run_dir = f"hydra.{'sweep' if sweep else 'run'}.dir={text_of(str(folder))}"
         output = f"paths.output={text_of(str(self.settings.runs_folder))}"
-        return self.submit("train.py", [*arguments, output, place], folder, 0 if sweep else gpus)
+        return self.submit("train.py", [*arguments, output, run_dir], folder, 0 if sweep else gpus)
 
     def submit(self, runner: str, arguments: Sequence[str], folder: Path, gpus: int = 0, kind: str = TRAINING) -> str:
         """Put a runner's job into the queue; the id of its run folder."""

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ocr.console.limits import within
 from ocr.console.resident.photos import device_of, find_text
-from ocr.console.resident.split import SAMPLE, SplitPredictions
+from ocr.console.resident.split import SAMPLE_IMAGES, SplitPredictions
 from ocr.errors import UserError
 from ocr.jobs.build import find_model, open_detector
 from ocr.jobs.command_line.compose import any_target, compose_job, config_message
@@ -28,7 +28,7 @@ from ocr.jobs.tune import write_with_pipeline
 from ocr.training.data_record import PATHS, DataRecord, TrainingOverlap, drop_seen_images, read_record
 from ocr.utils.config import instantiate
 
-KEPT = 4  # splits that are held open
+MAX_VIEWS = 4  # splits that are held open
 IDLE_SECONDS = 60  # after which one that no page has asked for gives way to another
 _work = Path(tempfile.mkdtemp(prefix="console_"))
 atexit.register(shutil.rmtree, _work, ignore_errors=True)
@@ -54,9 +54,11 @@ def _split(view: Mapping[str, Any]) -> tuple[SplitPredictions, Path]:
     if key not in _open:
         same = [old for old in _open if old[0] == key[0] and old[2:] == key[2:]]  # its file was written again
         idle = [old for old in _open if now - _asked[old] > IDLE_SECONDS]
-        if len(_open) >= KEPT and not (same or idle):
-            raise UserError(f"{KEPT} views of predictions are open: close the page of one, and try again in a minute")
-        for old in same + (idle[:1] if len(_open) >= KEPT else []):
+        if len(_open) >= MAX_VIEWS and not (same or idle):
+            raise UserError(
+                f"{MAX_VIEWS} views of predictions are open: close the page of one, and try again in a minute"
+            )
+        for old in same + (idle[:1] if len(_open) >= MAX_VIEWS else []):
             if old in _open:
                 shutil.rmtree(_open.pop(old)[0].folder, ignore_errors=True)
         _open[key] = _opened(view, checkpoint), checkpoint
@@ -82,7 +84,7 @@ def _opened(view: Mapping[str, Any], checkpoint: Path) -> SplitPredictions:
                     )
             settings = replace(settings, data=settings.data | {"num_workers": 0})
             module, data = open_detector(settings, checkpoint, whole=view["split"] == "test")
-            protocols = {name: made for name, made in instantiate(settings.metrics).items() if made is not None}
+            protocols = {name: metric for name, metric in instantiate(settings.metrics).items() if metric is not None}
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(config_message(error, "test", arguments)) from error
     record = read_record(checkpoint)
@@ -93,7 +95,7 @@ def _opened(view: Mapping[str, Any], checkpoint: Path) -> SplitPredictions:
 
 
 def paths_of(data: Mapping[str, Any], split: str) -> Iterator[Path | str]:
-    """Where the files of a split lie, by a job's complete data settings."""
+    """Paths of a split's files, by a job's complete data settings."""
     for spec in data[split]:
         yield from _paths_of_source(spec, data["root"])
 
@@ -153,7 +155,7 @@ def keep(view: Mapping[str, Any], sliders: Mapping[str, float]) -> str:
     All images of the split count as ones that its thresholds were chosen on.
     """
     split, checkpoint = _split(view)
-    if split.looked_at < min(SAMPLE, len(split.order)) or not split.seen:
+    if split.looked_at < min(SAMPLE_IMAGES, len(split.order)) or not split.seen:
         raise UserError("wait until the sample was seen: thresholds are kept with their figure")
     post = split.post(sliders)
     pipeline = replace(split.module.pipeline, postprocess=post)

@@ -23,7 +23,7 @@ from ocr.training.module import DetectionModule
 from ocr.training.page_reader import PageReader
 from ocr.training.process import prepare_process
 
-KEPT = 2  # detectors that stay loaded
+MAX_DETECTORS = 2  # detectors that stay loaded
 MAX_SIDE = 65_500  # pixels of a JPEG
 _loaded: dict[tuple[str, int], DetectionModule] = {}
 
@@ -32,7 +32,7 @@ def _detector(checkpoint: str) -> DetectionModule:
     file = Path(checkpoint)
     key = checkpoint, file.stat().st_mtime_ns if file.is_file() else 0
     if key not in _loaded:
-        while len(_loaded) >= KEPT:
+        while len(_loaded) >= MAX_DETECTORS:
             _loaded.pop(next(iter(_loaded)))
         arguments = [f"ckpt_path={text_of(checkpoint)}", "source=.", "output=."]
         prepare_process()
@@ -82,15 +82,15 @@ def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) ->
     except UndecodableImage as error:
         raise UserError(f"this is no picture that can be read: {str(error).removeprefix(f'{path}: ')}") from error
     padded = torch.from_numpy(resize_and_pad(pixels, module.pipeline.resize, module.pipeline.fill_colour))
-    [found] = module.read([padded.to(module.device)], [(pixels.shape[1], pixels.shape[0])], [lambda: pixels])
+    [detections] = module.read([padded.to(module.device)], [(pixels.shape[1], pixels.shape[0])], [lambda: pixels])
     done = time.perf_counter()
-    overlay = cv2.cvtColor(draw_detections(pixels, found), cv2.COLOR_RGB2BGR)
+    overlay = cv2.cvtColor(draw_detections(pixels, detections), cv2.COLOR_RGB2BGR)
     Path(f"{photo}.overlay.jpg").write_bytes(cv2.imencode(".jpg", overlay)[1].tobytes())
     shown = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     Path(f"{photo}.shown.jpg").write_bytes(cv2.imencode(".jpg", shown)[1].tobytes())
     return {
         "width": pixels.shape[1], "height": pixels.shape[0],
-        "polygons": [[[round(float(v), 2) for v in point] for point in polygon] for polygon in found.polygons],
-        "scores": [round(float(score), 4) for score in found.scores],
-        "orientation": found.orientation, "seconds": done - began,
+        "polygons": [[[round(float(v), 2) for v in point] for point in polygon] for polygon in detections.polygons],
+        "scores": [round(float(score), 4) for score in detections.scores],
+        "orientation": detections.orientation, "seconds": done - began,
     }  # fmt: skip

@@ -52,8 +52,8 @@ def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]
     plain = {k: text_of(OmegaConf.to_container(v) if OmegaConf.is_config(v) else v) for k, v in values.items()}
     content = plain_config(config)
     kinds = {name: kind_of(name, content, TrainSettings) for name in names}
-    found = {"name": settings.name, "gpus": gpus if on_gpu else 0, "values": plain, "kinds": kinds}
-    return {"problems": [], **found}
+    gpus = gpus if on_gpu else 0
+    return {"problems": [], "name": settings.name, "gpus": gpus, "values": plain, "kinds": kinds}
 
 
 def prepare() -> None:

@@ -30,8 +30,8 @@ from ocr.types import Detections, Truth
 from ocr.utils.machine import cores
 
 LEVELS = 65535  # of a probability on disk
-MOST_IMAGES = 1000  # of a split: a map is some 2 MB
-SAMPLE = 100  # images that figures are computed on while a threshold moves
+MAX_IMAGES = 1000  # of a split: a map is some 2 MB
+SAMPLE_IMAGES = 100  # images that figures are computed on while a threshold moves
 ADVANCE_SECONDS = 1.0  # of the network per question, so that others have their turn
 THUMB_SIDE, PHOTO_SIDE = 360, 4096  # pixels of the longer side
 MAP_COLOUR = (0, 150, 90)  # RGB, unlike those of the outlines
@@ -86,7 +86,7 @@ class SplitPredictions:
         self.module, self.data, self.overlap, self.protocols = module.to(device).eval(), data, overlap, protocols
         self.folder, self.device = folder, device
         self.images = EvalSet(data.sources[overlap.split], module.pipeline)
-        self.order = np.random.default_rng(0).permutation(len(self.images)).tolist()[:MOST_IMAGES]
+        self.order = np.random.default_rng(0).permutation(len(self.images)).tolist()[:MAX_IMAGES]
         self.seen: list[Seen] = []
         self.generation = time.time_ns()  # a page that knows another one has to begin again
         self.looked_at = 0  # of the order: what cannot be decoded is left out
@@ -94,9 +94,9 @@ class SplitPredictions:
 
     @property
     def sample(self) -> list[Seen]:
-        """Of the first :data:`SAMPLE` images those that were seen."""
-        first = set(self.order[:SAMPLE])
-        return [seen for seen in self.seen[:SAMPLE] if seen.index in first]
+        """Of the first :data:`SAMPLE_IMAGES` images those that were seen."""
+        first = set(self.order[:SAMPLE_IMAGES])
+        return [seen for seen in self.seen[:SAMPLE_IMAGES] if seen.index in first]
 
     def post(self, sliders: Mapping[str, float]) -> PostProcess:
         """The stored post-processing with other thresholds.
@@ -128,8 +128,8 @@ class SplitPredictions:
         """Polygons of an image by the thresholds, beside its labels."""
         width, height = self.module.pipeline.resize.content_size(*seen.size)
         if seen.candidates is None or seen.candidates[0] != post.thresh:
-            found = find_candidates(seen.probability(), post.thresh, post.min_size, post.max_candidates)
-            seen.candidates = post.thresh, found
+            candidates = find_candidates(seen.probability(), post.thresh, post.min_size, post.max_candidates)
+            seen.candidates = post.thresh, candidates
         candidates = seen.candidates[1]
         candidates = candidates.where(candidates.scores >= post.box_thresh)
         polygons, kept = unclip(candidates, post)
@@ -242,7 +242,7 @@ class SplitPredictions:
         return {
             "images": len(self.order), "left_out": len(self.images) - len(self.order),
             "done": self.looked_at, "seen": len(self.seen),
-            "sample": min(SAMPLE, len(self.order)), "generation": self.generation,
+            "sample": min(SAMPLE_IMAGES, len(self.order)), "generation": self.generation,
             "selected_on": self.overlap.selected_on, "note": self.overlap.note or "", "unclip": post.unclip,
             "stored": {name: value for name, value in asdict(post).items() if name in SLIDERS},
             "long_side": self.module.pipeline.resize.long_side,

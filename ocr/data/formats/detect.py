@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 AUTO = "auto"
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SPLIT_WORDS = frozenset(word for words in SPLITS.values() for word in words)
-COVERED = 0.9  # of the labelled names that a folder deep down has to have to be that of the images
+MIN_COVERED = 0.9  # of the labelled names that a folder deep down has to have to be that of the images
 MAX_FILES_OPENED = 20  # label files of a folder that are opened to see what they are
 TEST_SPLIT_MIN_IMAGES = 100  # images of a set without parts; a tenth of fewer says nothing about a detector
 
@@ -74,21 +74,23 @@ def fill_in(spec: Mapping[str, Any], root: Path, whole: bool = False) -> dict[st
 
 
 def _locate_shards(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any], set[str]] | None:
-    """The same for a set in shards; None where there is none."""
+    """Fill in the spec of a set in shards; None where there is none."""
     if spec.get("format") not in (AUTO, SHARDS) or {spec.get("images"), spec.get("annotations")} - {AUTO, None}:
         return None
-    found = {name: next((w for w in words if (root / w / LIST).is_file()), None) for name, words in SPLITS.items()}
-    folders = _parts(found, lone_test=not (root / LIST).is_file())
-    folder = folders.get(split) or folders.get("train") or ("." if (root / LIST).is_file() else found["train"])
+    split_folders = {
+        name: next((w for w in words if (root / w / LIST).is_file()), None) for name, words in SPLITS.items()
+    }
+    folders = _parts(split_folders, lone_test=not (root / LIST).is_file())
+    folder = folders.get(split) or folders.get("train") or ("." if (root / LIST).is_file() else split_folders["train"])
     if folder is None:
         return None
     ids = None if spec.get("ids") == AUTO else spec.get("ids")  # a list of ids that somebody names is refused later
-    place = {"format": SHARDS, "images": folder, "annotations": os.path.join(folder, LIST), "ids": ids}
-    return spec | place, set(folders)
+    located = {"format": SHARDS, "images": folder, "annotations": os.path.join(folder, LIST), "ids": ids}
+    return spec | located, set(folders)
 
 
 def _locate(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any], set[str]]:
-    """Where the labels and images of a split are (those of train where it has none), and the parts that there are."""
+    """Locate labels and images of a split (train's where it has none); also return which splits there are."""
     folders = _parts({name: _part_folder(root, name) for name in SPLITS}, lone_test=not _labels_outside_parts(root))
     base, parts = folders.get(split) or folders.get("train") or root, set(folders)
     parts_of_files: set[str] = set()
@@ -114,7 +116,7 @@ def _locate(spec: dict[str, Any], root: Path, split: str) -> tuple[dict[str, Any
 
 
 def _parts(candidates: Mapping[str, Any], lone_test: bool = False) -> dict[str, Any]:
-    """Those parts that were found; none where there is no training part, or nothing beside it."""
+    """Keep the parts that exist; none where there is no training part, or nothing beside it."""
     parts = {name: part for name, part in candidates.items() if part}
     return parts if ("train" in parts and len(parts) > 1) or (lone_test and set(parts) == {"test"}) else {}
 
@@ -171,7 +173,7 @@ def _image_stems(folder: Path) -> set[str]:
 
 
 def _label_files(base: Path) -> Iterator[tuple[str, Path]]:
-    """(format, path): the label file of a whole set, or the folder of a set with one label file per image.
+    """Find (format, path): the label file of a whole set, or the folder of a set with one label file per image.
 
     Label files per image may lie deeper, as their images do: theirs is the folder right below ``base``.
     """
@@ -235,7 +237,7 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
 
 
 def _of_split(candidates: list[tuple[str, Path]], base: Path, split: str) -> list[tuple[str, Path]]:
-    """Those of the files and folders whose name has a word for the split, the first word that any of them has."""
+    """Keep files and folders whose name has a word for the split, the first word that any of them has."""
     for word in SPLITS[split]:
         named = [(kind, path) for kind, path in candidates if path != base and word in _words(path)]
         if named:
@@ -248,7 +250,7 @@ def _words(path: Path) -> set[str]:
 
 
 def _images(base: Path, annotations: Path) -> Path:
-    """The folder of the images: the only one that has some, or the one whose names the label files share.
+    """Find the folder of the images: the only one with images, or the one whose names the label files share.
 
     Of label files for a whole set the folder beside them, where only that has images.
     """
@@ -266,7 +268,7 @@ def _images(base: Path, annotations: Path) -> Path:
             return best[0]
         deeper = {f: len(labelled & _image_stems(f)) for folder in _folders(base)[1:] for f in _folders(folder)[1:]}
         fullest = max(deeper, key=lambda folder: deeper[folder], default=base)
-        return fullest if deeper.get(fullest, 0) > COVERED * len(paths) else base
+        return fullest if deeper.get(fullest, 0) > MIN_COVERED * len(paths) else base
     if annotations.is_file() and annotations.parent != base and not folders and _has_images(annotations.parent):
         return annotations.parent
     return folders[0] if len(folders) == 1 else base
@@ -278,9 +280,9 @@ def _id_list(root: Path, split: str, images: Path) -> str | None:
     Raises:
         UserError: it names images, most of which are not there.
     """
-    wanted = {f"{word}{end}.txt" for word in SPLITS[split] for end in ("", "_list")}
+    names = {f"{word}{end}.txt" for word in SPLITS[split] for end in ("", "_list")}
     folders = [folder for folder in (root, root / "ImageSets" / "Main", root / "ImageSets") if folder.is_dir()]
-    path = next((p for folder in folders for p in sorted(folder.iterdir()) if p.name.lower() in wanted), None)
+    path = next((p for folder in folders for p in sorted(folder.iterdir()) if p.name.lower() in names), None)
     if path is None or format_of(path) is not None:
         return None
     try:

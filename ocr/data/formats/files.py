@@ -45,7 +45,7 @@ def list_images(folder: Path) -> dict[str, Path]:
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """(folder, names of its files) of a folder and those below it; hidden ones and those of tools are left out.
+    """Yield (folder, file names) for a folder and all below it, without hidden folders and those of tools.
 
     Linked folders are entered, each folder once.
     """
@@ -107,7 +107,7 @@ def read_text(path: Path) -> str:
 
 
 def decode_text(path: Path) -> tuple[str, str | None]:
-    """The content of a text file, and a line on its encoding where that is not Unicode: odd bytes become U+FFFD.
+    """Decode a text file; also return a note on its encoding where that is not Unicode. Bad bytes become U+FFFD.
 
     Raises:
         UserError: the file is missing or unreadable.

@@ -95,19 +95,19 @@ def samples_of(
     finder = ImageFinder(paths)
     chosen: set[str] | None = None if ids is None else set()
     for name in ids or ():
-        if len(found := finder.find(name)) == 1 and chosen is not None:
-            chosen.add(found[0])
+        if len(candidates := finder.find(name)) == 1 and chosen is not None:
+            chosen.add(candidates[0])
         else:
             report.add("label_without_image", annotations, f"the id list names {name}, which no image is called")
     matched: list[tuple[Row, str]] = []
     for row in rows:
-        found = finder.find(row.name)
-        if chosen is not None and not chosen.intersection(found):
+        candidates = finder.find(row.name)
+        if chosen is not None and not chosen.intersection(candidates):
             continue
-        if len(found) == 1:
-            matched.append((row, found[0]))
-        elif found:
-            report.add("ambiguous", annotations, f"{row.name} may be {' or '.join(sorted(found)[:3])}", row.line)
+        if len(candidates) == 1:
+            matched.append((row, candidates[0]))
+        elif candidates:
+            report.add("ambiguous", annotations, f"{row.name} may be {' or '.join(sorted(candidates)[:3])}", row.line)
         else:
             report.add("label_without_image", row.file or annotations, f"no image {row.name} in {images}", row.line)
     by_image: dict[str, list[Row]] = {}
@@ -171,7 +171,7 @@ def _says_ignore(entry: Entry) -> bool:
 
 
 def _with_ignored_categories(row: Row, chosen: Sequence[str]) -> Row:
-    """The row with text whose category says so marked to be ignored, unless it is among those chosen as text."""
+    """Mark text of an ignored category to be ignored, unless that category was chosen as text."""
     marked = [_says_ignore(entry) and entry.category not in chosen for entry in row.entries]
     if not any(marked):
         return row
@@ -198,7 +198,7 @@ def _page_categories(rows: Iterable[Row]) -> set[str]:
 
 
 def _extent(row: Row) -> tuple[float, float]:
-    """How far the entries of a row reach, which is less than the image's size."""
+    """Largest x and y of a row's entries: a lower bound of the image's size."""
     reach = np.zeros(2)
     for entry in row.entries:
         with contextlib.suppress(*NO_NUMBERS):
@@ -261,7 +261,7 @@ def normal_name(name: str) -> str:
 
 
 def _variants(name: str) -> list[str]:
-    """A name as it is, with ``/`` between its parts, unquoted, without the parts of a URL, without an upload prefix."""
+    """Spellings of a name: as it is, with ``/``, unquoted, without a URL's parts, without an upload prefix."""
     plain = name.strip().replace("\\", "/").removeprefix("./")
     local = plain.rpartition("?d=")[2]  # Label Studio's local files: /data/local-files/?d=<path>
     bare = unquote(re.sub(r"^[a-z][a-z0-9+.-]*://[^/]*/", "", local.partition("?")[0], flags=re.IGNORECASE))

@@ -104,8 +104,8 @@ def _chosen(ids: Sequence[str], pairs: Iterable[str]) -> Iterator[str]:
     """The stems that a list means: by their longest common end, so that lists of other machines fit."""
     known = CommonTails(pairs)
     for name in ids:
-        found = known.find(without_suffix(name))
-        yield found[0] if len(found) == 1 else without_suffix(name)
+        stems = known.find(without_suffix(name))
+        yield stems[0] if len(stems) == 1 else without_suffix(name)
 
 
 class CommonTails:
@@ -121,7 +121,7 @@ class CommonTails:
             self._by_name.setdefault(path.rpartition("/")[2].casefold(), []).append(path)
 
     def find(self, path: str) -> list[str]:
-        """Those with the most last parts in common with a path, at least the name; several where that is no one."""
+        """Find the paths that share the most last parts with a path, at least the name; several in a tie."""
         parts = path.casefold().split("/")[::-1]
         lengths = {
             other: next((k for k, (a, b) in enumerate(zip(parts, other.casefold().split("/")[::-1])) if a != b), None)

@@ -24,8 +24,8 @@ _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|[+-]?inf"
 _COMMAS = re.compile(rf"\s*({_NUMBER})\s*(?:,|$)", re.IGNORECASE)
 _SEMICOLONS = re.compile(rf"\s*({_NUMBER})\s*(?:;|$)", re.IGNORECASE)
 _BLANKS = re.compile(rf"\s*({_NUMBER})(?:\s+|$)", re.IGNORECASE)
-USUAL_SHARE = 0.2  # of the lines of the most frequent number of coordinates: fewer are numbers in the text
-MOSTLY = 0.8  # of the lines
+MIN_SHARE = 0.2  # of the lines of the most frequent number of coordinates: fewer are numbers in the text
+MAJORITY = 0.8  # of the lines
 MAX_COLUMNS = 3
 CORNERS, QUAD = 4, 8  # coordinates of two opposite corners, and of four
 # what MLT, ArT, LSVT and tools that know languages write before the text
@@ -77,15 +77,15 @@ class Layout:
             count = len(line.values) - layout.lead
             if line.rests[-1] and (count >= QUAD or count in (CORNERS, CORNERS + 1)):
                 seen[line.commas][count - count % 2] += 1
-        for commas, found in seen.items():
-            most = max(found.values(), default=0)
-            layout.counts[commas] = sorted(count for count, times in found.items() if times >= USUAL_SHARE * most)
+        for commas, counts in seen.items():
+            most = max(counts.values(), default=0)
+            layout.counts[commas] = sorted(count for count, times in counts.items() if times >= MIN_SHARE * most)
         boxes = [line.values[layout.lead :] for line in lines if layout.coordinates(line) == CORNERS]
         ordered = all(box[0] < box[2] and box[1] < box[3] for box in boxes)
         return replace(layout, columns=layout.columns_of(lines), ordered=ordered)
 
     def coordinates(self, line: Line) -> int | None:
-        """How many of a line's numbers, after the lead, are coordinates; None where there are too few."""
+        """Number of a line's coordinates after the lead; None where there are too few."""
         values = line.values[self.lead :]
         count, has_text, usual = len(values), bool(line.rests[-1]), self.counts.get(line.commas, [])
         even = count - count % 2
@@ -192,7 +192,7 @@ def read_quad_file(image: Path, labels: Path, report: Report, keep_marks: bool =
 
 
 def _is_outline(values: list[float], sure: int) -> bool:
-    """Whether the points behind the first ones lie near these, as those of an outline do and a number does not."""
+    """Whether further points lie near the first ones, as an outline's do and a number in the text does not."""
     points = np.array(values, np.float64).reshape(-1, 2)
     first, more = points[: sure // 2], points[sure // 2 :]
     low, high = first.min(axis=0), first.max(axis=0)
@@ -209,7 +209,7 @@ def _has_lead(lines: list[Line]) -> bool:
     far = 2 * float(np.abs(rows).max()) + 1
     quads = [rows[:, k : k + QUAD].reshape(-1, 4, 2) + far for k in (1, 0)]
     shifted, plain = (normal_quads(quad, int(4 * far), int(4 * far))[0].mean() for quad in quads)
-    return bool(shifted > MOSTLY and plain < 1 - MOSTLY)
+    return bool(shifted > MAJORITY and plain < 1 - MAJORITY)
 
 
 def _unquoted(text: str) -> str:

@@ -114,12 +114,12 @@ def _write_shard(samples: Iterable[ShardSample], folder: Path, number: int, befo
                 label, length = _label(sample), len(sample.image)
                 [identity] = hashes([f"{sample.name} {length} {sample.width} {sample.height}"])
                 counts = len(sample.truth.polygons), int(np.count_nonzero(sample.truth.ignore))
-                place = number, tar.offset, len(label), length
+                position = number, tar.offset, len(label), length
                 for suffix, content in ((".json", label), (_suffix(sample.name), sample.image)):
                     member = tarfile.TarInfo(f"{before + len(names):09d}{suffix}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
-                records.append((*place, sample.width, sample.height, *counts, identity))
+                records.append((*position, sample.width, sample.height, *counts, identity))
                 names.append(sample.name)
                 if tar.offset >= shard_bytes:
                     break
@@ -132,7 +132,7 @@ def _write_shard(samples: Iterable[ShardSample], folder: Path, number: int, befo
 
 
 def _suffix(name: str) -> str:
-    """That of a member: WebDataset decodes by it."""
+    """Suffix of a member's name: WebDataset decodes by it."""
     return Path(name).suffix.lower() or ".image"
 
 
@@ -149,7 +149,7 @@ class _Hashed:
 
 
 def _label(sample: ShardSample) -> bytes:
-    """Labels as JSON; a coordinate has the digits that its float32 needs, so that it is read as it was."""
+    """Labels as JSON, with the digits that each float32 needs to be read back exactly."""
     polygons = [
         [[float(str(v)) for v in point] for point in np.asarray(polygon, np.float32)]
         for polygon in sample.truth.polygons
@@ -191,7 +191,7 @@ def check_index_file(content: bytes, shard: Shard, where: str) -> None:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Where the samples of a set lie, S in all.
+    """Index of a set's S samples: shard, offset and length of each.
 
     Attributes:
         records: :data:`RECORD` (S,); ``shard`` is a position in the list of shards.

@@ -47,7 +47,7 @@ def stamp(settings: Any, paths: Iterable[Path]) -> str:
 
 @functools.cache
 def _code() -> str:
-    """Hex digest of the code that reads and checks labels: an index that older code made is not taken for today's."""
+    """Hex digest of the code that reads and checks labels, so that an index of older code is not used."""
     digest = hashlib.sha256()
     for folder in READERS:
         for path in sorted((Path(__file__).parents[1] / folder).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""One sample at a time: is its image readable, are its polygons sound, does it show all that a user sees in it."""
+"""Checks of one sample: is its image readable, are its polygons sound, is nothing of it hidden."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def check_image(sample: Sample, report: Report) -> Header | None:
 
 
 def in_shown_pixels(sample: Sample, header: Header, report: Report) -> Sample | None:
-    """The sample with its labels in pixels of the image as a viewer shows it, by the size that the label file states.
+    """Convert labels to pixels of the image as a viewer shows it, by the size that the label file states.
 
     That may be the viewer's size, the one that the pixels are stored in (turned by EXIF), or either of them scaled.
 
@@ -115,7 +115,7 @@ def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def _turned(points: np.ndarray, orientation: int, width: int, height: int) -> np.ndarray:
-    """Points (N, 2) of the stored pixels, width x height, where a viewer shows them; see EXIF 2.3, tag 0x0112."""
+    """Turn points (N, 2) of the stored pixels, width x height, by EXIF orientation (EXIF 2.3, tag 0x0112)."""
     x, y = points.T
     turns = {2: (width - x, y), 3: (width - x, height - y), 4: (x, height - y), 5: (y, x), 6: (height - y, x),
              7: (height - y, width - x), 8: (y, width - x)}  # fmt: skip

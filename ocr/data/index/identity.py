@@ -28,11 +28,11 @@ def _length(path: Path) -> int:
 
 
 def in_hash_range(names: Iterable[str], hash_range: Sequence[float]) -> list[int]:
-    """Positions of the image names whose stems have a hash from the first number of a range up to the second."""
+    """Indices of the image names whose stem has a hash within a range (low included, high not)."""
     low, high = hash_range
     return [i for i, name in enumerate(names) if low <= name_hash(Path(name).stem) < high]
 
 
 def name_hash(name: str) -> float:
-    """A number in 0..1 that depends on the name alone, so that a set may grow without images changing splits."""
+    """Hash of a name in 0..1: a set may grow without images changing splits."""
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:6], "big") / 2**48

@@ -36,7 +36,7 @@ def _unlocated(report: Report) -> int:
 
 
 def _encoded(string: str) -> bytes:
-    """UTF-8, with the odd bytes of a file name as they are; half of a surrogate pair, from JSON, becomes U+FFFD."""
+    """Encode as UTF-8; bad bytes of file names stay as they are, lone surrogates from JSON become U+FFFD."""
     try:
         return string.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

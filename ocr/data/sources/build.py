@@ -31,7 +31,7 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, i: int) -> str:
-        """How messages and prediction files call sample i."""
+        """Name of sample i in messages and prediction files."""
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         """Image uint8 (H, W, 3) RGB and labels of sample i."""

@@ -67,11 +67,11 @@ class CameraSimulation:
         return picture.pixels(1), picture.truth
 
     def open(self, i: int) -> LazySample:
-        """The same with pixels only as fine as they are needed."""
+        """Load a photo with pixels only as fine as they are needed."""
         return self._cache(self._file_name(i), partial(self._render, i)).lazy()
 
     def _file_name(self, i: int) -> str:
-        """In the cache: with the size and time of the scan's file, where it is one."""
+        """File name in the cache, with the size and time of the scan's file."""
         source, k = self._find(i)
         try:
             status = Path(source.name(k)).stat()
@@ -104,5 +104,5 @@ class CameraSimulation:
         return hashlib.sha256(" ".join(self._settings()).encode()).hexdigest()[:16]
 
     def identities(self) -> np.ndarray:
-        """Those of the scans: who has seen the scan knows its text."""
+        """Identities of the scans: who has seen the scan knows its text."""
         return np.concatenate([source.identities() for source in self.of])

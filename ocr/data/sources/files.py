@@ -101,7 +101,7 @@ class LabelledFiles:
 
 
 def build_index(files: LabelledFiles, report: Report) -> SampleIndex:
-    """Read and check a set; formats with one label file per image in several processes when the set is large."""
+    """Read and check a set; a large one with one label file per image in several processes."""
     naming = label_format(files.name).naming
     if naming is None or len(files.ids or list_images(files.images)) < PARALLEL_MIN_IMAGES:
         return _build_part(files, report)

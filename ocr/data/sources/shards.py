@@ -29,14 +29,14 @@ class ShardSource:
     Attributes:
         index: of the samples.
         shards: that it points into.
-        place: folder or address of the tars.
-        cache: of their parts, where the place is an address; None for a folder.
+        location: folder or address of the tars.
+        cache: of their parts, where that is an address; None for a folder.
         weight: of the source.
     """
 
     index: ShardIndex
     shards: Sequence[Shard]
-    place: str
+    location: str
     cache: BlockCache | None
     weight: float = 1.0
 
@@ -75,7 +75,7 @@ class ShardSource:
 
     def name(self, i: int) -> str:
         """The place, the shard and the name that the image's file had."""
-        return f"{below(self.place, self._shard(i).file)}/{self.index.names[i]}"
+        return f"{below(self.location, self._shard(i).file)}/{self.index.names[i]}"
 
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         label, image = self._read(i)
@@ -114,7 +114,7 @@ class ShardSource:
         return digest.hexdigest()[:16]
 
     def identities(self) -> np.ndarray:
-        """Those that the images had as files, see :meth:`ocr.data.sources.files.FileSource.identities`."""
+        """Identities that the images had as files, see :meth:`ocr.data.sources.files.FileSource.identities`."""
         return self.index.records["identity"].copy()
 
     def only(self, indices: Sequence[int]) -> ShardSource:
@@ -136,9 +136,9 @@ class ShardSource:
         """
         shard, (start, end) = self._shard(i), self.index.span(i)
         if self.cache is None:
-            data = _read_part(Path(self.place, shard.file), start, end)
+            data = _read_part(Path(self.location, shard.file), start, end)
         else:
-            data = self.cache.read(below(self.place, shard.file), shard.sha256[:32], shard.size, start, end)
+            data = self.cache.read(below(self.location, shard.file), shard.sha256[:32], shard.size, start, end)
         try:
             return self.index.split(i, data)
         except ValueError as error:
@@ -147,11 +147,11 @@ class ShardSource:
 
 def _check_size(path: Path, size: int) -> None:
     try:
-        found = path.stat().st_size
+        size_on_disk = path.stat().st_size
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: copy the set again, with all its files") from error
-    if found != size:
-        raise UserError(f"{path} has {found} bytes, and {LIST} says {size}: copy it again")
+    if size_on_disk != size:
+        raise UserError(f"{path} has {size_on_disk} bytes, and {LIST} says {size}: copy it again")
 
 
 def _read_part(path: Path, start: int, end: int) -> bytes:

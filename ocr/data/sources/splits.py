@@ -12,7 +12,7 @@ from ocr.data.sources.build import source_root
 def resolve_sources(
     specs: Sequence[Mapping[str, Any]], root: str | None, whole: bool = False, cache_gb: float = 0
 ) -> list[dict[str, Any]]:
-    """Sources with what was found in folders in place of ``auto``; those whose part does not exist are left out.
+    """Replace ``auto`` in sources by what the folders have; leave out sources whose part does not exist.
 
     Args:
         specs: sources of a split, see :func:`ocr.data.sources.build.build_source`.

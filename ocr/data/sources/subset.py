@@ -41,4 +41,4 @@ def draw_subset(sources: Sequence[Source], fraction: float, draw: int) -> list[S
 
 def _van_der_corput(k: int) -> float:
     """Term k of the sequence 0, 1/2, 1/4, 3/4, 1/8, ...: the bits of k behind the point, last one first."""
-    return sum(int(bit) / 2 ** (place + 1) for place, bit in enumerate(reversed(f"{k:b}")))
+    return sum(int(bit) / 2 ** (position + 1) for position, bit in enumerate(reversed(f"{k:b}")))

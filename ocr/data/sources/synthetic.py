@@ -85,7 +85,7 @@ class SyntheticReceipts:
         return sample.pixels(1), sample.truth
 
     def open(self, i: int) -> LazySample:
-        """The same with pixels only as fine as they are needed."""
+        """Load a receipt with pixels only as fine as they are needed."""
         return self._cache(str(i), partial(self._render, i)).lazy()
 
     def _render(self, i: int) -> RenderedSample:

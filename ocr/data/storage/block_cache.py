@@ -1,4 +1,4 @@
-"""Parts of remote files on the local disk, the ones that were not read for longest making room for others."""
+"""Cache of blocks of remote files on the local disk; the least recently read make room for others."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class BlockCache:
                 log.warning("blocks of shards cannot be kept in %s (%s): they are read again", self.folder, error)
 
     def _make_room(self) -> None:
-        """Remove the blocks that were not read for longest, down to a part of the limit, where it is passed."""
+        """Where the limit is passed, remove the least recently read blocks, down to a part of it."""
         entries = [(e.stat(), e.path) for e in os.scandir(self.folder) if e.is_file()]
         used = sum(status.st_size for status, _ in entries)
         if used <= self.limit_bytes:

@@ -68,18 +68,18 @@ def _list_shards(url: str, folder: Path) -> bool:
     parts = ["", *sorted(SPLIT_WORDS)]
     contents = read_files([below(url, part, LIST) for part in parts])
     for part, content in zip(parts, contents, strict=True):
-        place, here = below(url, part), folder / part
+        address, here = below(url, part), folder / part
         if content is None:
             (here / LIST).unlink(missing_ok=True)
             continue
-        wanted = {shard.index_file: shard for shard in read_list(content, below(place, LIST))}
-        missing = [name for name, shard in wanted.items() if not _is_current(here / name, shard.index_sha256)]
-        for name, index in zip(missing, read_files([below(place, name) for name in missing]), strict=True):
+        shards = {shard.index_file: shard for shard in read_list(content, below(address, LIST))}
+        missing = [name for name, shard in shards.items() if not _is_current(here / name, shard.index_sha256)]
+        for name, index in zip(missing, read_files([below(address, name) for name in missing]), strict=True):
             if index is None:
-                raise UserError(f"{below(place, name)}, which {LIST} names, is not there: copy the set again")
-            check_index_file(index, wanted[name], below(place, name))
+                raise UserError(f"{below(address, name)}, which {LIST} names, is not there: copy the set again")
+            check_index_file(index, shards[name], below(address, name))
             write_atomic(here / name, index)
-        write_atomic(here / ORIGIN, json.dumps({"url": place}))
+        write_atomic(here / ORIGIN, json.dumps({"url": address}))
         write_atomic(here / LIST, content)
     return any(content is not None for content in contents)
 
@@ -92,12 +92,12 @@ def _copy(url: str, folder: Path, cache_gb: float) -> None:
     """Copy a set of loose files; those that have not changed since are kept."""
     system, path = file_system(url)
     listing: dict[str, dict[str, Any]] = persistently(lambda: system.find(path, detail=True), url)
-    found = {}
+    files = {}
     for name, status in listing.items():
         relative = name.removeprefix(path.rstrip("/")).lstrip("/")
         if relative and "?" not in relative and ".." not in Path(relative).parts and not relative.startswith("."):
-            found[relative] = (name, _state(status))
-    if not found:
+            files[relative] = (name, _state(status))
+    if not files:
         raise UserError(f"{url}: nothing is listed there (data.root)")
     total = sum(status.get("size") or 0 for status in listing.values())
     if total > cache_gb * GIGABYTE:
@@ -107,23 +107,23 @@ def _copy(url: str, folder: Path, cache_gb: float) -> None:
         )
     record = folder / COPIED
     before: dict[str, Any] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    copied = {name: state for name, state in before.items() if found.get(name, (0, 0))[1] == state}
+    copied = {name: state for name, state in before.items() if files.get(name, (0, 0))[1] == state}
     for name in before.keys() - copied.keys():
         (folder / name).unlink(missing_ok=True)
-    missing = sorted(found.keys() - {name for name in copied if (folder / name).is_file()})
+    missing = sorted(files.keys() - {name for name in copied if (folder / name).is_file()})
     if missing:
         log.info("copying %d files of %s into %s", len(missing), url, folder)
     for k in range(0, len(missing), FILES_PER_RECORD):
         names = missing[k : k + FILES_PER_RECORD]
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        sources, targets = [found[name][0] for name in names], [str(folder / name) for name in names]
+        sources, targets = [files[name][0] for name in names], [str(folder / name) for name in names]
         persistently(functools.partial(system.get, sources, targets), url)
         for name, target in zip(names, targets):
-            size = found[name][1][0]
+            size = files[name][1][0]
             if size is not None and os.path.getsize(target) != size:
                 raise UserError(f"{below(url, name)}: {os.path.getsize(target)} bytes arrived of {size}")
-            copied[name] = found[name][1]
+            copied[name] = files[name][1]
         write_atomic(record, json.dumps(copied))
 
 

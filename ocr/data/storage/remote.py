@@ -146,13 +146,13 @@ def read_files(urls: Sequence[str]) -> list[bytes | None]:
     def read() -> list[bytes | None]:
         system, _ = file_system(urls[0])
         paths = [file_system(url)[1] for url in urls]
-        found = system.cat(paths, on_error="return") if len(paths) > 1 else {paths[0]: _one(system, paths[0])}
-        readable = any(isinstance(value, bytes) for value in found.values())
-        for value in found.values():
+        contents = system.cat(paths, on_error="return") if len(paths) > 1 else {paths[0]: _one(system, paths[0])}
+        readable = any(isinstance(value, bytes) for value in contents.values())
+        for value in contents.values():
             missing = isinstance(value, FileNotFoundError) or (readable and _is_denied(value))
             if isinstance(value, Exception) and not missing:
                 raise value
-        return [data if isinstance(data := found[path], bytes) else None for path in paths]
+        return [data if isinstance(data := contents[path], bytes) else None for path in paths]
 
     return persistently(read, urls[0])
 

@@ -1,4 +1,4 @@
-"""A sheet of paper as a camera or scanner would see it: folds, shadows, perspective, a table behind it, blur, JPEG."""
+"""Camera simulation: folds, shadows, perspective, a table behind the paper, blur, JPEG."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ EFFECTS = ("curl", "glare", "shadow", "motion", "low_light", "clutter", "far")
 
 @dataclass(frozen=True)
 class Curl:
-    """A bent sheet: a point u of what is seen flat shows the paper's point u + d(u), d being a sum of waves.
+    """Page curl by a displacement field: the pixel u shows the paper's point u + d(u), d being a sum of waves.
 
     Attributes:
         vectors: float64 (K, 2), wave vectors, radians per pixel.
@@ -43,7 +43,7 @@ class Curl:
         return np.sin(points @ self.vectors.T + self.phases) @ self.shifts
 
     def seen(self, points: np.ndarray) -> np.ndarray:
-        """Where the paper's points (..., 2) are seen: u with u + d(u) = q, by fixed-point iteration."""
+        """Project the paper's points q (..., 2): u with u + d(u) = q, by fixed-point iteration."""
         flat = points.astype(np.float64)
         for _ in range(12):
             flat = points - self.shift(flat)
@@ -51,7 +51,7 @@ class Curl:
 
 
 def bend(paper: np.ndarray, curl: Curl) -> np.ndarray:
-    """The paper as it is seen when bent, of the same size, with the light and shade of its slopes; white beyond it."""
+    """Bend the paper, with the light and shade of its slopes; same size, white beyond it."""
     h, w = paper.shape[:2]
     ys, xs = np.mgrid[0:h:8, 0:w:8].astype(np.float64) + 0.5
     shift = cv2.resize(curl.shift(np.stack([xs, ys], axis=-1)).astype(np.float32), (xs.shape[1] * 8, xs.shape[0] * 8))
@@ -78,7 +78,7 @@ def glare(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.nd
 
 
 def hand_shadow(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """The soft shadow of a hand or a phone that reaches in from one side: uint8 (H, W, 3) to the same."""
+    """Add the soft shadow of a hand or a phone that reaches in from one side, uint8 (H, W, 3)."""
     height, width = image.shape[:2]
     small: np.ndarray = np.ones((64, 64), np.float32)
     side = rng.integers(4)

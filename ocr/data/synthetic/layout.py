@@ -49,7 +49,7 @@ LABELS = {
 }
 MIN_WIDTH, MAX_WIDTH = 300, 460
 MAX_LINES = 64
-MARGIN = 0.12  # of the font size: annotators leave this much around the ink, too
+MARGIN_EMS = 0.12  # of the font size: annotators leave this much around the ink, too
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class _Sheet:
         corner = (round(x) + offset[0], round(self.y) + offset[1])
         self.image.paste(self.ink, corner, glyphs)
         left, top, right, bottom = (ink[k] + corner[k % 2] for k in range(4))
-        pad = round(font.size * MARGIN)
+        pad = round(font.size * MARGIN_EMS)
         left, top, right, bottom = left - pad, top - pad, right + pad, bottom + pad
         quad = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
         self.cells.append(Cell(quad, text))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ocr.data.synthetic import fonts, words
-from ocr.data.synthetic.layout import MARGIN, Cell
+from ocr.data.synthetic.layout import MARGIN_EMS, Cell
 
 MIN_GAP = 1.0  # between texts of a row, in heights of the type
 MAX_HEIGHT = 3000  # pixels of paper
@@ -104,7 +104,7 @@ class Paper:
         h, w = ink.shape
         left = round(min(max(x - {"l": 0, "m": w / 2, "r": w}[anchor], low), high - w))
         top = round(self.y + self._rise(factor, tall, path, text))
-        pad = max(1, round(self.height(factor) * MARGIN))
+        pad = max(1, round(self.height(factor) * MARGIN_EMS))
         if not h or top < 0 or left < 0 or top + h + pad > MAX_HEIGHT or left + w > self.width:
             return x, x
         box = np.s_[top : top + h, left : left + w]
@@ -122,7 +122,7 @@ class Paper:
         return float(left), float(left + w)
 
     def _rise(self, factor: float, tall: float, path: str | None, text: str) -> float:
-        """How far below the top of the line the ink of a text begins, pixels."""
+        """Pixels from the top of the line to the top of a text's ink."""
         return fonts.load(path, self.height(factor)).getbbox(text or "x")[1] * tall
 
     def row(self, texts: Sequence[str], places: Sequence[tuple[float, str]], factor: float = 1.0) -> None:

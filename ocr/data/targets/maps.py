@@ -17,7 +17,7 @@ from ocr.geometry.offsets import check_ratio, short_side, shrink_distance
 from ocr.geometry.raster import SUBPIXEL_BITS, fill, fixed_point
 from ocr.geometry.rectangles import Rectangles, areas, areas_and_perimeters, offset_polygons
 
-OUTLINE = 0.5  # pixels that a filled polygon is larger on each side than what was asked for
+OUTLINE_PIXELS = 0.5  # that a filled polygon is larger on each side than what was asked for
 SHRINK_MAP, SHRINK_MASK, THRESH_MAP, THRESH_MASK = range(4)  # channels of the target array
 
 
@@ -84,7 +84,8 @@ class TargetMaker:
         area, perimeter = areas_and_perimeters(texts, rectangles)
         side, offset = short_side(area, perimeter), shrink_distance(area, perimeter, self.shrink_ratio)
         # cv2 fills the pixels that an outline touches, too: half a pixel less, so that a kernel of three has no fourth
-        kernels, owner = offset_polygons(texts, rectangles, -offset - np.clip((side - 2 * offset - 1) / 2, 0, OUTLINE))
+        inset = np.clip((side - 2 * offset - 1) / 2, 0, OUTLINE_PIXELS)
+        kernels, owner = offset_polygons(texts, rectangles, -offset - inset)
         learned = (side >= self.min_text_size) & (np.bincount(owner, minlength=len(texts)) > 0)
         kept = np.flatnonzero(learned)
         masked += [texts[k] for k in np.flatnonzero(~learned)]
@@ -114,7 +115,7 @@ class TargetMaker:
 
 
 def _lengthened(rectangles: Rectangles, offsets: np.ndarray, reach: float) -> np.ndarray:
-    """The texts' rectangles (M, 4, 2), longer by ``reach`` heights at both ends, lower by half of what kernels are."""
+    """Lengthen rectangles (M, 4, 2) by ``reach`` heights at both ends; lower them by half of what kernels are."""
     length, height = rectangles.halves.T
     halves = np.stack([length + 2 * reach * height, np.maximum(height - offsets / 2, 0.5)], axis=1)
     return rectangles._replace(halves=halves).corners()
@@ -181,7 +182,7 @@ def _from_rectangle(rectangle: Rectangles, k: int, x0: int, y0: int, x1: int, y1
 
 
 def _from_outline(polygon: np.ndarray, x0: int, y0: int, x1: int, y1: int, reach: int) -> np.ndarray:
-    """The same for any polygon, float32 in pixels, by a distance transform.
+    """Distances for any polygon, float32 in pixels, by a distance transform.
 
     What lies up to ``reach`` outside the window is seen.
     """

@@ -34,7 +34,7 @@ DECODE_FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREA
 
 
 def shrink_for(scale: float) -> int:
-    """How many times smaller an image may be decoded that is then read at a scale, 1, 2, 4 or 8."""
+    """Factor (1, 2, 4 or 8) by which an image may be decoded smaller that is then read at a scale."""
     return max(factor for factor in DECODE_FLAGS if factor == 1 or factor * scale <= 1)
 
 

@@ -71,7 +71,7 @@ def check_overrides(overrides: Sequence[str], multirun: bool = False) -> None:
 
 
 def shell_override(key: str, value: str, multirun: bool = False) -> str:
-    """A setting as it is typed in a shell, quoted for Hydra and for the shell where it must be.
+    """Format a setting for a shell, quoted for Hydra and for the shell where needed.
 
     >>> print(shell_override("data.root", "영수증/"), shell_override("data.root", "my receipts"))
     'data.root="영수증/"' 'data.root=my receipts'
@@ -121,7 +121,7 @@ def _spaced(key: str, value: str) -> str:
 
 
 def _quoted(value: str, multirun: bool) -> str:
-    """A value in the quotes of Hydra's grammar; of a list, a dictionary or a sweep the parts that need them."""
+    """Quote a value for Hydra's grammar; in a list, a dictionary or a sweep only the parts that need it."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     def quote(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Every ``_target_`` of a config held against the signature that it will be called with, before anything starts."""
+"""Check every ``_target_`` of a config against the signature that it calls, before anything starts."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _signature_faults(node: Mapping[str, Any], path: str) -> list[str]:
 
 
 def _makes_object(hint: Any) -> bool:
-    """Whether an argument is an object that has to be made: of a class that is no plain kind, or a callable."""
+    """Whether an argument needs an object or a callable, not a plain value."""
     own = inspect.isclass(hint) and hint.__module__.split(".")[0] in ("ocr", "torch")
     return typing.get_origin(hint) is Callable or (own and not is_plain(hint))
 

@@ -60,7 +60,7 @@ def title_of(file: Path) -> str:
 
 
 def package_of(file: Path) -> str:
-    """Where the keys of a config file stand in the composed config, with a dot behind it unless that is the top."""
+    """Prefix of a config file's keys in the composed config, with a dot at its end; empty at the top."""
     header = re.match(r"# @package (\S+)", file.read_text(encoding="utf-8"))
     group = file.parent.relative_to(CONFIGS).as_posix().replace("/", ".")
     package = header[1] if header else group
@@ -68,7 +68,7 @@ def package_of(file: Path) -> str:
 
 
 def comments(job: str | None = None) -> dict[str, str]:
-    """What is said of each key of the composed configs; files that change a key need not say it again.
+    """Comment of each key of the composed configs; files that change a key need not repeat it.
 
     Args:
         job: whose file is heeded before all others; None for the first that says something.

@@ -33,12 +33,12 @@ def invocation() -> dict[str, Any]:
     if hydra.mode != RunMode.MULTIRUN:
         return {"overrides": overrides}
     sweep = {"sweep": Path(hydra.sweep.dir).name, "number": int(hydra.job.num)}
-    keys, seeds = _sweep_facts(Path(hydra.sweep.dir))
+    keys, seeds = _varied_settings(Path(hydra.sweep.dir))
     varied = {key_of(o): o.partition("=")[2] for o in overrides if key_of(o) in keys}
     return {"overrides": overrides, "varied": varied, "seeds": seeds, **sweep}
 
 
-def _sweep_facts(folder: Path) -> tuple[list[str], int]:
+def _varied_settings(folder: Path) -> tuple[list[str], int]:
     """Settings that a sweep varies, and its trainings per trial, as it has written down in its folder."""
     try:
         content = json.loads((folder / SWEEP).read_text(encoding="utf-8"))

@@ -35,7 +35,7 @@ def worker_arguments(command: Sequence[str], folder: Path) -> list[str]:
 
 
 def joining_arguments(folder: Path, more: Sequence[str]) -> tuple[list[str], str]:
-    """The overrides of a worker that joins the sweep of a folder, and the working folder that the sweep was begun in.
+    """Overrides of a worker that joins the sweep of a folder, and the working folder of the sweep's command.
 
     Args:
         folder: of the sweep.
@@ -45,8 +45,8 @@ def joining_arguments(folder: Path, more: Sequence[str]) -> tuple[list[str], str
         UserError: it is no sweep with ``+sweep=``, or its command line held secrets.
     """
     try:
-        facts = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
-        command, cwd = facts["command"], facts["cwd"]
+        sweep = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+        command, cwd = sweep["command"], sweep["cwd"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is not the folder of a sweep with +sweep=... ({SWEEP})") from error
     if not Path(cwd).is_dir():

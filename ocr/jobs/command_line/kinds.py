@@ -1,4 +1,4 @@
-"""What kind of value a setting takes, from the signature of its ``_target_`` or from the settings of its job."""
+"""Kind of value that a setting takes, from the signature of its ``_target_`` or from the settings of its job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMITS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {
 
 
 def schema_of_node(node: Any) -> dict[str, Any]:
-    """JSON schema of a config node: one with a ``_target_`` has the arguments of what it makes; of others the keys."""
+    """JSON schema of a config node: the arguments of its ``_target_`` where it has one, else its keys."""
     if not isinstance(node, Mapping):
         return {}
     below = {key: schema_of_node(value) for key, value in node.items() if isinstance(value, Mapping)}

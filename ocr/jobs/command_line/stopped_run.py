@@ -67,7 +67,7 @@ class StoppedRun:
         return cls(folder, shown, hidden, config, Path(cwd) if isinstance(cwd, str) else None)
 
     def overrides_before(self, mine: Sequence[str]) -> list[str]:
-        """Those that this command does not give itself.
+        """Overrides of the stopped run that this command does not give itself.
 
         Raises:
             UserError: one of them could run something that the user did not name.

@@ -41,7 +41,7 @@ def record_failure(config: DictConfig, reason: str, error: BaseException) -> Non
     except UserError as fault:  # the logger's own settings are wrong
         log.warning("W&B: the failed job is not recorded: %s", first_line(fault))
         return
-    known = {"state": "failed", "reason": reason, "overrides": list(job.overrides), **job.sweep_facts()}
+    known = {"state": "failed", "reason": reason, "overrides": list(job.overrides), **job.sweep_record()}
     write_atomic(folder / FAILURE, json.dumps(job.redactor.plain(known), indent=1) + "\n")
     if job.logger.wandb.enabled and not (folder / RECORD).is_file():
         with contextlib.suppress(type(error)), tracked_run(job, "training"):

@@ -20,12 +20,12 @@ from ocr.utils.files import make_folder, write_atomic
 from ocr.utils.locks import lock_file
 
 
-def begin_folder(folder: Path, facts: Mapping[str, Any], config: DictConfig, way_on: str) -> None:
+def begin_folder(folder: Path, sweep: Mapping[str, Any], config: DictConfig, way_on: str) -> None:
     """Make the folder of a new sweep: ``multirun.yaml``, as Hydra's own sweepers write it, and ``sweep.json``.
 
     Args:
         folder: of the sweep.
-        facts: what its jobs have in common; ``space`` has the settings that vary.
+        sweep: what its jobs have in common; ``space`` has the settings that vary.
         config: of the command line.
         way_on: what to do where the folder is in use, for the message.
 
@@ -38,15 +38,15 @@ def begin_folder(folder: Path, facts: Mapping[str, Any], config: DictConfig, way
     redactor = redactor_for(plain_config(config))
     content: Any = OmegaConf.to_container(config, resolve=False)
     write_atomic(folder / "multirun.yaml", OmegaConf.to_yaml(OmegaConf.create(redactor.settings(content))))
-    write_atomic(folder / SWEEP, json.dumps(redactor.plain(facts), indent=1, ensure_ascii=False) + "\n")
+    write_atomic(folder / SWEEP, json.dumps(redactor.plain(sweep), indent=1, ensure_ascii=False) + "\n")
 
 
-def check_same(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+def check_same(folder: Path, sweep: Mapping[str, Any]) -> dict[str, Any]:
     """Check that a command goes on with the sweep that a folder has.
 
     Args:
         folder: of the sweep.
-        facts: of the command, all but ``command`` equal to those of the folder.
+        sweep: of the command, all but ``command`` equal to those of the folder.
 
     Returns:
         Those of the folder.
@@ -58,13 +58,13 @@ def check_same(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     path = folder / SWEEP
     try:
         before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        different = [key for key in facts if key != "command" and before[key] != facts[key]]
+        different = [key for key in sweep if key != "command" and before[key] != sweep[key]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"sweep.resume={folder}: {path} cannot be read: is this the folder of a sweep?") from error
     if different == ["cwd"]:
         raise UserError(f"sweep.resume={folder}: that sweep was begun in another folder: cd {before['cwd']}")
     if different:
-        words = "; ".join(f"{key} was {before[key]!r}, is {facts[key]!r}" for key in different)
+        words = "; ".join(f"{key} was {before[key]!r}, is {sweep[key]!r}" for key in different)
         raise UserError(f"sweep.resume={folder}: that sweep had other settings: {words}")
     return before
 

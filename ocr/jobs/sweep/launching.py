@@ -71,8 +71,8 @@ def launch_workers(
     """
     command = [sys.executable, os.path.abspath(sys.argv[0]), "-m", *arguments]
     launcher = make_launcher(context, partial(start_worker, command, os.getcwd()), config, workers)
-    place = text_of(str(folder.resolve()))
-    jobs = [[f"hydra.sweep.dir={place}", f"hydra.sweep.subdir=workers/{k}"] for k in range(workers)]
+    sweep_dir = text_of(str(folder.resolve()))
+    jobs = [[f"hydra.sweep.dir={sweep_dir}", f"hydra.sweep.subdir=workers/{k}"] for k in range(workers)]
     for k, returned in enumerate(launcher.launch(jobs, initial_job_idx=0)):
         if returned.status is JobStatus.FAILED:
             log.error("worker %d could not be started: %s/workers/%d/run.log", k, folder, k)

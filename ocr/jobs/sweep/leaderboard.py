@@ -39,7 +39,7 @@ from ocr.utils.files import write_atomic
 from ocr.utils.machine import cores
 
 CSV = "sweep.csv"  # all rows, in the sweep's folder
-SHOWN = 20  # rows of the table on the screen
+MAX_ROWS = 20  # rows of the table on the screen
 PIPE_WIDTH = 200  # characters of a table that no terminal shows
 ADDED = "callbacks.pruning"  # overrides of it are the sweep's, not the user's
 
@@ -142,7 +142,7 @@ def _print(rows: Sequence[Row], metric: str, compared: Mapping[int, Comparison |
     for key in settings:
         table.add_column(escape(key.rpartition(".")[2]), overflow="fold", min_width=6)
     table.add_column("", overflow="fold")
-    for k, row in enumerate(rows[:SHOWN], 1):
+    for k, row in enumerate(rows[:MAX_ROWS], 1):
         spread = row.spread
         table.add_row(
             str(k) if row.state == "finished" else "", str(row.number), f"{row.mean:.4f}" if row.scores else "",
@@ -152,8 +152,8 @@ def _print(rows: Sequence[Row], metric: str, compared: Mapping[int, Comparison |
         )  # fmt: skip
     console = Console()
     Console(width=None if console.is_terminal else PIPE_WIDTH).print(table)
-    if len(rows) > SHOWN:
-        print(f"{len(rows) - SHOWN} more in {CSV}")
+    if len(rows) > MAX_ROWS:
+        print(f"{len(rows) - MAX_ROWS} more in {CSV}")
     print(_note(rows, compared))
 
 
@@ -174,7 +174,7 @@ def _short(text: str) -> str:
 
 
 def publish(ranking: Ranking, folder: Path, logger: LoggerSettings) -> None:
-    """One W&B run in the group of the jobs: table, pictures, the best trial; gone on with when the sweep goes on.
+    """Write one W&B run in the group of the jobs: table, plots, the best trial; resumed with the sweep.
 
     Nothing happens where W&B is off, or was for the jobs.
     """

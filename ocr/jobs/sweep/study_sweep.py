@@ -106,9 +106,9 @@ class StudySweep:
             way_on = f"{resume_override(self.folder)} goes on with it, or give another hydra.sweep.dir"
             # a database may have the studies of other folders of this name
             name = f"{self.folder.resolve().name}_{secrets.token_hex(4)}"
-            begin_folder(self.folder, self._facts() | {"study": name}, self.config, way_on)
+            begin_folder(self.folder, self._description() | {"study": name}, self.config, way_on)
         else:
-            name = check_same(self.folder, self._facts())["study"]
+            name = check_same(self.folder, self._description())["study"]
         storage = open_storage(settings.storage, self.folder)
         study = open_study(storage, name, self.objective.maximize, instantiate(settings.pruner) or None)
         log.info("sweep: %d trials of %d seed(s) in %s", self.n_trials, settings.seeds, self.folder)
@@ -156,9 +156,9 @@ class StudySweep:
         redactor.learn_overrides(self.arguments)
         return redactor
 
-    def _facts(self) -> dict[str, Any]:
+    def _description(self) -> dict[str, Any]:
         """Settings that all workers of a sweep and all commands that go on with it share; without secrets."""
-        facts = {
+        sweep = {
             "command": self.arguments,
             "overrides": sorted(o for o in self.overrides if not key_of(o).startswith(NOT_COMPARED)),
             "space": {key: repr(distribution) for key, distribution in self.space.items()},
@@ -170,7 +170,7 @@ class StudySweep:
             "storage": self.settings.storage,
             "cwd": os.getcwd(),
         }
-        return dict(self._redactor.plain(json.loads(json.dumps(facts))))
+        return dict(self._redactor.plain(json.loads(json.dumps(sweep))))
 
     def _sampler(self, number: int) -> Any:
         """The sampler of a trial; of a grid it has nothing to choose."""

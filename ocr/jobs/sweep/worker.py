@@ -101,7 +101,7 @@ class Worker:
         return failed if returned.status is JobStatus.FAILED else self._ended(folder) or failed
 
     def _ended(self, folder: Path) -> tuple[str, float] | None:
-        """State and score of a job that has ended by itself; None for one that is to be begun or gone on with."""
+        """State and score of a job that has ended; None for one to begin or to resume."""
         job = read_job(folder / METRICS)
         if job is None or job.state not in ("finished", "pruned"):
             return None

@@ -75,7 +75,7 @@ def _create(name: str, pretrained: bool, kwargs: dict[str, Any]) -> tuple[nn.Mod
 
 @contextmanager
 def _no_waiting_for_the_hub() -> Iterator[None]:
-    """The hub's client retries for a minute when it has no network; weights in its cache are found without it."""
+    """Make the hub's client fail at once without a network; weights in its cache are found without one."""
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
     try:

@@ -274,7 +274,7 @@ def _renamed(node: Node, head: set[str]) -> Node:
 
 
 def _with_last_uses(nodes: Sequence[Node], keep: set[str]) -> list[tuple[Node, list[str]]]:
-    """Each node with the names whose values nothing needs after it."""
+    """Yield each node with the names whose values no later node needs."""
     seen, run = set(keep), []
     for node in reversed(nodes):
         last = [name for name in dict.fromkeys(node["inputs"]) if name not in seen]

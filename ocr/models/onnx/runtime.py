@@ -73,7 +73,7 @@ class OnnxDetector(nn.Module):
             raise UserError(f"{path} is no DB-type text detector: {fault}")
 
     def _fault(self, shape: list[int | str | None], kind: str) -> str | None:
-        """The fault of the input, or of the output for a grey image, in a few words; None for a sound detector."""
+        """Fault of the input, or of the output for a grey image; None for a sound detector."""
         known = [side if isinstance(side, int) and side > 0 else None for side in shape]
         if kind not in ("tensor(float)", "tensor(float16)") or len(known) != 4 or known[1] not in (3, None):
             return f"its input is {kind} of shape {shape} instead of float images (batch, 3, height, width)"

@@ -56,7 +56,7 @@ class Candidates:
     scores: np.ndarray
 
     def where(self, keep: np.ndarray) -> Candidates:
-        """Those of a bool (M,)."""
+        """Select candidates, bool (M,)."""
         contours = [self.contours[k] for k in np.flatnonzero(keep)]
         return Candidates(contours, self.centres[keep], self.sides[keep], self.angles[keep], self.scores[keep])
 

@@ -37,7 +37,7 @@ class LocalRun:
 
     @property
     def shown(self) -> str:
-        """How it is called in a list."""
+        """Its name in a list."""
         return relative(self.folder)
 
     @property
@@ -75,13 +75,13 @@ def _alive(pid: int | None) -> bool:
 
 
 def record_folders() -> list[Path]:
-    """Where records lie unless somebody says otherwise."""
+    """Default folders of W&B records."""
     given = [os.environ[name] for name in ("WANDB_DIR",) if os.environ.get(name)]
     return [folder for folder in (Path("runs"), Path("wandb"), *map(Path, given)) if folder.is_dir()]
 
 
 def find_runs(folders: Iterable[Path]) -> list[LocalRun]:
-    """All W&B records below some folders, the oldest first, so that a model comes before its tests."""
+    """Find W&B records below some folders, the oldest first, so that a model comes before its tests."""
     runs: dict[Path, LocalRun] = {}
     for parent in folders:
         for log in _logs(parent):
@@ -91,7 +91,7 @@ def find_runs(folders: Iterable[Path]) -> list[LocalRun]:
 
 
 def _record_of(folder: Path) -> dict[str, Any]:
-    """The record in a W&B folder, or its copy in the run folder when that is about the same W&B run."""
+    """Read the record in a W&B folder, or its copy in the run folder if that names the same W&B run."""
     record = read_record(folder / RECORD, folder.parent.parent / RECORD)
     return record if folder.name.endswith(f"-{record.get('id')}") else {}
 

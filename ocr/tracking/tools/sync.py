@@ -53,7 +53,7 @@ def server_fault(seconds: float = ASK_INTERVAL_SECONDS) -> str | None:
 
 
 class _Patience:
-    """How long to go on with a server that has stopped to answer.
+    """Time limit for a server that has stopped answering.
 
     Args:
         silence: seconds without an answer.
@@ -136,7 +136,7 @@ def _wandb_sync(folder: Path, patience: _Patience) -> str | None:
 
 
 def _find_files(run: LocalRun, staged: list[StagedArtifact], report: SyncReport) -> None:
-    """Every file of every artifact must be there, unchanged; a lost one is taken from the run's checkpoints."""
+    """Check that every file of every artifact is there, unchanged; take a lost one from the run's checkpoints."""
     folder = run.folder / STAGED
     for entry in staged:
         if entry.uploaded:

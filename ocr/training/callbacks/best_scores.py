@@ -1,4 +1,4 @@
-"""All validation scores of the best weights."""
+"""Record all validation scores of the best weights."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class LastCheckpoint(ModelCheckpoint):
             STEP_SIGNALS.release(signal.SIGTERM)
 
     def _any_rank(self, ending: bool, due: bool, trainer: L.Trainer) -> tuple[bool, bool]:
-        """Whether each is so on one rank at least: they have clocks of their own, and perhaps one was signalled."""
+        """Whether each flag is set on any rank: clocks differ, and a signal may reach one rank alone."""
         if trainer.world_size == 1:
             return ending, due
         values = torch.tensor([float(ending), float(due)], device=trainer.strategy.root_device)

@@ -1,4 +1,4 @@
-"""Where in its epoch a training stands, so that it goes on from there."""
+"""Position of a training within its epoch, to resume from there."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class EpochPosition(L.Callback):
         return rest.end if rest and rest.epoch == trainer.current_epoch else self._full_batches(trainer)[1]
 
     def _full_batches(self, trainer: L.Trainer) -> tuple[int, int]:
-        """Batches of a whole epoch, and the samples in them; those that fill no batch are left for another epoch."""
+        """Number of batches per epoch, and of the samples in them."""
         total, batch = sum(self.data.samples_per_epoch()), self._global_batch(trainer)
         whole, limit = max(1, total // batch), trainer.limit_train_batches
         whole = min(whole, limit) if isinstance(limit, int) else int(whole * limit)
@@ -112,5 +112,5 @@ class EpochPosition(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        place = [self.data.seed, trainer.current_epoch, self._seen(trainer, batch_idx), trainer.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
+        entropy = [self.data.seed, trainer.current_epoch, self._seen(trainer, batch_idx), trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))

@@ -44,7 +44,7 @@ class Progress(TQDMProgressBar):
         return shown
 
     def seconds_left(self, trainer: L.Trainer) -> float | None:
-        """Until the end of the training at the pace so far, validations included; None before the first step."""
+        """Seconds left at the pace so far, validations included; None before the first step."""
         done = trainer.global_step - self._first_step
         steps = float(trainer.estimated_stepping_batches) if done > 0 and trainer.state.fn == TrainerFn.FITTING else 0.0
         if not 0 < steps < float("inf"):

@@ -23,7 +23,7 @@ TRIAL: ContextVar[Trial | None] = ContextVar("trial", default=None)  # that the 
 
 
 class Pruning(L.Callback):
-    """Reports a metric per epoch to the study of the sweep, and stops the training when its pruner says so.
+    """Reports a metric per epoch to the sweep's study, and stops the training when the pruner says so.
 
     Outside a sweep it does nothing.
 

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """How a network is optimized.
+    """Settings of the optimizer and its parameter groups.
 
     Attributes:
         optimizer: makes the optimizer from parameter groups.

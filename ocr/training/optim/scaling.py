@@ -14,7 +14,7 @@ from ocr.utils.typed import Count, build
 
 @dataclass(frozen=True)
 class LrScaling:
-    """How the learning rate follows the samples per step; keys of the optimizer's config.
+    """Scaling of the learning rate with the samples per step; keys of the optimizer's config.
 
     Attributes:
         scale_lr: ``linear`` (Goyal et al. 2017), ``sqrt`` (Krizhevsky 2014; You et al. 2020 for LAMB) or ``none``.

@@ -33,5 +33,5 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """One image's lines, ``x1,y1,...,text``."""
+    """Write one image's lines, ``x1,y1,...,text``."""
     return write_quad_lines(lines[0], "###")

@@ -87,7 +87,7 @@ def _circle(points: Any) -> Any:
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """One image's labels; labelme opens the file beside the image."""
+    """Write one image's labels; labelme opens the file beside the image."""
     [line], [name] = lines, names
     shapes = [
         {"label": "###" if skip else text or "text", "points": polygon, "group_id": None, "description": "",

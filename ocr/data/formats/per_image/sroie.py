@@ -36,5 +36,5 @@ def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Rep
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """One image's lines; ignored text is left out, for there is no mark for it."""
+    """Write one image's lines; ignored text is left out, for there is no mark for it."""
     return write_quad_lines(lines[0], None)

@@ -85,7 +85,7 @@ def class_names(annotations: Path) -> dict[int, str]:
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """One image's polygons as class 0; text to ignore is left out, for there is no mark for it."""
+    """Write one image's polygons as class 0; text to ignore is left out, for there is no mark for it."""
     [line] = lines
     size = np.array([line["width"], line["height"]])
     polygons = [np.asarray(polygon, np.float64) / size for polygon, _, ignore in labelled(line) if not ignore]

@@ -41,8 +41,8 @@ def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterato
         if not isinstance(words, dict):
             report.add("unparsable_line", annotations, f"{name}: words is no object", number)
             continue
-        found = [word if isinstance(word, dict) else {} for word in words.values()]
-        yield Row(name, [_entry(word) for word in found], number, stated_size(entry, "img_w", "img_h"))
+        objects = [word if isinstance(word, dict) else {} for word in words.values()]
+        yield Row(name, [_entry(word) for word in objects], number, stated_size(entry, "img_w", "img_h"))
 
 
 def _entry(word: dict[str, Any]) -> Entry:

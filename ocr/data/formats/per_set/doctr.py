@@ -56,7 +56,7 @@ def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterato
 
 
 def _polygons_by_class(entry: Any) -> dict[str, list[Any]] | None:
-    """Polygons by the name of their class, which is empty where there are no classes; None where there is no list."""
+    """Polygons by class name (empty where there are no classes); None where there is no list."""
     polygons = entry.get("polygons") if isinstance(entry, dict) else None
     classes: dict[str, Any] = polygons if isinstance(polygons, dict) else {"": polygons}
     if not all(isinstance(group, list) for group in classes.values()):

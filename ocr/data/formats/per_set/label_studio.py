@@ -81,8 +81,8 @@ def _regions(annotation: dict[str, Any]) -> list[dict[str, Any]]:
     for result in results if isinstance(results, list) else []:
         value = result.get("value") if isinstance(result, dict) else None
         if isinstance(value, dict):
-            place = [value.get(key) for key in ("x", "y", "width", "height", "points")]
-            region = by_id.setdefault(str(result.get("id") or place), {})
+            geometry = [value.get(key) for key in ("x", "y", "width", "height", "points")]
+            region = by_id.setdefault(str(result.get("id") or geometry), {})
             region |= {key: result[key] for key in ("original_width", "original_height") if key in result} | value
     return [region for region in by_id.values() if _is_region(region)]
 
@@ -97,7 +97,7 @@ def _regions_of_min(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _is_region(value: Any) -> bool:
-    """Whether a value has a place in the image, also one that cannot be read, such as that of a brush."""
+    """Whether a value marks a part of the image, be it one that cannot be read, such as a brush."""
     return isinstance(value, dict) and bool({"x", "points", "rle", "vertices"} & set(value))
 
 

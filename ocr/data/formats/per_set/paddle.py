@@ -36,8 +36,8 @@ def _rows(annotations: Path, report: Report) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             report.add("unparsable_line", annotations, f"expected path<TAB>[{{...}}, ...] ({error})", number)
             continue
-        found = [entry if isinstance(entry, dict) else {} for entry in entries]
-        yield Row(name, [_entry(entry, name) for entry in found], number)
+        objects = [entry if isinstance(entry, dict) else {} for entry in entries]
+        yield Row(name, [_entry(entry, name) for entry in objects], number)
 
 
 def _entry(entry: dict[str, Any], name: str) -> Entry:

@@ -50,9 +50,9 @@ def _rows(images: dict[str, Any], annotations: Path, report: Report) -> Iterator
         regions = entry["regions"]
         regions = list(regions.values()) if isinstance(regions, Mapping) else regions  # VIA 1 counts them
         regions = regions if isinstance(regions, list) else []
-        found = [region if isinstance(region, dict) else {} for region in regions]
+        objects = [region if isinstance(region, dict) else {} for region in regions]
         entries = []
-        for region in found:
+        for region in objects:
             shape = region.get("shape_attributes")
             outline = _outline(shape if isinstance(shape, dict) else {})
             if outline is None:
@@ -64,7 +64,7 @@ def _rows(images: dict[str, Any], annotations: Path, report: Report) -> Iterator
             text = _text_of(attributes)
             category = next((str(attributes[key]) for key in CATEGORY_KEYS if key in attributes), "")
             entries.append(Entry(outline, text, is_ignored(text), category=category))
-        yield Row(str(entry["filename"]), entries, number, count=len(found))
+        yield Row(str(entry["filename"]), entries, number, count=len(objects))
 
 
 def _text_of(attributes: dict[str, Any]) -> str:
