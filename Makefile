@@ -32,10 +32,10 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 			-e '.$(if $(filter-out none,$(EXTRAS)),[$(EXTRAS)])'
 	@touch $@
 
-train: $(READY)  ## train (default: synthetic receipts, under 6 minutes on 2 cores), then test
+train: $(READY)  ## train (default: synthetic receipts, two to four minutes on 2 cores), then test
 	$(PY) runners/train.py $(ARGS)
 
-finetune: need-data $(READY)  ## the detector in the box on your receipts: make finetune DATA=<folder of images and labels>
+finetune: need-data $(READY)  ## the bundled detector on your receipts: make finetune DATA=<folder of images and labels>
 	@folder=$$(printf %s "$$DATA" | sed 's/"/\\"/g'); set -x; \
 		$(PY) runners/train.py experiment=finetune "data.root=\"$$folder\"" $(ARGS)
 

@@ -1,4 +1,4 @@
-"""The detectors in the box."""
+"""The bundled detectors."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     runs = Path(str(value_of(given.get("paths.output", "paths.output=runs"))))
     if "name" in given or "experiment" in given:
-        runs = runs / str(value_of(given.get("name") or given["experiment"]))
+        fresh = [a for a in arguments if not a.startswith(("-", "resume="))]
+        runs = runs / str(compose_job("train", fresh).name)
     path = find_checkpoint(True if requested is True else str(requested), runs)
     assert path is not None
     mine = [a for a in arguments if not a.startswith("resume=")] + [f"resume={text_of(str(path))}"]
