@@ -8,7 +8,7 @@ from typing import Any
 from ocr.console.jobs.runs import id_of
 from ocr.sweeps.ranking import compare, rank, read_jobs, settings_of, verdict
 
-MAX_TRIALS = 100  # trials
+MAX_TRIALS = 100  # shown
 
 
 def leaderboard(folder: Path, runs: Path) -> dict[str, Any]:

@@ -36,9 +36,11 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
     if requested in (None, False, ""):
         return list(arguments)
     runs = Path(str(value_of(given.get("paths.output", "paths.output=runs"))))
-    if "name" in given or "experiment" in given:
-        fresh = [a for a in arguments if not a.startswith(("-", "resume="))]
-        runs = runs / str(compose_job("train", fresh).name)
+    if "name" in given:
+        runs = runs / str(value_of(given["name"]))
+    elif requested is True and "experiment" in given:
+        of_name = [given[key] for key in ("experiment", "data", "data.name") if key in given]
+        runs = runs / str(compose_job("train", of_name).name)
     path = find_checkpoint(True if requested is True else str(requested), runs)
     assert path is not None
     mine = [a for a in arguments if not a.startswith("resume=")] + [f"resume={text_of(str(path))}"]

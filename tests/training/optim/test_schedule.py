@@ -119,7 +119,7 @@ def test_resumed_command_line_repeats_the_stopped_runs_overrides(tmp_path):
     assert got[:2] == wanted[:2] and got[-1] == wanted[-1]
     (run / ".hydra/overrides.yaml").write_text("- experiment=finetune\n- data=sroie\n")
     (tmp_path / "runs/exp").rename(tmp_path / "runs/finetune_sroie")
-    got = with_earlier_overrides(["resume=true", "experiment=finetune", "data=sroie", f"paths.output={tmp_path}/runs"])
+    got = with_earlier_overrides(["experiment=finetune", "data=sroie", "resume=true", f"paths.output={tmp_path}/runs"])
     assert got[-1] == f"resume='{tmp_path}/runs/finetune_sroie/first/checkpoints/last.ckpt'"
     assert with_earlier_overrides(["optimizer.lr=1"]) == ["optimizer.lr=1"]
     assert with_earlier_overrides(["resume=null"]) == ["resume=null"]
