@@ -19,37 +19,38 @@ EPS = 1e-6
 def balanced_bce(
     logits: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, negative_ratio: float, min_negatives: float
 ) -> torch.Tensor:
-    """Cross-entropy over all positives and the hardest negatives.
+    """Cross-entropy over all positives and the hardest negatives of each row.
 
     Args:
-        logits: float (B, H, W); target: 0/1 (B, H, W); mask: 0 or the weight of a pixel, (B, H, W).
+        logits: float (R, N); target: 0/1 (R, N); mask: 0 or the weight of a pixel, (R, N).
         negative_ratio: hard negatives per positive.
-        min_negatives: share of the unmasked pixels that count as negatives at least, so that batches with no text
+        min_negatives: share of the unmasked pixels that count as negatives at least, so that rows with no text
             teach something.
 
     Returns:
-        Sum of the weighted losses of the chosen pixels over their number; 0 when all is masked.
+        Sum of the weighted losses of the chosen pixels over their number, (R,); 0 where all is masked.
     """
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * mask
     positive = (target > 0.5) & (mask > 0.5)
     negative = (target <= 0.5) & (mask > 0.5)
-    n_positive, n_negative = int(positive.sum()), int(negative.sum())
-    n_hard = max(n_positive * negative_ratio, (n_positive + n_negative) * min_negatives)
-    n_hard = min(int(n_hard), n_negative)
-    hardest = torch.topk(loss[negative], n_hard, sorted=False).values
-    return ((loss * positive).sum() + hardest.sum()) / max(n_positive + n_hard, 1)
+    counts = torch.stack([positive.sum(1), negative.sum(1)], 1).tolist()  # the one time that the host waits for a GPU
+    n_hard = [min(int(max(p * negative_ratio, (p + n) * min_negatives)), n) for p, n in counts]
+    n_chosen = loss.new_tensor([max(p + hard, 1) for (p, _), hard in zip(counts, n_hard)])
+    of_negatives = torch.where(negative, loss, -1)  # below every loss
+    hardest = [row.topk(hard, sorted=False).values.sum() for row, hard in zip(of_negatives, n_hard)]
+    return ((loss * positive).sum(1) + torch.stack(hardest)) / n_chosen
 
 
 def masked_l1(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference over the mask; 0 when the mask is empty. All (B, H, W)."""
-    return ((prediction - target).abs() * mask).sum() / mask.sum().clamp(min=1)
+    """Mean absolute difference over the mask of each row, (R,); 0 where the mask is empty. All (R, N)."""
+    return ((prediction - target).abs() * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def dice(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """1 - 2 |P n T| / (|P| + |T|) over the mask; 0 when there is no text to find. All (B, H, W)."""
-    overlap = (prediction * target * mask).sum()
-    total = (prediction * mask).sum() + (target * mask).sum()
-    return torch.where((target * mask).sum() > 0, 1 - 2 * overlap / (total + EPS), 0.0)
+    """1 - 2 |P n T| / (|P| + |T|) over the mask of each row, (R,); 0 where there is no text to find. All (R, N)."""
+    overlap, text = (prediction * target * mask).sum(1), (target * mask).sum(1)
+    total = (prediction * mask).sum(1) + text
+    return torch.where(text > 0, 1 - 2 * overlap / (total + EPS), 0.0)
 
 
 @dataclass(frozen=True)
@@ -83,21 +84,15 @@ class DBLoss:
             targets: uint8 (B, 4, H, W), see :class:`ocr.data.targets.maps.TargetMaker`.
         """
         assert maps.threshold is not None, "the loss needs the threshold branch: put the model in training mode"
-        shrink, shrink_mask, border, border_mask = targets.float().unbind(1)
+        rows = len(targets) if self.per_image else 1
+        shrink, shrink_mask, border, border_mask = targets.float().transpose(0, 1).reshape(4, rows, -1)
         with torch.autocast(device_type=targets.device.type, enabled=False):
-            logits = maps.probability.float().squeeze(1)
-            threshold = maps.threshold.float().squeeze(1).sigmoid()
+            logits = maps.probability.float().reshape(rows, -1)
+            threshold = maps.threshold.float().reshape(rows, -1).sigmoid()
             binary = torch.sigmoid(self.k * (logits.sigmoid() - threshold))
             border = self.thresh_min + border / 255 * (self.thresh_max - self.thresh_min)
-            bce, l1, overlap = self._terms(logits, threshold, binary, shrink, shrink_mask, border, border_mask)
+            bce = balanced_bce(logits, shrink, shrink_mask, self.negative_ratio, self.min_negatives).mean()
+            l1 = masked_l1(threshold, border, border_mask).mean()
+            overlap = dice(binary, shrink, shrink_mask.clamp(max=1)).mean()
             loss = self.bce_weight * bce + self.l1_weight * l1 + self.dice_weight * overlap
         return {"loss": loss, "loss_bce": bce, "loss_l1": l1, "loss_dice": overlap}
-
-    def _terms(self, *maps: torch.Tensor) -> torch.Tensor:
-        """The unweighted terms, float32 (3,)."""
-        if self.per_image and len(maps[0]) > 1:
-            return torch.stack([self._terms(*image) for image in zip(*(m.split(1) for m in maps))]).mean(0)
-        logits, threshold, binary, shrink, shrink_mask, border, border_mask = maps
-        bce = balanced_bce(logits, shrink, shrink_mask, self.negative_ratio, self.min_negatives)
-        l1 = masked_l1(threshold, border, border_mask)
-        return torch.stack([bce, l1, dice(binary, shrink, shrink_mask.clamp(max=1))])

@@ -29,8 +29,9 @@ def test_balanced_bce_against_the_definition(share: float):
     logits = rng.normal(0, 2, (2, 20, 30)).astype(np.float32)
     target = (rng.random((2, 20, 30)) < share).astype(np.float32)
     mask = rng.choice([0, 1, 1, 1, 4], (2, 20, 30)).astype(np.float32)
-    got = balanced_bce(*map(torch.from_numpy, (logits, target, mask)), 3.0, 0.01)
-    assert got.item() == pytest.approx(slow_balanced_bce(logits, target, mask, 3.0, 0.01), rel=1e-5)
+    got = balanced_bce(*(torch.from_numpy(m).flatten(1) for m in (logits, target, mask)), 3.0, 0.01)
+    expected = [slow_balanced_bce(*row, 3.0, 0.01) for row in zip(logits, target, mask)]
+    assert got.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("case", ["no text", "all ignored", "all text", "usual"])
@@ -77,10 +78,10 @@ def test_per_image_every_image_counts_alike():
 
 
 def test_l1_and_dice_by_hand():
-    a, b, mask = torch.tensor([[[0.5, 0.9]]]), torch.tensor([[[0.3, 0.1]]]), torch.tensor([[[1.0, 0.0]]])
+    a, b, mask = torch.tensor([[0.5, 0.9]]), torch.tensor([[0.3, 0.1]]), torch.tensor([[1.0, 0.0]])
     assert masked_l1(a, b, mask).item() == pytest.approx(0.2)
-    ones = torch.ones(1, 1, 2)
-    assert dice(ones, torch.tensor([[[1.0, 0.0]]]), ones).item() == pytest.approx(1 - 2 / 3, abs=1e-5)
+    ones = torch.ones(1, 2)
+    assert dice(ones, torch.tensor([[1.0, 0.0]]), ones).item() == pytest.approx(1 - 2 / 3, abs=1e-5)
 
 
 def test_the_loss_is_in_float32_under_autocast():
