@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
 from tests.composing import composed
 from tests.conftest import ROOT
+from tests.warm import run_warm
 
 sys.path.insert(0, str(ROOT / "docs"))
 import generate
@@ -48,6 +52,22 @@ def test_the_readme_is_short():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 120
     assert max(map(len, lines)) <= 130
+
+
+def test_the_way_from_python_finds_what_predict_finds(tmp_path: Path):
+    [code] = re.findall(r"```python\n# detect.py\n(.*?)```", (ROOT / "docs/prediction.md").read_text(), re.DOTALL)
+    (tmp_path / "detect.py").write_text(code)
+    photo = ROOT / "tests/fixtures/sroie/img/284.jpg"
+    command = [sys.executable, "detect.py", str(photo)]
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    run_warm(
+        [sys.executable, "runners/predict.py", f"source={photo}", f"output={tmp_path}/out", "accelerator=cpu"],
+        ROOT, dict(os.environ), timeout=200,
+    )  # fmt: skip
+    [line] = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+    polygons = [json.loads(row[row.index("[") :]) for row in printed]
+    assert len(polygons) > 20
+    np.testing.assert_allclose(polygons, json.loads(line)["polygons"], atol=0.1)
 
 
 def test_the_reference_of_keys_is_that_of_configs():
