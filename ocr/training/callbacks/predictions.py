@@ -21,6 +21,7 @@ from ocr.utils.distributed import gather_objects
 from ocr.utils.files import write_atomic
 
 log = logging.getLogger(__name__)
+OVERLAYS_GLOB = "[0-9][0-9][0-9][0-9][0-9]_*.jpg"  # names that overlays have
 STEM_BYTES = 200  # of an image's name that its overlay's has: with number and suffix that fits any file system
 
 
@@ -59,7 +60,8 @@ class PredictionWriter(L.Callback):
 
     Args:
         folder: where the file goes.
-        overlays: at most this many pictures with the polygons drawn go to ``overlays/``; -1 for all.
+        overlays: at most this many pictures with the polygons drawn go to ``overlays/``; -1 for all. Those that an
+            earlier job has left there are removed.
 
     Attributes:
         images, instances, turned: counted, over all ranks once they are done; turned: those with most text not upright.
@@ -76,6 +78,9 @@ class PredictionWriter(L.Callback):
         return self.folder / (f"predictions.rank{rank}.jsonl" if rank else "predictions.jsonl")
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            for picture in (self.folder / "overlays").glob(OVERLAYS_GLOB):
+                picture.unlink()
         self.folder = trainer.strategy.broadcast(self.folder)  # ranks of other machines have none of their own
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file(trainer.global_rank).write_bytes(b"")  # not to be added to what an earlier job has found
