@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -29,9 +28,7 @@ class ComposePages:
         ]
 
     async def compose(self, request: Request) -> Response:
-        page = self._form(Composition(), [])
-        page.background = BackgroundTask(self.site.checker.wake)
-        return page
+        return self._form(Composition(), [])
 
     def _form(self, given: Composition, problems: list[dict[str, str]]) -> Response:
         page = described(self.settings) | {"modes": list(WANDB_MODES), "given": given, "problems": problems}

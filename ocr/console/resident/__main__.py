@@ -22,13 +22,12 @@ def main(kind: str) -> None:
     """Answer until the input ends.
 
     Args:
-        kind: the module beside this one whose ``FUNCTIONS`` are asked, once its ``prepare`` is done.
+        kind: the module beside this one whose ``FUNCTIONS`` are asked.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     register_resolvers()
     module = importlib.import_module(f"ocr.console.resident.{kind}")
-    module.prepare()
     for line in sys.stdin:
         try:
             question = json.loads(line)

@@ -28,19 +28,14 @@ class Resident:
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
-    async def wake(self) -> None:
-        """Start it where it is not there: its imports take seconds, in which it can be asked already."""
-        async with self._turn:
-            await self._ensure()
-
-    async def _ensure(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            return
-        pipe = asyncio.subprocess.PIPE
-        command = [sys.executable, "-m", "ocr.console.resident", self.kind]
-        self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, limit=LINE_BYTES, env=environment() | {"TMPDIR": str(self.temporary)}
-        )
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            pipe = asyncio.subprocess.PIPE
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "ocr.console.resident", self.kind,
+                stdin=pipe, stdout=pipe, limit=LINE_BYTES, env=environment() | {"TMPDIR": str(self.temporary)},
+            )  # fmt: skip
+        return self._process
 
     async def stop(self) -> None:
         """End it."""
@@ -61,10 +56,14 @@ class Resident:
 
     async def _ask(self, question: dict[str, Any]) -> Any:
         async with self._turn:
-            await self._ensure()
+            process = await self._started()
+            assert process.stdin is not None
+            assert process.stdout is not None
             try:
                 async with asyncio.timeout(self.wait):
-                    answer = await self._exchange(json.dumps(question).encode() + b"\n")
+                    process.stdin.write(json.dumps(question).encode() + b"\n")
+                    await process.stdin.drain()
+                    answer = json.loads(await process.stdout.readline())
             except (OSError, ValueError, TimeoutError):
                 await self.stop()
                 words = f"the process for {self.kind} has ended or did not answer, try once more"
@@ -75,12 +74,3 @@ class Resident:
         if "error" in answer:
             raise UserError(answer["error"])
         return answer["result"]
-
-    async def _exchange(self, line: bytes) -> dict[str, Any]:
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(line)
-        await process.stdin.drain()
-        return dict(json.loads(await process.stdout.readline()))

@@ -56,9 +56,4 @@ def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]
     return {"problems": [], "name": settings.name, "gpus": gpus, "values": plain, "kinds": kinds}
 
 
-def prepare() -> None:
-    """Import what the first answer would otherwise wait for."""
-    check([])
-
-
 FUNCTIONS = {"check": check}
