@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from ocr.console.jobs.runs import find_runs
-from ocr.console.resident import detectors
+from ocr.console.resident.detectors import look, paths_of
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.drawing.polygons import FALSE, FOUND, MISSED, hex_code
 from ocr.errors import UserError
@@ -45,9 +45,9 @@ def view_of(runs: Path, split: str = "test", **changes: Any) -> dict[str, Any]:
 
 def seen(view: dict[str, Any]) -> dict[str, Any]:
     register_resolvers()
-    described = detectors.advance(view, 0)
+    described = look(view, "advance", images=0)
     while described["done"] < described["images"]:
-        described = detectors.advance(view, described["images"])
+        described = look(view, "advance", images=described["images"])
     return described
 
 
@@ -55,70 +55,70 @@ def test_its_figures_are_those_of_the_test_and_move_with_the_thresholds(runs: Pa
     [run] = find_runs(runs)
     view, tested = view_of(runs), json.loads((run.folder / "metrics.json").read_text())
     described = seen(view)
-    assert described["images"] == described["seen"] == 4 and described["selected_on"] is None
-    found = detectors.figures(view, described["stored"])
+    assert described["images"] == described["seen"] == 4 and described["note"] == ""
+    found = look(view, "figures", sliders=described["stored"])
     assert (
         found["images"] == 4
         and found["hmean"] == pytest.approx(tested["test/hmean"], abs=5e-3)
         and found["hmean"] > 0.5
     )
-    answer = detectors.evaluate(view, described["stored"], True)
+    answer = look(view, "evaluate", sliders=described["stored"], restart=True)
     while "scores" not in answer:
-        answer = detectors.evaluate(view, described["stored"], False)
+        answer = look(view, "evaluate", sliders=described["stored"], restart=False)
     for name in ("hmean", "deteval_hmean", "cleval_hmean", "mean_iou"):
         assert answer["scores"][name] == pytest.approx(tested[f"test/{name}"], abs=5e-3), name
-    higher = detectors.figures(view, {"box_thresh": 0.97})
+    higher = look(view, "figures", sliders={"box_thresh": 0.97})
     assert higher["recall"] < found["recall"]
     rows = {row["index"]: row for row in found["rows"]}
     assert sum(row["texts"] - row["matched"] for row in rows.values()) == sum(len(r["missed"]) for r in rows.values())
     assert sum(row["detected"] - row["matched"] for row in rows.values()) == sum(len(r["false"]) for r in rows.values())
     assert all(height > 0 for row in rows.values() for _, height in row["missed"])
-    [drawn] = detectors.polygons(view, described["stored"], [found["rows"][0]["index"]])
+    [drawn] = look(view, "polygons", sliders=described["stored"], indices=[found["rows"][0]["index"]])
     kinds = [text["kind"] for text in drawn["texts"]]
     assert kinds.count("found") == found["rows"][0]["matched"] and drawn["texts"][0]["text"]
     torch.save(torch.load(view["checkpoint"], weights_only=True), view["checkpoint"])
-    written_again = detectors.figures(view, described["stored"])
+    written_again = look(view, "figures", sliders=described["stored"])
     assert written_again["images"] == 0 and "hmean" not in written_again, "no figure of nothing"
     assert written_again["generation"] != found["generation"]
     with pytest.raises(UserError, match="wait until the sample"):
-        detectors.keep(view, described["stored"])
+        look(view, "keep", sliders=described["stored"])
     seen(view)
     with pytest.raises(UserError, match="box_thresh must lie in"):
-        detectors.figures(view, {"box_thresh": 2})
+        look(view, "figures", sliders={"box_thresh": 2})
     with pytest.raises(UserError, match="no such picture"):
-        detectors.picture(view, 99, "photo")
-    layer = Image.open(detectors.picture(view, drawn["index"], "map"))
+        look(view, "picture", index=99, layer="photo")
+    layer = Image.open(look(view, "picture", index=drawn["index"], layer="map"))
     assert np.asarray(layer)[..., 3].max() > 200 and layer.mode == "RGBA"
 
 
 def test_what_is_kept_is_a_checkpoint_chosen_on_that_split(runs: Path):
     view = view_of(runs)
     described = seen(view)
-    file = Path(detectors.keep(view, described["stored"] | {"thresh": 0.21, "box_thresh": 0.43}))
+    file = Path(look(view, "keep", sliders=described["stored"] | {"thresh": 0.21, "box_thresh": 0.43}))
     content = torch.load(file, weights_only=True)
     stored = content["hyper_parameters"]["pipeline"]["postprocess"]
     assert (stored["thresh"], stored["box_thresh"]) == (0.21, 0.43) and content["tuned"]["by"] == "hand"
     [run] = find_runs(runs)
     assert list(run.checkpoints) == ["best.ckpt", "last.ckpt", file.name]
     kept = seen(view_of(runs, checkpoint=str(file)))
-    assert kept["selected_on"] == "val" and "chosen on 4 of 4" in kept["note"]
+    assert "chosen on 4 of 4" in kept["note"]
     assert kept["stored"]["thresh"] == 0.21
 
 
 def test_data_of_other_folders_are_not_shown(runs: Path, tmp_path: Path):
     data = {"train": [{"format": "icdar", "images": "img", "annotations": "gt"}], "root": str(tmp_path / "elsewhere")}
-    assert {str(path) for path in detectors.paths_of(data, "train")} == {
+    assert {str(path) for path in paths_of(data["train"], data["root"])} == {
         str(tmp_path / f"elsewhere{part}") for part in ("", "/img", "/gt")
     }
     data["train"] = [{"format": "camera", "of": [{"format": "icdar", "images": "/img", "root": "s3://x"}]}]
-    assert set(map(str, detectors.paths_of(data, "train"))) == {"s3://x", "/img"}
+    assert set(map(str, paths_of(data["train"], data["root"]))) == {"s3://x", "/img"}
     view = view_of(runs, "val")
     write_icdar(tmp_path / "elsewhere", 2, 0, 0.0)
     give_data(Path(view["checkpoint"]), tmp_path / "elsewhere", "val")
     register_resolvers()
     with pytest.raises(UserError, match="elsewhere.*data_folders"):
-        detectors.advance(view, 0)
-    allowed = detectors.advance(view | {"folders": [str(tmp_path)]}, 1)
+        look(view, "advance", images=0)
+    allowed = look(view | {"folders": [str(tmp_path)]}, "advance", images=1)
     assert (allowed["images"], allowed["done"]) == (2, 1)
 
 

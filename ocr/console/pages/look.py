@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from ocr.console.jobs.runs import Run
 from ocr.console.limits import within
 from ocr.console.pages.site import Site
 from ocr.console.resident import SLIDERS
@@ -26,7 +25,7 @@ class LookPages:
     """The page, and what its script asks the resident process."""
 
     def __init__(self, site: Site) -> None:
-        self.site, self.detectors = site, site.detectors
+        self.site = site
         self.routes = [
             Route("/look", self.look),
             Route("/look/{id}/progress", self.progress),
@@ -54,56 +53,49 @@ class LookPages:
             chosen["checkpoint"] = next(iter(run.checkpoints))
         return self.site.page("look.html", runs=runs, run=run, other=other, chosen=chosen, splits=SPLITS)
 
-    def _view(self, request: Request) -> dict[str, Any]:
-        """The predictions that an address means, as the resident process takes them."""
+    async def _ask(self, request: Request, question: str, **arguments: Any) -> Any:
+        """The answer of the resident process for the predictions that an address means."""
         run, settings = self.site.known_run(request), self.site.settings
         split, root = request.query_params.get("split", SPLITS[0]), request.query_params.get("root", "")
-        file = run.checkpoints.get(request.query_params.get("checkpoint") or _first(run))
+        file = run.checkpoints.get(request.query_params.get("checkpoint") or next(iter(run.checkpoints), ""))
         if file is None or split not in SPLITS:
             raise HTTPException(404, "there is no such checkpoint or split")
         if root and not within(root, settings.folders):
             raise HTTPException(422, f"{root} is in none of the folders that this console was started for")
-        folders = [str(folder) for folder in settings.folders]
-        return {"checkpoint": str(file), "split": split, "root": root, "folders": folders,
-                "accelerator": settings.accelerator}  # fmt: skip
+        view = {"checkpoint": str(file), "split": split, "root": root, "accelerator": settings.accelerator,
+                "folders": [str(folder) for folder in settings.folders]}  # fmt: skip
+        return await self.site.detectors.ask("look", view=view, question=question, **arguments)
 
     async def progress(self, request: Request) -> Response:
         images = _number(request.query_params.get("images", "")) or 0
-        return self.site.json(await self.detectors.ask("advance", view=self._view(request), images=images))
+        return self.site.json(await self._ask(request, "advance", images=images))
 
     async def figures(self, request: Request) -> Response:
-        asked = {"view": self._view(request), "sliders": _sliders(request), "whole": "whole" in request.query_params}
-        return self.site.json(await self.detectors.ask("figures", **asked))
+        whole = "whole" in request.query_params
+        return self.site.json(await self._ask(request, "figures", sliders=_sliders(request), whole=whole))
 
     async def polygons(self, request: Request) -> Response:
         given = request.query_params.get("of", "").split(",")[:MAX_TILES]
         indices = [index for text in given if (index := _number(text)) is not None]
-        asked = {"view": self._view(request), "sliders": _sliders(request), "indices": indices}
-        return self.site.json(await self.detectors.ask("polygons", **asked))
+        return self.site.json(await self._ask(request, "polygons", sliders=_sliders(request), indices=indices))
 
     async def picture(self, request: Request) -> Response:
         layer, text = request.path_params["layer"], request.path_params["index"]
         if layer not in LAYERS or (index := _number(text)) is None:
             raise HTTPException(404, "there is no such picture")
-        file = await self.detectors.ask("picture", view=self._view(request), index=index, layer=layer)
+        file = await self._ask(request, "picture", index=index, layer=layer)
         return FileResponse(file, headers=PICTURE_HEADERS)
 
     async def protocols(self, request: Request) -> Response:
-        asked = {"view": self._view(request), "sliders": _sliders(request)}
         restart = "restart" in request.query_params
-        return self.site.json(await self.detectors.ask("evaluate", **asked, restart=restart))
+        return self.site.json(await self._ask(request, "evaluate", sliders=_sliders(request), restart=restart))
 
     async def keep(self, request: Request) -> Response:
-        file = await self.detectors.ask("keep", view=self._view(request), sliders=_sliders(request))
-        return self.site.json({"file": file})
+        return self.site.json({"file": await self._ask(request, "keep", sliders=_sliders(request))})
 
 
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-
-
-def _first(run: Run) -> str:
-    return next(iter(run.checkpoints), "")
 
 
 def _sliders(request: Request) -> dict[str, float]:

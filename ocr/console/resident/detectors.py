@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,53 +17,66 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ocr.console.limits import within
 from ocr.console.resident.photos import device_of, find_text
-from ocr.console.resident.split import SAMPLE_IMAGES, SplitPredictions
+from ocr.console.resident.split import SplitPredictions
 from ocr.errors import UserError
 from ocr.jobs.build import find_model, open_detector
 from ocr.jobs.command_line.compose import any_target, compose_job, config_message
 from ocr.jobs.command_line.overrides import text_of
 from ocr.jobs.settings import TestSettings, read, with_data_of
-from ocr.jobs.tune import write_with_pipeline
-from ocr.training.data_record import PATHS, DataRecord, TrainingOverlap, drop_seen_images, read_record
+from ocr.training.data_record import PATHS, TrainingOverlap, drop_seen_images, read_record
 from ocr.utils.config import instantiate
 
 MAX_VIEWS = 4  # splits that are held open
 IDLE_SECONDS = 60  # after which one that no page has asked for gives way to another
 _work = Path(tempfile.mkdtemp(prefix="console_"))
 atexit.register(shutil.rmtree, _work, ignore_errors=True)
-_open: dict[tuple[Any, ...], tuple[SplitPredictions, Path]] = {}  # the newest last
-_asked: dict[tuple[Any, ...], float] = {}  # when
 
 
-def _split(view: Mapping[str, Any]) -> tuple[SplitPredictions, Path]:
-    """A checkpoint's predictions on a split, and the checkpoint.
+@dataclass
+class _View:
+    split: SplitPredictions
+    written: int  # time of the checkpoint's file
+    asked: float  # when a page last did
+
+
+_open: dict[tuple[str, str, str], _View] = {}
+
+
+def look(view: Mapping[str, Any], question: str, **arguments: Any) -> Any:
+    """What a method of :class:`SplitPredictions` answers for a checkpoint's predictions on a split.
 
     Args:
         view: ``checkpoint``, ``split``, ``root`` of its data (empty for where it lay), ``folders`` that data may lie
             in, and ``accelerator``.
+        question: the method.
+        arguments: of the method.
 
     Raises:
-        UserError: it cannot be read, or lies in none of the folders; or too many are open.
+        UserError: the checkpoint cannot be read, or its data lie in none of the folders; or too many views are open.
     """
     checkpoint, now = Path(view["checkpoint"]), time.monotonic()
+    key = view["checkpoint"], view["split"], view["root"]
     try:
-        key = (str(checkpoint), checkpoint.stat().st_mtime_ns, view["split"], view["root"])
+        written = checkpoint.stat().st_mtime_ns
     except OSError:
         raise UserError(f"{checkpoint} is not there any more") from None
+    if key in _open and _open[key].written != written:
+        _close(key)
     if key not in _open:
-        same = [old for old in _open if old[0] == key[0] and old[2:] == key[2:]]  # its file was written again
-        idle = [old for old in _open if now - _asked[old] > IDLE_SECONDS]
-        if len(_open) >= MAX_VIEWS and not (same or idle):
-            raise UserError(
-                f"{MAX_VIEWS} views of predictions are open: close the page of one, and try again in a minute"
-            )
-        for old in same + (idle[:1] if len(_open) >= MAX_VIEWS else []):
-            if old in _open:
-                shutil.rmtree(_open.pop(old)[0].folder, ignore_errors=True)
-        _open[key] = _opened(view, checkpoint), checkpoint
-    _open[key] = _open.pop(key)
-    _asked[key] = time.monotonic()
-    return _open[key]
+        if len(_open) >= MAX_VIEWS:
+            oldest = min(_open, key=lambda other: _open[other].asked)
+            if now - _open[oldest].asked <= IDLE_SECONDS:
+                raise UserError(
+                    f"{MAX_VIEWS} views of predictions are open: close the page of one, and try again in a minute"
+                )
+            _close(oldest)
+        _open[key] = _View(_opened(view, checkpoint), written, now)
+    _open[key].asked = time.monotonic()
+    return getattr(_open[key].split, question)(**arguments)
+
+
+def _close(key: tuple[str, str, str]) -> None:
+    shutil.rmtree(_open.pop(key).split.folder, ignore_errors=True)
 
 
 def _opened(view: Mapping[str, Any], checkpoint: Path) -> SplitPredictions:
@@ -77,7 +89,7 @@ def _opened(view: Mapping[str, Any], checkpoint: Path) -> SplitPredictions:
             settings = read(config, TestSettings)
             settings = with_data_of(find_model(settings), settings)
             folders = [Path(folder) for folder in view["folders"]]
-            for path in paths_of(settings.data, view["split"]):
+            for path in paths_of(settings.data[view["split"]], settings.data["root"]):
                 if not within(str(path), folders):
                     raise UserError(
                         f"its {view['split']} split lies in {path}: start the console with data_folders=[<folder>], too"
@@ -91,95 +103,19 @@ def _opened(view: Mapping[str, Any], checkpoint: Path) -> SplitPredictions:
     drop_seen_images(data, settings.split, record)
     overlap = TrainingOverlap.of(settings.split, data.identities(settings.split), record)
     folder = Path(tempfile.mkdtemp(dir=_work))
-    return SplitPredictions(module, data, overlap, protocols, folder, device_of(view["accelerator"]))
+    return SplitPredictions(checkpoint, module, data, overlap, protocols, folder, device_of(view["accelerator"]))
 
 
-def paths_of(data: Mapping[str, Any], split: str) -> Iterator[Path | str]:
-    """Paths of a split's files, by a job's complete data settings."""
-    for spec in data[split]:
-        yield from _paths_of_source(spec, data["root"])
+def paths_of(sources: Iterable[Mapping[str, Any]], root: str | None) -> Iterator[Path | str]:
+    """Paths of the files of sources in a job's complete data settings, whose root is given."""
+    for source in sources:
+        own = source.get("root") or root
+        yield from paths_of(source.get("of") or (), own)
+        if "images" in source and own:
+            yield own
+        for key in PATHS:
+            if isinstance(path := source.get(key), str):
+                yield path if "://" in path else Path(own or ".").expanduser() / path
 
 
-def _paths_of_source(spec: Mapping[str, Any], root: str | None) -> Iterator[Path | str]:
-    root = spec.get("root") or root
-    for part in spec.get("of") or ():
-        yield from _paths_of_source(part, root)
-    if "images" in spec and root:
-        yield root
-    for key in PATHS:
-        if isinstance(path := spec.get(key), str):
-            yield path if "://" in path else Path(root or ".").expanduser() / path
-
-
-def advance(view: Mapping[str, Any], images: int) -> dict[str, Any]:
-    """Show the network more of ``images``; how far it is, see :meth:`SplitPredictions.described`."""
-    split, _ = _split(view)
-    split.advance(images)
-    return split.described()
-
-
-def figures(view: Mapping[str, Any], sliders: Mapping[str, float], whole: bool = False) -> dict[str, Any]:
-    """See :meth:`SplitPredictions.figures`."""
-    split, _ = _split(view)
-    return split.figures(split.post(sliders), whole)
-
-
-def polygons(view: Mapping[str, Any], sliders: Mapping[str, float], indices: Sequence[int]) -> list[dict[str, Any]]:
-    """See :meth:`SplitPredictions.polygons`."""
-    split, _ = _split(view)
-    return split.polygons(indices, split.post(sliders))
-
-
-def picture(view: Mapping[str, Any], index: int, layer: str) -> str:
-    """See :meth:`SplitPredictions.picture`.
-
-    Raises:
-        UserError: there is no such picture.
-    """
-    split, _ = _split(view)
-    file = split.picture(index, layer)
-    if file is None:
-        raise UserError("there is no such picture")
-    return str(file)
-
-
-def evaluate(view: Mapping[str, Any], sliders: Mapping[str, float], restart: bool) -> dict[str, Any]:
-    """See :meth:`SplitPredictions.evaluate`."""
-    split, _ = _split(view)
-    return split.evaluate(split.post(sliders), restart)
-
-
-def keep(view: Mapping[str, Any], sliders: Mapping[str, float]) -> str:
-    """Write the checkpoint again with these thresholds, beside it; its file.
-
-    All images of the split count as ones that its thresholds were chosen on.
-    """
-    split, checkpoint = _split(view)
-    if split.looked_at < min(SAMPLE_IMAGES, len(split.order)) or not split.seen:
-        raise UserError("wait until the sample was seen: thresholds are kept with their figure")
-    post = split.post(sliders)
-    pipeline = replace(split.module.pipeline, postprocess=post)
-    images = split.data.identities(split.overlap.split)
-    record = read_record(checkpoint)
-    record = record or DataRecord.of(split.data, split.overlap.split, private=True)
-    figures = split.figures(post)
-    said = {"by": "hand", "split": split.overlap.split, "images": len(images),
-            "sample": {name: figures[name] for name in ("precision", "recall", "hmean", "images")}}  # fmt: skip
-    target = checkpoint.parent / f"kept_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(2)}.ckpt"
-    write_with_pipeline(checkpoint, split.module, pipeline, said, target, record.with_seen({"val": images}))
-    return str(target)
-
-
-def prepare() -> None:
-    """Nothing more than the imports of this module."""
-
-
-FUNCTIONS = {
-    "advance": advance,
-    "figures": figures,
-    "polygons": polygons,
-    "picture": picture,
-    "evaluate": evaluate,
-    "keep": keep,
-    "find_text": find_text,
-}
+FUNCTIONS = {"look": look, "find_text": find_text}
