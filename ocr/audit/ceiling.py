@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from ocr.audit.splits import LabelledImage
 from ocr.data.targets.maps import SHRINK_MAP, TargetMaker
 from ocr.metrics.hmean import Hmean
 from ocr.metrics.matching import compare
 from ocr.models.postprocess.db import detect
 from ocr.pipeline import Pipeline
-from ocr.types import Truth
 
 
 @dataclass(frozen=True)
@@ -21,26 +21,18 @@ class Ceiling:
 
     Attributes:
         scores: ``hmean``, ``precision`` and ``recall``.
-        lost: (key of the image, indices of texts that are lost) of each image with any.
+        lost: (index of the image, indices of texts that are lost) of each image with any.
     """
 
     scores: dict[str, float]
-    lost: list[tuple[Hashable, list[int]]]
+    lost: list[tuple[int, list[int]]]
 
     @classmethod
-    def of(
-        cls, images: Iterable[tuple[Hashable, int, int, Truth]], pipeline: Pipeline, targets: TargetMaker
-    ) -> Ceiling:
-        """The ceiling of images, each (key, width, height, labels).
-
-        Args:
-            images: whose labels are sent through targets and post-processing, at network size.
-            pipeline: resize policy and post-processing.
-            targets: of training.
-        """
+    def of(cls, images: Iterable[LabelledImage], pipeline: Pipeline, targets: TargetMaker) -> Ceiling:
+        """The ceiling of images whose labels are sent through the targets of training and post-processing."""
         totals = np.zeros(Hmean.size)
-        lost: list[tuple[Hashable, list[int]]] = []
-        for key, width, height, truth in images:
+        lost: list[tuple[int, list[int]]] = []
+        for index, (_, width, height, truth, _) in enumerate(images):
             content, padded = pipeline.resize.content_size(width, height), pipeline.resize.padded_size(width, height)
             scale = np.array(content) / (width, height)
             polygons = [(polygon * scale).astype(np.float32) for polygon in truth.polygons]
@@ -49,5 +41,5 @@ class Ceiling:
             totals += Hmean().count(image)
             missed = np.flatnonzero((image.match.truth < 0) & ~np.asarray(truth.ignore, bool)).tolist()
             if missed:
-                lost.append((key, missed))
+                lost.append((index, missed))
         return cls(Hmean().scores(totals), lost)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,57 +10,17 @@ from typing import TYPE_CHECKING, Any
 from ocr.audit import label_faults
 from ocr.audit.ceiling import Ceiling
 from ocr.audit.label_faults import Suspects
-from ocr.audit.splits import COUNTS, ReadSplit
-from ocr.audit.statistics import TextFigures, labelled_images
+from ocr.audit.splits import COUNTS, LabelledImage, ReadSplit
+from ocr.audit.statistics import TextFigures
 from ocr.data.index.report import KINDS, NOTES, Report
 from ocr.errors import printable
-from ocr.types import Truth
 
 if TYPE_CHECKING:  # it imports torch
     from ocr.audit.witness import WitnessReport
 
 MAX_EXAMPLES = 20  # of each kind in audit.json
 MAX_PER_IMAGE = 3  # doubts of one image among the examples
-TEXTS, LETTERS = 3, 60  # of an image that are named; of a text
 TILE_PIXELS = 1536  # network pixels; a longer input is read in tiles
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of all splits that are files, in one order; their indices are their keys.
-
-    Attributes:
-        rows: (path, width, height, labels) of each.
-        splits: the split of each.
-    """
-
-    rows: list[tuple[str, int, int, Truth]]
-    splits: list[str]
-
-    @classmethod
-    def of(cls, splits: Mapping[str, ReadSplit]) -> Images:
-        pairs = [(row, name) for name, split in splits.items() for row in labelled_images(split.sources)]
-        return cls([row for row, _ in pairs], [name for _, name in pairs])
-
-    def keyed(self, split: str | None = None) -> list[tuple[Hashable, int, int, Truth]]:
-        """(key, width, height, labels) of each, or of those of a split."""
-        return [(k, *row[1:]) for k, row in enumerate(self.rows) if split in (None, self.splits[k])]
-
-    def row(self, key: Hashable) -> tuple[str, int, int, Truth]:
-        """Path, width, height and labels of an image."""
-        assert isinstance(key, int)
-        return self.rows[key]
-
-    def name(self, key: Hashable, indices: Sequence[int] = ()) -> str:
-        """The path of an image, and the texts of it that are meant, if any."""
-        path, _, _, truth = self.row(key)
-        texts = [repr(_shortened(truth.texts[k])) for k in indices[:TEXTS]]
-        more = f" and {len(indices) - TEXTS} more" if len(indices) > TEXTS else ""
-        return f"{path}: {', '.join(texts)}{more}" if indices else path
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LETTERS else f"{text[:LETTERS]}..."
 
 
 @dataclass(frozen=True)
@@ -70,19 +30,19 @@ class Findings:
     Attributes:
         splits: as they were read.
         report: problems and notes of all splits, and of their comparison.
-        images: of all splits.
+        images: of all splits that are files; others refer to them by index.
         figures: of their text.
         min_text_size: network pixels below which a text is not learned.
         long_side: of the network's input, pixels.
         suspects: labels that look wrong.
-        groups: near-duplicates, keys of images; None where pixels were not looked at.
+        groups: near-duplicates; None where pixels were not looked at.
         ceiling: None for the same reason.
         witness: None where none was asked.
     """
 
     splits: Mapping[str, ReadSplit]
     report: Report
-    images: Images
+    images: Sequence[LabelledImage]
     figures: TextFigures
     min_text_size: float
     long_side: int
@@ -111,17 +71,17 @@ class Findings:
             "empty_splits": [name for name, values in counts.items() if not values["images"]],
             "text": text | {"ignored_share": total["ignored"] / max(total["instances"], 1)},
             "ceiling": None if self.ceiling is None else self._ceiling(self.ceiling),
-            "near_duplicates": self.groups and [[self.images.rows[k][0] for k in group] for group in self.groups],
+            "near_duplicates": self.groups and [[self.images[k].path for k in group] for group in self.groups],
             "witness": self._witness(),
             "sources": {name: split.specs for name, split in self.splits.items()},
         }
 
     def _suspect_examples(self) -> dict[str, list[str]]:
         first = {kind: rows[:MAX_EXAMPLES] for kind, rows in self.suspects.by_kind.items() if rows}
-        return {kind: [self.images.name(*row) for row in rows] for kind, rows in first.items()}
+        return {kind: [self.images[k].named(texts) for k, texts in rows] for kind, rows in first.items()}
 
     def _ceiling(self, ceiling: Ceiling) -> dict[str, Any]:
-        examples = [self.images.name(*row) for row in ceiling.lost[:MAX_EXAMPLES]]
+        examples = [self.images[k].named(texts) for k, texts in ceiling.lost[:MAX_EXAMPLES]]
         return ceiling.scores | {"lost": sum(len(indices) for _, indices in ceiling.lost), "examples": examples}
 
     def _witness(self) -> dict[str, Any] | None:

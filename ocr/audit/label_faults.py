@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
+from ocr.audit.splits import LabelledImage
 from ocr.geometry.polygons import overlapping_polygons
 from ocr.geometry.raster import fill
 from ocr.geometry.rectangles import Rectangles
@@ -35,56 +36,54 @@ class Suspects:
     """Suspicious labels of a set, by kind.
 
     Attributes:
-        by_kind: (key of the image, indices of texts; none for the whole image) of each suspicion.
-        levels: fraction of texts with a blank, of images with enough text, by key.
+        by_kind: (index of the image, indices of texts; none for the whole image) of each suspicion.
+        levels: fraction of texts with a blank, of images with enough text, by index.
         compared: number of images whose ink was inspected.
     """
 
-    by_kind: dict[str, list[tuple[Hashable, list[int]]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
-    levels: dict[Hashable, float] = field(default_factory=dict)
+    by_kind: dict[str, list[tuple[int, list[int]]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    levels: dict[int, float] = field(default_factory=dict)
     compared: int = 0
 
     @classmethod
-    def of(cls, images: Iterable[tuple[Hashable, int, int, Truth]]) -> Suspects:
-        """Suspects among images, each (key, width, height, labels), by their labels alone."""
+    def of(cls, images: Iterable[LabelledImage]) -> Suspects:
+        """Suspects among images by their labels alone; :meth:`finish` compares the images with one another."""
         suspects = cls()
-        for key, _, _, truth in images:
-            suspects.inspect_labels(key, truth)
-        suspects.finish()
+        for index, image in enumerate(images):
+            suspects._inspect_labels(index, image.truth)
         return suspects
 
-    def inspect_labels(self, key: Hashable, truth: Truth) -> None:
-        """Add what the labels of an image alone show."""
+    def _inspect_labels(self, index: int, truth: Truth) -> None:
         counted = np.flatnonzero(~np.asarray(truth.ignore, bool)).tolist()
         if len(truth.ignore) and not counted:
-            self.by_kind["all_ignored"].append((key, []))
+            self.by_kind["all_ignored"].append((index, []))
         polygons, texts = [truth.polygons[k] for k in counted], [truth.texts[k] for k in counted]
-        for kind, indices in (
-            ("overlapping", overlapping_polygons(polygons)),
-            ("two_lines", two_lines(polygons, texts)),
-        ):
-            if indices:
-                self.by_kind[kind].append((key, [counted[k] for k in indices]))
+        for kind, places in {
+            "overlapping": overlapping_polygons(polygons),
+            "two_lines": two_lines(polygons, texts),
+        }.items():
+            if places:
+                self.by_kind[kind].append((index, [counted[k] for k in places]))
         if len(texts) >= MIN_TEXTS and all(texts):
-            self.levels[key] = sum(" " in text.strip() for text in texts) / len(texts)
+            self.levels[index] = sum(" " in text.strip() for text in texts) / len(texts)
 
-    def inspect_ink(self, key: Hashable, image: np.ndarray, truth: Truth, width: int, height: int) -> None:
-        """Inspect the ink under an image's labels: uint8 (h, w, 3) of any scale, labels in width x height pixels."""
-        if len(truth.polygons) >= MIN_TEXTS:
+    def inspect_ink(self, index: int, pixels: np.ndarray, image: LabelledImage) -> None:
+        """Inspect the ink under an image's labels, in its pixels at any scale: uint8 (h, w, 3)."""
+        if len(image.truth.polygons) >= MIN_TEXTS:
             self.compared += 1
-            if kind := misplaced(image, truth.polygons, width, height):
-                self.by_kind[kind].append((key, []))
+            if kind := misplaced(pixels, image.truth.polygons, image.width, image.height):
+                self.by_kind[kind].append((index, []))
 
     def finish(self) -> None:
         """Compare the images with one another; where few are misplaced, their pictures are as they are by chance."""
         for kind in ("transposed", "upside_down"):
             if len(self.by_kind[kind]) < MIN_MISPLACED * self.compared:
                 self.by_kind[kind] = []
-        words = [key for key, level in self.levels.items() if level <= WORD_LEVEL]
-        lines = [key for key, level in self.levels.items() if level >= LINE_LEVEL]
+        words = [index for index, level in self.levels.items() if level <= WORD_LEVEL]
+        lines = [index for index, level in self.levels.items() if level >= LINE_LEVEL]
         fewer = min(words, lines, key=len)
         if len(fewer) > MIN_MINORITY * len(self.levels):
-            self.by_kind["mixed_levels"] = [(key, []) for key in fewer]
+            self.by_kind["mixed_levels"] = [(index, []) for index in fewer]
 
     def counts(self) -> dict[str, int]:
         """Texts, or images where they are judged as a whole, by kind."""

@@ -17,6 +17,7 @@ from ocr.drawing.polygons import FOUND, MISSED, draw_polygons
 
 THUMBNAIL_PIXELS = 320  # of the longer side
 CROP_PIXELS = 480
+MAX_ENLARGED = 3.0  # of a crop of small text
 MARGIN_HEIGHTS = 1.5  # of a text, that a crop shows around it
 MIN_MARGIN_PIXELS = 24
 JPEG_QUALITY = 80
@@ -24,12 +25,7 @@ JPEG_QUALITY = 80
 
 @dataclass(frozen=True)
 class PageImage:
-    """Image of the page with its caption.
-
-    Attributes:
-        source: data URI of a JPEG.
-        caption: below it.
-    """
+    """Image of the page: data URI of a JPEG, and the caption below it."""
 
     source: str
     caption: str
@@ -37,52 +33,44 @@ class PageImage:
 
 @dataclass
 class Section:
-    """A part of the page: a headline, a line on what it shows, rows of pictures.
-
-    Attributes:
-        title: of the section.
-        words: what it shows.
-        rows: pictures; those of one group in one row.
-    """
+    """A part of the page: a headline, a line on what it shows, rows of pictures."""
 
     title: str
     words: str
     rows: list[list[PageImage]] = field(default_factory=list)
 
 
-def thumbnail(path: str | Path, caption: str, polygons: Sequence[np.ndarray] = ()) -> PageImage | None:
-    """A whole image, small, with the outlines of its labels; None where it cannot be read."""
-    try:
-        image = decode(Path(path), 1)
-    except UndecodableImage:
-        return None
-    scale = min(1.0, THUMBNAIL_PIXELS / max(image.shape[:2]))
-    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-    image = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-    draw_polygons(image, [p * scale for p in polygons], FOUND)
-    return PageImage(_uri(image), caption)
-
-
-def crop(
-    path: str | Path, caption: str, polygons: Sequence[np.ndarray], others: Sequence[np.ndarray] = ()
+def draw_image(
+    path: str, caption: str, labels: Sequence[np.ndarray] = (), meant: Sequence[np.ndarray] = ()
 ) -> PageImage | None:
-    """Crop an image around some polygons (drawn orange, others blue); None where it cannot be read."""
+    """A whole image, small, or its part around what is meant; None where it cannot be read.
+
+    Args:
+        path: of the image.
+        caption: below it.
+        labels: polygons, drawn blue.
+        meant: polygons, drawn orange; none for the whole image.
+    """
     try:
         image = decode(Path(path), 1)
     except UndecodableImage:
         return None
-    points = np.concatenate(list(polygons))
-    low, high = points.min(axis=0), points.max(axis=0)
-    margin = max(MIN_MARGIN_PIXELS, MARGIN_HEIGHTS * float(min(high - low)))
-    x0, y0 = np.maximum(np.floor(low - margin), 0).astype(int).tolist()
-    x1, y1 = np.minimum(np.ceil(high + margin), image.shape[1::-1]).astype(int).tolist()
-    part = image[y0:y1, x0:x1]
-    scale = min(3.0, CROP_PIXELS / max(part.shape[:2]))
-    size = [max(1, round(side * scale)) for side in part.shape[1::-1]]
-    part = np.ascontiguousarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
-    for outlines, colour, width in ((others, FOUND, 1), (polygons, MISSED, 2)):
-        draw_polygons(part, [(p - (x0, y0)) * scale for p in outlines], colour, width)
-    return PageImage(_uri(part), caption)
+    origin, side, enlarged = np.zeros(2, int), THUMBNAIL_PIXELS, 1.0
+    if meant:
+        points = np.concatenate(list(meant))
+        low, high = points.min(axis=0), points.max(axis=0)
+        margin = max(MIN_MARGIN_PIXELS, MARGIN_HEIGHTS * float(min(high - low)))
+        origin = np.maximum(np.floor(low - margin), 0).astype(int)
+        end = np.minimum(np.ceil(high + margin), image.shape[1::-1]).astype(int)
+        image = image[origin[1] : end[1], origin[0] : end[0]]
+        side, enlarged = CROP_PIXELS, MAX_ENLARGED
+    scale = min(enlarged, side / max(image.shape[:2]))
+    size = [max(1, round(pixels * scale)) for pixels in image.shape[1::-1]]
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    image = np.ascontiguousarray(cv2.resize(image, size, interpolation=way))
+    for outlines, colour, width in ((labels, FOUND, 1), (meant, MISSED, 2)):
+        draw_polygons(image, [(p - origin) * scale for p in outlines], colour, width)
+    return PageImage(_uri(image), caption)
 
 
 def _uri(image: np.ndarray) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocr.audit import label_faults
 from ocr.audit.ceiling import Ceiling
-from ocr.audit.findings import MAX_PER_IMAGE, Findings, Images
+from ocr.audit.findings import MAX_PER_IMAGE, Findings
 from ocr.audit.label_faults import Suspects
-from ocr.audit.page import PageImage, Section, crop, thumbnail
-from ocr.types import Truth
+from ocr.audit.page import PageImage, Section, draw_image
+from ocr.audit.splits import LabelledImage
 
 if TYPE_CHECKING:
     from ocr.audit.witness import WitnessReport
@@ -24,7 +24,7 @@ MAX_WITNESS_PICTURES = 20
 def sections(findings: Findings) -> list[Section]:
     """Make the sections that have pictures, the most telling first."""
     images = findings.images
-    groups = [[(images.rows[k][0], images.splits[k]) for k in group] for group in findings.groups or ()]
+    groups = [[images[k] for k in group] for group in findings.groups or ()]
     result = [duplicate_section(groups), *suspect_sections(findings.suspects, images)]
     if findings.witness is not None:
         result.insert(0, witness_section(findings.witness))
@@ -33,22 +33,21 @@ def sections(findings: Findings) -> list[Section]:
     return [section for section in result if section.rows]
 
 
-def duplicate_section(groups: Sequence[Sequence[tuple[str, str]]]) -> Section:
-    """Groups of images that show the same, each a list of (path, split)."""
-    across = sum(len({split for _, split in group}) > 1 for group in groups)
+def duplicate_section(groups: Sequence[Sequence[LabelledImage]]) -> Section:
+    """Groups of images that show the same."""
+    across = sum(len({image.split for image in group}) > 1 for group in groups)
     section = Section(
         "Near-duplicates",
         f"{len(groups)} group(s) of images show the same receipt or scene, {across} of them in several splits, where "
         f"what is trained on is no test: keep a group on one side by id lists.{_shown(len(groups), GROUPS, 'groups')}",
     )
     for group in groups[:GROUPS]:
-        section.rows.append(
-            _readable(thumbnail(path, f"{split}: {Path(path).name}") for path, split in group[:PER_GROUP])
-        )
+        shown = (draw_image(image.path, f"{image.split}: {Path(image.path).name}") for image in group[:PER_GROUP])
+        section.rows.append(_readable(shown))
     return section
 
 
-def suspect_sections(suspects: Suspects, images: Images) -> list[Section]:
+def suspect_sections(suspects: Suspects, images: Sequence[LabelledImage]) -> list[Section]:
     """A section for each kind of label that looks wrong."""
     counts = suspects.counts()
     sections = []
@@ -60,7 +59,7 @@ def suspect_sections(suspects: Suspects, images: Images) -> list[Section]:
     return sections
 
 
-def lost_section(ceiling: Ceiling, images: Images) -> Section:
+def lost_section(ceiling: Ceiling, images: Sequence[LabelledImage]) -> Section:
     """Texts that targets and post-processing lose whatever the network does."""
     count = sum(len(indices) for _, indices in ceiling.lost)
     words = (
@@ -79,8 +78,8 @@ def witness_section(report: WitnessReport) -> Section:
         f"strongest doubts, at most {MAX_PER_IMAGE} of an image, in orange; labels in blue. relabel/ has all of them."
     )
     pictures = (
-        crop(said.image, f"{Path(said.image).name}: {doubt.kind.replace('_', ' ')}, {doubt.score:.2f}", [doubt.polygon],
-             said.truth.polygons)
+        draw_image(said.image, f"{Path(said.image).name}: {doubt.kind.replace('_', ' ')}, {doubt.score:.2f}",
+                   said.truth.polygons, [doubt.polygon])
         for said, doubt in ranked[:MAX_WITNESS_PICTURES]
     )  # fmt: skip
     return Section("The witness", words, [_readable(pictures)] if ranked else [])
@@ -90,17 +89,17 @@ def _shown(count: int, limit: int, what: str) -> str:
     return f" The first {limit} of {count} {what}." if count > limit else ""
 
 
-def _pictures(rows: Sequence[tuple[Hashable, list[int]]], images: Images) -> list[PageImage]:
-    return _readable(_picture(images.row(key), indices) for key, indices in rows[:MAX_PICTURES])
+def _pictures(rows: Sequence[tuple[int, list[int]]], images: Sequence[LabelledImage]) -> list[PageImage]:
+    return _readable(_picture(images[k], texts) for k, texts in rows[:MAX_PICTURES])
 
 
-def _picture(row: tuple[str, int, int, Truth], indices: Sequence[int]) -> PageImage | None:
-    path, _, _, truth = row
-    if not indices:
-        return thumbnail(path, Path(path).name, truth.polygons)
-    k = indices[0]  # a crop around all of them would be most of the image
-    more = f" and {len(indices) - 1} more" if len(indices) > 1 else ""
-    return crop(path, f"{Path(path).name}: {truth.texts[k]!r}{more}", [truth.polygons[k]], truth.polygons)
+def _picture(image: LabelledImage, texts: Sequence[int]) -> PageImage | None:
+    name, labels = Path(image.path).name, image.truth.polygons
+    if not texts:
+        return draw_image(image.path, name, labels)
+    first = texts[0]  # a crop around all of them would be most of the image
+    more = f" and {len(texts) - 1} more" if len(texts) > 1 else ""
+    return draw_image(image.path, f"{name}: {image.truth.texts[first]!r}{more}", labels, [labels[first]])
 
 
 def _readable(pictures: Iterable[PageImage | None]) -> list[PageImage]:

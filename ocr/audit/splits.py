@@ -1,11 +1,11 @@
-"""The splits of a data config as an audit reads them: all that exist, each with a report."""
+"""The splits of a data config as an audit reads them: all that exist, each with a report, and their images."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -13,12 +13,15 @@ from ocr.data.formats.detect import SPLITS
 from ocr.data.index.identity import in_hash_range
 from ocr.data.index.report import Report
 from ocr.data.sources.build import Source, StoredSource, build_source, check_sources
+from ocr.data.sources.files import FileSource
 from ocr.data.sources.splits import resolve_sources
 from ocr.errors import UserError
 from ocr.migrations import migrate_sources
+from ocr.types import Truth
 from ocr.utils.typed import faults
 
 COUNTS = ("images", "instances", "ignored")
+TEXTS, LETTERS = 3, 60  # of an image that are named; of a text
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,29 @@ def _build(
     whole = read_whole[key]
     assert isinstance(whole, StoredSource)
     return whole.only(in_hash_range((whole.name(i) for i in range(len(whole))), spec["hash_range"]))
+
+
+class LabelledImage(NamedTuple):
+    """An image that is a file, its size in pixels, its labels, and its split."""
+
+    path: str
+    width: int
+    height: int
+    truth: Truth
+    split: str
+
+    def named(self, indices: Sequence[int]) -> str:
+        """The path, and the texts that are meant, if any."""
+        texts = [self.truth.texts[k] for k in indices[:TEXTS]]
+        short = ", ".join(repr(t if len(t) <= LETTERS else f"{t[:LETTERS]}...") for t in texts)
+        more = f" and {len(indices) - TEXTS} more" if len(indices) > TEXTS else ""
+        return f"{self.path}: {short}{more}" if indices else self.path
+
+
+def labelled_images(sources: Iterable[Source], split: str, every: int = 1) -> Iterator[LabelledImage]:
+    """The images of sources that are files, or one in ``every``."""
+    for source in sources:
+        if isinstance(source, FileSource):
+            for i in range(0, len(source), every):
+                width, height = source.index.sizes[i].tolist()
+                yield LabelledImage(source.name(i), width, height, source.index.truth(i), split)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from ocr.audit.label_faults import Suspects
+from ocr.audit.splits import LabelledImage, labelled_images
 from ocr.data.sources.build import Source
-from ocr.data.sources.files import FileSource
 from ocr.errors import UserError
 from ocr.geometry.rectangles import Rectangles
 from ocr.pipeline import ResizePolicy
-from ocr.types import Truth
 
 log = logging.getLogger(__name__)
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -47,19 +46,17 @@ class TextFigures:
     per_image: np.ndarray
 
     @classmethod
-    def of(
-        cls, images: Iterable[tuple[Hashable, int, int, Truth]], policy: ResizePolicy, min_text_size: float
-    ) -> TextFigures:
-        """Figures of images, each (key, width, height, labels).
+    def of(cls, images: Iterable[LabelledImage], policy: ResizePolicy, min_text_size: float) -> TextFigures:
+        """Figures of images.
 
         Args:
-            images: key, size in pixels, labels.
+            images: with their labels.
             policy: the way to network size.
             min_text_size: network pixels below which a text is not learned.
         """
         columns: list[list[np.ndarray]] = [[np.zeros(0)] for _ in range(4)]
         per_image = []
-        for _, width, height, truth in images:
+        for _, width, height, truth, _ in images:
             counted = np.flatnonzero(~np.asarray(truth.ignore, bool)).tolist()
             per_image.append(len(counted))
             if not counted:
@@ -103,14 +100,6 @@ class TextFigures:
         }
 
 
-def labelled_images(sources: Iterable[Source], every: int = 1) -> Iterator[tuple[str, int, int, Truth]]:
-    """Name, width, height and labels of each image that is a file, or of one in ``every``."""
-    for source in sources:
-        if isinstance(source, FileSource):
-            for i in range(0, len(source), every):
-                yield source.name(i), *source.index.sizes[i].tolist(), source.index.truth(i)
-
-
 def check_text_sizes(sources: Sequence[Source], policy: ResizePolicy, min_text_size: float) -> dict[str, Any]:
     """The quick part of an audit, before a training: warns where many texts are too small to be learned.
 
@@ -127,10 +116,10 @@ def check_text_sizes(sources: Sequence[Source], policy: ResizePolicy, min_text_s
         UserError: all of the texts are too small.
     """
     every = -(-max((len(source) for source in sources), default=0) // CHECKED_IMAGES) or 1
-    images = list(labelled_images(sources, every))
-    figures = TextFigures.of(images, policy, min_text_size)
-    summary = figures.summary(min_text_size)
-    summary["suspects"] = Suspects.of(images).counts()
+    images = list(labelled_images(sources, "train", every))
+    figures, suspects = TextFigures.of(images, policy, min_text_size), Suspects.of(images)
+    suspects.finish()
+    summary = figures.summary(min_text_size) | {"suspects": suspects.counts()}
     texts, small = summary["texts"], summary["too_small"]
     if not texts:
         return {}

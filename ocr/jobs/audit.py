@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from ocr.audit.ceiling import Ceiling
 from ocr.audit.duplicates import Fingerprint, near_duplicates
-from ocr.audit.findings import Findings, Images
+from ocr.audit.findings import Findings
 from ocr.audit.label_faults import Suspects
-from ocr.audit.splits import COUNTS, ReadSplit, read_splits
+from ocr.audit.splits import COUNTS, LabelledImage, ReadSplit, labelled_images, read_splits
 from ocr.audit.statistics import TextFigures, check_any_large_enough
 from ocr.data.formats.writers import (
     check_formats,
@@ -87,7 +87,7 @@ def audit(settings: AuditSettings) -> bool:
         )
     report = _compare_splits(splits)
     _check_learnable(splits, report)
-    images = Images.of(splits)
+    images = [image for name, split in splits.items() for image in labelled_images(split.sources, name)]
     output = _output_folder(settings, images)
     findings = _inspect(settings, splits, images, report)
     result = findings.result
@@ -137,7 +137,7 @@ def _check_learnable(splits: Mapping[str, ReadSplit], report: Report) -> None:
             raise UserError(words + (f" ({reasons})" if reasons else ""))
 
 
-def _output_folder(settings: AuditSettings, images: Images) -> Path | None:
+def _output_folder(settings: AuditSettings, images: Sequence[LabelledImage]) -> Path | None:
     """The folder to write to, made before the work begins.
 
     Raises:
@@ -149,7 +149,7 @@ def _output_folder(settings: AuditSettings, images: Images) -> Path | None:
     if settings.witness:
         if (output / RELABEL).exists():
             raise UserError(f"{output / RELABEL} is there already, perhaps with your corrections: name another output")
-        stems = Counter(str(Path(path).with_suffix("")) for path, *_ in images.rows)
+        stems = Counter(str(Path(image.path).with_suffix("")) for image in images)
         twins = [stem for stem, count in stems.items() if count > 1]
         if writable()[settings.witness_format].naming is not None and twins:
             raise UserError(
@@ -159,19 +159,22 @@ def _output_folder(settings: AuditSettings, images: Images) -> Path | None:
     return output
 
 
-def _inspect(settings: AuditSettings, splits: Mapping[str, ReadSplit], images: Images, report: Report) -> Findings:
+def _inspect(
+    settings: AuditSettings, splits: Mapping[str, ReadSplit], images: Sequence[LabelledImage], report: Report
+) -> Findings:
     pipeline, targets = Pipeline.from_dict(settings.pipeline), instantiate(settings.data["targets"])
-    by_split = {name: TextFigures.of(images.keyed(name), pipeline.resize, targets.min_text_size) for name in splits}
+    by_split = {
+        name: TextFigures.of([i for i in images if i.split == name], pipeline.resize, targets.min_text_size)
+        for name in splits
+    }
     figures = TextFigures.join([*by_split.values()])
     check_any_large_enough(by_split.get("train", figures), pipeline.resize, targets.min_text_size)
-    suspects = Suspects()
-    for key, _, _, truth in images.keyed():
-        suspects.inspect_labels(key, truth)
+    suspects = Suspects.of(images)
     groups, ceiling, witness = None, None, None
     if not settings.quick:
         groups = _inspect_pixels(images, suspects, report)
-        if images.rows:  # drawn ones are none
-            ceiling = Ceiling.of(_progress(images.keyed(), "ceiling"), pipeline, targets)
+        if images:  # drawn ones are none
+            ceiling = Ceiling.of(_progress(images, "ceiling"), pipeline, targets)
     if settings.witness:
         sources = [source for split in splits.values() for source in split.sources if isinstance(source, FileSource)]
         witness = _call_witness(settings, sources)
@@ -180,25 +183,26 @@ def _inspect(settings: AuditSettings, splits: Mapping[str, ReadSplit], images: I
                     ceiling, witness)  # fmt: skip
 
 
-def _inspect_pixels(images: Images, suspects: Suspects, report: Report) -> list[list[int]]:
+def _inspect_pixels(images: Sequence[LabelledImage], suspects: Suspects, report: Report) -> list[list[int]]:
     """Group images that show the same, those across splits first; inspect the ink of all labels for the suspects."""
-    fingerprints, keys = [], []
-    for k, (path, width, height, truth) in enumerate(_progress(images.rows, "pictures")):
+    fingerprints, indices = [], []
+    for k, image in enumerate(_progress(images, "pictures")):
         try:
-            picture = decode(Path(path), _shrink(max(width, height)))
+            pixels = decode(Path(image.path), _shrink(max(image.width, image.height)))
         except UndecodableImage as error:
-            report.add("unreadable_image", path, str(error).removeprefix(f"{path}: "))
+            report.add("unreadable_image", image.path, str(error).removeprefix(f"{image.path}: "))
             continue
-        fingerprints.append(Fingerprint.of(picture, truth, width, height))
-        keys.append(k)
-        suspects.inspect_ink(k, picture, truth, width, height)
-    groups = [[keys[k] for k in group] for group in near_duplicates(fingerprints)]
-    groups.sort(key=lambda group: -len({images.splits[k] for k in group}))
+        fingerprints.append(Fingerprint.of(pixels, image.truth, image.width, image.height))
+        indices.append(k)
+        suspects.inspect_ink(k, pixels, image)
+    groups = [[indices[k] for k in group] for group in near_duplicates(fingerprints)]
+    groups.sort(key=lambda group: -len({images[k].split for k in group}))
     for group in groups:
-        paths = {images.rows[k][0] for k in group}  # one alone is counted as in_two_splits
-        if len(splits := sorted({images.splits[k] for k in group})) > 1 and len(paths) > 1:
-            names = ", ".join(images.rows[k][0] for k in group[1:])
-            report.add("near_duplicate", images.rows[group[0]][0], f"{names} show the same, in {' and '.join(splits)}")
+        same = [images[k] for k in group]
+        splits = sorted({image.split for image in same})
+        if len(splits) > 1 and len({image.path for image in same}) > 1:  # one alone is counted as in_two_splits
+            names = ", ".join(image.path for image in same[1:])
+            report.add("near_duplicate", same[0].path, f"{names} show the same, in {' and '.join(splits)}")
     return groups
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ocr.audit.label_faults import Suspects, misplaced
+from ocr.audit.splits import LabelledImage
 from ocr.types import Truth
 from tests.conftest import quad
 
@@ -17,15 +18,20 @@ def truth(polygons: list, texts: list[str] | None = None, ignore: list[bool] | N
     return Truth(polygons, np.array(ignore or [False] * len(polygons), bool), texts)
 
 
-def found(*images: Truth) -> dict[str, list[str]]:
-    suspects = Suspects.of((f"{k}.jpg", 400, 800, image) for k, image in enumerate(images))
-    return {kind: [name for name, _ in rows] for kind, rows in suspects.by_kind.items() if rows}
+def inspected(*images: Truth) -> Suspects:
+    suspects = Suspects.of(LabelledImage("a.jpg", 400, 800, image, "train") for image in images)
+    suspects.finish()
+    return suspects
+
+
+def found(*images: Truth) -> dict[str, list[int]]:
+    return {kind: [index for index, _ in rows] for kind, rows in inspected(*images).by_kind.items() if rows}
 
 
 def test_a_text_that_lies_on_another_is_found_once():
     nested, apart = [quad(10, 10, 200, 20), quad(20, 12, 40, 16)], [quad(10, 60, 40, 12), quad(40, 60, 40, 12)]
-    suspects = Suspects.of([("0.jpg", 400, 400, truth(nested + apart))])
-    assert suspects.by_kind["overlapping"] == [("0.jpg", [1])]
+    suspects = inspected(truth(nested + apart))
+    assert suspects.by_kind["overlapping"] == [(0, [1])]
     assert suspects.counts() == {"overlapping": 1}
 
 
@@ -35,18 +41,18 @@ TEXTS = ["0123456789"] * 12
 
 @pytest.mark.parametrize("text, box", [("0123456789 0123456789", quad(10, 400, 120, 44)), ("ab\ncd", quad(10, 400))])
 def test_two_lines_in_one_box_are_found(text: str, box: list):
-    assert found(truth([*LINES, box], [*TEXTS, text])) == {"two_lines": ["0.jpg"]}
+    assert found(truth([*LINES, box], [*TEXTS, text])) == {"two_lines": [0]}
     assert found(truth([*LINES, quad(10, 400, 240, 20)], [*TEXTS, "0123456789 0123456789"])) == {}
 
 
 def test_ignored_images_are_found():
-    assert found(truth([quad(1, 1)], ignore=[True]), truth([quad(1, 1)]), truth([])) == {"all_ignored": ["0.jpg"]}
+    assert found(truth([quad(1, 1)], ignore=[True]), truth([quad(1, 1)]), truth([])) == {"all_ignored": [0]}
 
 
 def test_words_among_lines_are_found_where_they_are_no_chance():
     lines, words = truth(LINES, ["two words"] * 12), truth(LINES, ["word"] * 12)
-    assert found(*[lines] * 9, words) == {"mixed_levels": ["9.jpg"]}
-    assert found(*[words] * 9, lines) == {"mixed_levels": ["9.jpg"]}
+    assert found(*[lines] * 9, words) == {"mixed_levels": [9]}
+    assert found(*[words] * 9, lines) == {"mixed_levels": [9]}
     assert found(*[lines] * 99, words) == {}
     assert found(*[words] * 9) == {}
 
@@ -74,6 +80,6 @@ def test_misplaced_labels_are_said_where_they_are_no_chance(wrong: int, counted:
     suspects = Suspects()
     for k in range(20):
         labels = Truth([p[:, ::-1] if k < wrong else p for p in polygons], np.zeros(12, bool), ["a"] * 12)
-        suspects.inspect_ink(f"{k}.jpg", image, labels, 400, 800)
+        suspects.inspect_ink(k, image, LabelledImage("a.jpg", 400, 800, labels, "train"))
     suspects.finish()
     assert suspects.counts() == counted

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ocr.audit.splits import LabelledImage
 from ocr.audit.statistics import TextFigures, check_text_sizes
 from ocr.data.index.report import Report
 from ocr.data.sources.build import FileSource, build_source
@@ -20,7 +21,7 @@ def figures(*images: tuple[int, int, list, list[bool]]) -> TextFigures:
     rows = []
     for k, (w, h, polygons, ignore) in enumerate(images):
         truth = Truth([np.array(p, np.float32) for p in polygons], np.array(ignore, bool), ["xy"] * len(ignore))
-        rows.append((f"{k}.jpg", w, h, truth))
+        rows.append(LabelledImage(f"{k}.jpg", w, h, truth, "train"))
     return TextFigures.of(rows, ResizePolicy(500, 32, 1.0), 4)
 
 
