@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +22,22 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     Args:
         environment: of the process; ``CUDA_VISIBLE_DEVICES`` may name some of them by index or UUID.
     """
-    if not shutil.which("nvidia-smi"):
+    return restrict(nvidia_smi("uuid"), environment.get("CUDA_VISIBLE_DEVICES"))
+
+
+def nvidia_smi(query: str, timeout: float | None = None) -> list[str]:
+    """A line per card of this machine; none without a driver, a card, or an answer within ``timeout`` seconds.
+
+    Args:
+        query: names of figures, see ``nvidia-smi --help-query-gpu``.
+        timeout: seconds; None to wait.
+    """
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
+    except (OSError, subprocess.SubprocessError):
         return []
-    query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        return []
-    return restrict(answer.stdout.split(), environment.get("CUDA_VISIBLE_DEVICES"))
+    return answer.stdout.splitlines()
 
 
 def restrict(gpus: Sequence[str], visible: str | None) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-
 import psutil
+
+from ocr.sweeps.devices import nvidia_smi
 
 QUERY = "index,utilization.gpu,memory.used,memory.total"
 MIB_PER_GB = 1e9 / 2**20
@@ -16,20 +15,7 @@ def machine_load() -> str:
     memory = psutil.virtual_memory()
     busy = psutil.cpu_percent(interval=0.1)
     parts = [f"CPU {busy:.0f} %, memory {memory.used / 1e9:.1f} of {memory.total / 1e9:.1f} GB"]
-    return "; ".join([*parts, *_cards()])
-
-
-def _cards() -> list[str]:
-    if not shutil.which("nvidia-smi"):
-        return []
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"],  # noqa: S607
-            capture_output=True, text=True, timeout=5, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [words for line in answer.stdout.splitlines() if (words := card_in_words(line))]
+    return "; ".join([*parts, *filter(None, map(card_in_words, nvidia_smi(QUERY, timeout=5)))])
 
 
 def card_in_words(line: str) -> str:
