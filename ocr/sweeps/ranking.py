@@ -81,15 +81,9 @@ class Row:
 
 def read_jobs(folder: Path) -> list[SweepJob]:
     """Jobs of a sweep that have ended, from ``metrics.json`` and ``failure.json`` alone, by number and seed."""
-    jobs = []
-    for path in folder.glob(f"*/{METRICS}"):
-        if (job := read_job(path)) is not None:
-            jobs.append(job)
-    ended = {job.folder for job in jobs}
-    for path in folder.glob(f"*/{FAILURE}"):
-        if path.parent not in ended and (job := read_job(path)) is not None:
-            jobs.append(job)
-    one = {(job.number, job.seed): job for job in sorted(jobs, key=lambda job: job.folder.name, reverse=True)}
+    paths = [path for name in (FAILURE, METRICS) for path in folder.glob(f"*/{name}")]
+    jobs = {job.folder: job for path in paths if (job := read_job(path)) is not None}  # metrics over a failure before
+    one = {(job.number, job.seed): job for job in sorted(jobs.values(), key=lambda job: job.folder.name, reverse=True)}
     return sorted(one.values(), key=lambda job: (job.number, job.seed or 0))  # of a copied folder the original
 
 

@@ -14,17 +14,12 @@ MAX_TRIALS = 100  # shown
 def leaderboard(folder: Path, runs: Path) -> dict[str, Any]:
     """Trials of a sweep, the best first, by the figure of validation that its jobs name.
 
-    Args:
-        folder: of the sweep.
-        runs: of all runs.
-
     Returns:
         ``metric``, ``settings`` that vary, ``rows``, and ``more``, how many are not shown.
     """
     jobs = read_jobs(folder)
     metric = next((job.metric for job in jobs if job.metric), None) or "val/hmean"
     rows = rank(jobs, metric, jobs[0].maximize) if jobs else []
-    best = rows[0] if rows and rows[0].state == "finished" else None
     settings = settings_of(rows)
     shown = [
         {
@@ -34,7 +29,7 @@ def leaderboard(folder: Path, runs: Path) -> dict[str, Any]:
             "spread": "" if row.spread is None else f"{row.spread:.4f}",
             "seeds": len(row.scores),
             "varied": [row.varied.get(key, "") for key in settings],
-            "verdict": verdict(row, best, compare(best, row) if row is not best else None) if best else row.state,
+            "verdict": verdict(row, rows[0], compare(rows[0], row)),
             "reason": next((job.reason for job in row.jobs if job.reason), ""),
         }
         for row in rows[:MAX_TRIALS]
