@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ocr.data.datasets import EvalSet, collate_eval
 from ocr.data.sources.build import Source
@@ -112,21 +114,12 @@ def _count(pairs: Pairs, ignore: np.ndarray) -> tuple[float, ...]:
     return texts, (~match.dont_care).sum(), matched, match.iou.sum(), detected, precision_sum, recall_sum
 
 
-class _Counting(Dataset[torch.Tensor]):
-    def __init__(self, images: Sequence[CachedImage], grid: Grid, base: PostProcess) -> None:
-        self.images, self.grid, self.base = images, grid, base
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, k: int) -> torch.Tensor:
-        return torch.from_numpy(count_image(self.images[k], self.grid, self.base))
-
-
 def count_images(images: Sequence[CachedImage], grid: Grid, base: PostProcess, num_workers: int) -> np.ndarray:
     """:func:`count_image` of all images, in parallel: float64 (images, combinations, 7)."""
-    loader = DataLoader(_Counting(images, grid, base), batch_size=None, num_workers=num_workers)
-    return np.stack([counts.numpy() for counts in loader])
+    count = partial(count_image, grid=grid, base=base)
+    data: Any = images  # a list is a data set, too
+    loader: DataLoader[Any] = DataLoader(data, batch_size=None, collate_fn=count, num_workers=num_workers)
+    return np.stack([*loader])
 
 
 def tune(
