@@ -66,7 +66,8 @@ def refusals(overrides: Sequence[str], folders: Sequence[Path], multirun: bool =
 def _refusal(override: str, folders: Sequence[Path], has_root: bool) -> str:
     key = key_of(override)
     values = list(_values(override))
-    names = [*key.replace("/", ".").split("."), *_keys(values)]
+    settings = [pair for value in values for pair in _settings(value, key.rpartition(".")[2])]
+    names = [*key.replace("/", ".").split("."), *(name for name, _ in settings)]
     if override.startswith("~"):
         return "nothing can be removed here; a callback or metric is left out with =null"
     if any(name.startswith("_") for name in names) or "_target_" in override:
@@ -88,7 +89,9 @@ def _refusal(override: str, folders: Sequence[Path], has_root: bool) -> str:
         return "a setting that the config does not have cannot be added here"
     if key in FREE_TEXTS:
         return ""
-    for name, text in (pair for value in values for pair in _texts(value, key.rpartition(".")[2])):
+    for name, text in settings:
+        if not isinstance(text, str):
+            continue
         if name == "name" and any(part[0] == "." and part != ".." for part in Path(text).parts):
             return "folders whose names begin with a dot are the console's own"
         looks = text.startswith(("/", "~", "\\")) or ".." in Path(text).parts or ADDRESS.match(text)
@@ -124,23 +127,12 @@ def within(text: str, folders: Sequence[Path]) -> bool:
     return any(path.is_relative_to(folder) for folder in folders)
 
 
-def _keys(value: Any) -> Iterator[str]:
+def _settings(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """A value and all values within it, each with the setting that it is of."""
+    yield name, value
     if isinstance(value, dict):
         for key, item in value.items():
-            yield str(key)
-            yield from _keys(item)
+            yield from _settings(item, str(key))
     elif isinstance(value, list):
         for item in value:
-            yield from _keys(item)
-
-
-def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Texts within a value, each with the setting that it is of."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _texts(item, str(key))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item, name)
-    elif isinstance(value, str):
-        yield name, value
+            yield from _settings(item, name)
