@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +26,21 @@ from ocr.training.process import prepare_process
 
 MAX_DETECTORS = 2  # detectors that stay loaded
 MAX_SIDE = 65_500  # pixels of a JPEG
-_loaded: dict[tuple[str, int], DetectionModule] = {}
 
 
-def _detector(checkpoint: str) -> DetectionModule:
-    file = Path(checkpoint)
-    key = checkpoint, file.stat().st_mtime_ns if file.is_file() else 0
-    if key not in _loaded:
-        while len(_loaded) >= MAX_DETECTORS:
-            _loaded.pop(next(iter(_loaded)))
-        arguments = [f"ckpt_path={text_of(checkpoint)}", "source=.", "output=."]
-        prepare_process()
-        try:
-            with any_target():
-                settings = read(compose_job("predict", arguments), PredictSettings)
-                _loaded[key] = load_detector(settings, find_model(settings)).eval()
-                _loaded[key].page_reader = PageReader(settings.upright, settings.legible_height)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(config_message(error, "predict", arguments)) from error
-    _loaded[key] = _loaded.pop(key)  # the newest
-    return _loaded[key]
+@lru_cache(MAX_DETECTORS)
+def _detector(checkpoint: str, written: int) -> DetectionModule:
+    """A detector, read again where its file was ``written`` again."""
+    arguments = [f"ckpt_path={text_of(checkpoint)}", "source=.", "output=."]
+    prepare_process()
+    try:
+        with any_target():
+            settings = read(compose_job("predict", arguments), PredictSettings)
+            module = load_detector(settings, find_model(settings)).eval()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(config_message(error, "predict", arguments)) from error
+    module.page_reader = PageReader(settings.upright, settings.legible_height)
+    return module
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -53,7 +49,7 @@ def device_of(accelerator: str) -> torch.device:
 
 
 def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) -> dict[str, Any]:
-    """Text in a picture; beside its file one with the outlines, ``<photo>.overlay.jpg``.
+    """Text in a picture; beside its file ``<photo>.shown.jpg`` and one with the outlines, ``<photo>.overlay.jpg``.
 
     Args:
         checkpoint: a file, a run folder or the name of stock weights.
@@ -75,8 +71,8 @@ def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) ->
             raise UserError(f"{width} x {height} pixels: more than {MAX_SIDE} on a side")
         if width * height > max_pixels:
             raise UserError(f"{width} x {height} pixels: more than the {max_pixels / 1e6:g} megapixels taken here")
-        module = _detector(checkpoint)
-        module.to(device_of(accelerator))
+        file = Path(checkpoint)
+        module = _detector(checkpoint, file.stat().st_mtime_ns if file.is_file() else 0).to(device_of(accelerator))
         began = time.perf_counter()
         pixels = decode(path)
     except UndecodableImage as error:
@@ -84,10 +80,9 @@ def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) ->
     padded = torch.from_numpy(resize_and_pad(pixels, module.pipeline.resize, module.pipeline.fill_colour))
     [detections] = module.read([padded.to(module.device)], [(pixels.shape[1], pixels.shape[0])], [lambda: pixels])
     done = time.perf_counter()
-    overlay = cv2.cvtColor(draw_detections(pixels, detections), cv2.COLOR_RGB2BGR)
-    Path(f"{photo}.overlay.jpg").write_bytes(cv2.imencode(".jpg", overlay)[1].tobytes())
-    shown = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    Path(f"{photo}.shown.jpg").write_bytes(cv2.imencode(".jpg", shown)[1].tobytes())
+    for kind, image in (("overlay", draw_detections(pixels, detections)), ("shown", pixels)):
+        jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+        Path(f"{photo}.{kind}.jpg").write_bytes(jpeg.tobytes())
     return {
         "width": pixels.shape[1], "height": pixels.shape[0],
         "polygons": [[[round(float(v), 2) for v in point] for point in polygon] for polygon in detections.polygons],
