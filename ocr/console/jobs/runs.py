@@ -27,6 +27,7 @@ NOTES = "console.json"  # notes and tags of a run, in its folder
 LOG_BYTES = 20_000
 MAX_FIGURE = 1e12  # what is larger is no figure of a run
 LIVE = ("queued", "running")
+CURVES = ("train/loss", "val/hmean")
 DATE = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 PROGRESS = re.compile(r"epoch (\d{1,9})/(\d{1,9}) .*?(?:left (\S+))?$", re.MULTILINE)
 
@@ -96,17 +97,18 @@ class Run:
     def headline(self) -> tuple[str, float, str] | None:
         """(key, value, what was selected on its split) of the figure that the run is judged by."""
         key = str(self.metrics.get("headline", ""))
-        value = self.metrics.get(key)
-        if not isinstance(value, (int, float)) or not abs(value) < MAX_FIGURE:
-            return None
-        selected = self.metrics.get("selected_on")
-        return key, float(value), f"chosen on {selected}" if selected else ""
+        value, selected = self._figure(key), self.metrics.get("selected_on")
+        return None if value is None else (key, value, f"chosen on {selected}" if selected else "")
 
     @property
     def minutes(self) -> float | None:
         """Minutes that the run took; None before its end."""
-        seconds = self.metrics.get("seconds")
-        return seconds / 60 if isinstance(seconds, (int, float)) and 0 <= seconds < MAX_FIGURE else None
+        seconds = self._figure("seconds")
+        return None if seconds is None else seconds / 60
+
+    def _figure(self, key: str) -> float | None:
+        value = self.metrics.get(key)
+        return float(value) if isinstance(value, (int, float)) and abs(value) < MAX_FIGURE else None
 
     @property
     def can_resume(self) -> bool:
@@ -117,9 +119,8 @@ class Run:
     def checkpoints(self) -> dict[str, Path]:
         """Files by name: the best one first, then ``last.ckpt``."""
         folder = self.folder / "checkpoints"
-        paths = [] if folder.is_symlink() else sorted(folder.glob("*.ckpt"))
-        files = {file.name: file for file in paths if file.is_file()}
-        files = {name: file for name, file in files.items() if not file.is_symlink() and not name.startswith(".")}
+        paths = [] if folder.is_symlink() else folder.glob("*.ckpt")
+        files = {f.name: f for f in paths if f.is_file() and not f.is_symlink() and not f.name.startswith(".")}
         order = sorted(files, key=lambda name: (name != "best.ckpt", name != "last.ckpt", name))
         return {name: files[name] for name in order}
 
@@ -164,12 +165,13 @@ class Run:
         """Keep changes of :attr:`notes`."""
         write_atomic(self.folder / NOTES, json.dumps(self.notes | changes, ensure_ascii=False))
 
-    def curves(self, keys: tuple[str, ...] = ("train/loss", "val/hmean")) -> dict[str, list[tuple[float, float]]]:
-        """(step, value) of metrics, from ``csv/metrics.csv``."""
-        points: dict[str, list[tuple[float, float]]] = {key: [] for key in keys}
+    @cached_property
+    def curves(self) -> dict[str, list[tuple[float, float]]]:
+        """(step, value) of the metrics :data:`CURVES`, from ``csv/metrics.csv``."""
+        points: dict[str, list[tuple[float, float]]] = {key: [] for key in CURVES}
         with contextlib.suppress(csv.Error):
             for row in csv.DictReader(read_text(self.folder / "csv/metrics.csv").splitlines()):
-                for key in keys:
+                for key in CURVES:
                     with contextlib.suppress(ValueError, TypeError, KeyError):
                         points[key].append((float(row["step"]), float(row[key])))
         return points

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from ocr.console.jobs.load import machine_load
 from ocr.console.jobs.queue import SYNC, QueuedJob, jobs_of, read_text
-from ocr.console.jobs.runs import LIVE, Run
+from ocr.console.jobs.runs import CURVES, LIVE, Run
 from ocr.console.jobs.sweeps import leaderboard
 from ocr.console.pages.site import Site
 from ocr.jobs.command_line.overrides import text_of
@@ -124,5 +124,5 @@ class RunPages:
         keys = sorted({key for run in runs for key in run.settings})
         rows = {key: [run.settings.get(key, "") for run in runs] for key in keys}
         differing = {key: values for key, values in rows.items() if len(set(values)) > 1}
-        curves = {key: {run.name: run.curves()[key] for run in runs} for key in ("train/loss", "val/hmean")}
+        curves = {key: {run.name: run.curves[key] for run in runs} for key in CURVES}
         return self.site.page("compare.html", runs=runs, rows=differing, curves=curves)

@@ -46,13 +46,13 @@ def check(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]
     devices = settings.trainer["devices"]
     if not isinstance(devices, int) and devices != "auto":
         return {"problems": ["trainer.devices: say how many, or auto for all: which ones is the queue's to choose"]}
-    on_gpu = settings.trainer["accelerator"] in ("auto", "gpu", "cuda")
     gpus = -1 if devices == "auto" else devices
+    if settings.trainer["accelerator"] not in ("auto", "gpu", "cuda"):
+        gpus = 0
     values = {name: OmegaConf.select(config, name, default=None) for name in names}
     plain = {k: text_of(OmegaConf.to_container(v) if OmegaConf.is_config(v) else v) for k, v in values.items()}
     content = plain_config(config)
     kinds = {name: kind_of(name, content, TrainSettings) for name in names}
-    gpus = gpus if on_gpu else 0
     return {"problems": [], "name": settings.name, "gpus": gpus, "values": plain, "kinds": kinds}
 
 
