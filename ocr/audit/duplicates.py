@@ -105,21 +105,15 @@ def difference_hash(grey: np.ndarray, frame: np.ndarray) -> np.ndarray:
 
 def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
     """Groups of images that show the same, by their places, largest first."""
-    parent = list(range(len(fingerprints)))
-
-    def root(k: int) -> int:
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = parent[k]
-        return k
-
+    groups = [[k] for k in range(len(fingerprints))]  # of each image; all images of a group have the same list
     for a, b in sorted(_candidates(fingerprints)):
-        if root(a) != root(b) and are_same(fingerprints[a], fingerprints[b]):
-            parent[root(a)] = root(b)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for k in range(len(fingerprints)):
-        groups[root(k)].append(k)
-    return sorted((group for group in groups.values() if len(group) > 1), key=lambda group: (-len(group), group))
+        if groups[a] is not groups[b] and are_same(fingerprints[a], fingerprints[b]):
+            joined = groups[b]
+            groups[a] += joined
+            for k in joined:
+                groups[k] = groups[a]
+    several = {id(group): sorted(group) for group in groups if len(group) > 1}
+    return sorted(several.values(), key=lambda group: (-len(group), group))
 
 
 def are_same(a: Fingerprint, b: Fingerprint) -> bool:
