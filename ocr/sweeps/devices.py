@@ -64,11 +64,11 @@ def workers_for(gpus: int, gpus_per_job: float) -> int:
     >>> workers_for(8, 2), workers_for(2, 0.5), workers_for(0, 1)
     (4, 4, 1)
     """
-    return max(1, gpus // int(gpus_per_job) if gpus_per_job >= 1 else gpus * _shares(gpus_per_job))
+    return max(1, gpus * _shares(gpus_per_job) // max(1, int(gpus_per_job)))
 
 
 def _shares(gpus_per_job: float) -> int:
-    """Workers of one card."""
+    """Workers of one card; 1 where each has one or more."""
     return max(1, math.floor(1 / gpus_per_job + 1e-9))
 
 
@@ -94,7 +94,7 @@ def take_gpus(gpus: Sequence[str], gpus_per_job: float, locks: Path | None = Non
         return
     folder = locks or Path(tempfile.gettempdir(), f"{LOCKS}-{os.getuid() if hasattr(os, 'getuid') else 'all'}")
     needed = max(1, int(gpus_per_job))
-    shares = _shares(gpus_per_job) if gpus_per_job < 1 else 1
+    shares = _shares(gpus_per_job)
     with contextlib.ExitStack() as held:
         taken: list[str] = []
         for share in range(shares):  # an idle card before one that another worker uses, too

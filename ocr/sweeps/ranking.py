@@ -188,8 +188,7 @@ def p_value(difference: float, variance: float, freedom: float) -> float:
     scipy has it, too; but where scipy is installed, torchmetrics takes a second longer to import in every job.
 
     Args:
-        difference: of two means.
-        variance: of it, estimated.
+        difference, variance: of two means, and its estimated variance.
         freedom: degrees of freedom of the estimate.
     """
     if variance < SAME**2:
@@ -225,12 +224,8 @@ def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
 def importance(rows: Sequence[Row], maximize: bool) -> dict[str, float]:
     """Share of the variance of the score that each setting explains: fANOVA (Hutter et al. 2014), by Optuna.
 
-    Args:
-        rows: finished ones.
-        maximize: whether more is better.
-
     Returns:
-        By setting; empty for fewer than four rows, or where Optuna or scikit-learn is not installed.
+        By setting; empty for fewer than four rows, all finished, or where Optuna or scikit-learn is not installed.
     """
     columns = {key: values for key, values in columns_of(rows).items() if len(set(values)) > 1}
     if len(rows) < 4 or not columns or len({row.mean for row in rows}) < 2:

@@ -168,12 +168,11 @@ def open_study(storage: BaseStorage, name: str, maximize: bool, pruner: BasePrun
         UserError: the storage is damaged.
     """
     import optuna
-    from optuna.study import StudyDirection
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
     pruner = pruner or optuna.pruners.NopPruner()
     with _damage_named():
         return optuna.create_study(
-            storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
-        )
+            storage=storage, study_name=name, direction="maximize" if maximize else "minimize", pruner=pruner,
+            load_if_exists=True,
+        )  # fmt: skip

@@ -83,9 +83,8 @@ def choose(
             gains.append(figures(part[chosen].tolist())["objective"] - figures(part[here].tolist())["objective"])
         order = rng.permutation(len(counts))
     outside = figures(held_out.tolist())
-    loses = (
-        outside["objective"] < rows[here]["objective"] - 1e-9
-    )  # sums of the same counts may differ in their last digit
+    # sums of the same counts may differ in their last digit
+    loses = outside["objective"] < rows[here]["objective"] - 1e-9
     best = here if loses else _best(whole, deteval_weight, prefer=here)
     table = sorted(rows, key=lambda row: -row["objective"])
     return Tuned(rows[here], rows[best], outside, float(np.std(gains)), loses, table)
