@@ -29,13 +29,7 @@ PAGES = (ComposePages, RunPages, LookPages, PhotoPages, DataPages, DoctorPages)
 
 
 def create_app(settings: ConsoleSettings, token: str, port: int) -> Starlette:
-    """The application.
-
-    Args:
-        settings: of the console.
-        token: that each request must bring.
-        port: that it is served at.
-    """
+    """The application, served at a port; each request must bring the token."""
     site = Site(settings)
 
     @contextlib.asynccontextmanager

@@ -63,7 +63,7 @@ def read_form(form: Mapping[str, Any], settings: ConsoleSettings) -> Composition
 
     Args:
         form: ``set:<name>`` of groups and fields, ``wandb``, ``sweep``, ``more``.
-        settings: of the console.
+        settings: the groups and fields that the page offers.
 
     Raises:
         UserError: it has a choice that the page does not offer, or quotes that do not end.

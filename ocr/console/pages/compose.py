@@ -36,10 +36,9 @@ class ComposePages:
 
     async def _problems(self, composition: Composition) -> tuple[list[dict[str, str]], dict[str, Any]]:
         """What is wrong, each with the setting that it is about, and what the resident process answered."""
-        arguments, multirun = composition.arguments, bool(composition.sweep)
+        arguments = composition.arguments
         overrides = [word for word in arguments if word != "-m"]
-        refused = refusals(overrides, self.settings.folders, multirun)
-        if refused:
+        if refused := refusals(overrides, self.settings.folders, bool(composition.sweep)):
             return [{"key": key, "text": f"{key}: {reason}"} for key, reason in refused], {}
         try:
             answer = await self.site.checker.ask("check", arguments=arguments, names=names(self.settings))
@@ -51,16 +50,17 @@ class ComposePages:
         return [{"key": next((k for k in known if _names(k, text)), ""), "text": text} for text in texts], answer
 
     async def check(self, request: Request) -> Response:
+        command = ""
+        answer: dict[str, Any] = {}
         try:
             async with request.form() as form:
                 composition = read_form(form, self.settings)
             problems, answer = await self._problems(composition)
+            command = composition.command
         except UserError as error:
-            return self.site.json(
-                {"command": "", "problems": [{"key": "more", "text": str(error)}], "values": {}, "kinds": {}}
-            )
+            problems = [{"key": "more", "text": str(error)}]
         known = {key: answer.get(key, {}) for key in ("values", "kinds")}
-        return self.site.json({"command": composition.command, "problems": problems, **known})
+        return self.site.json({"command": command, "problems": problems, **known})
 
     async def parse(self, request: Request) -> Response:
         try:
@@ -77,9 +77,8 @@ class ComposePages:
         problems, answer = await self._problems(composition)
         if problems:
             return self._form(composition, problems)
-        run = self.site.submit_training(
-            composition.arguments, answer["name"], int(answer["gpus"]), bool(composition.sweep)
-        )
+        gpus, sweep = int(answer["gpus"]), bool(composition.sweep)
+        run = self.site.submit_training(composition.arguments, answer["name"], gpus, sweep)
         return RedirectResponse(f"/runs/{run}", 303)
 
 

@@ -34,9 +34,6 @@ CHECK_SECONDS, DETECTOR_SECONDS = 120, 900  # for an answer; a large set is inde
 class Site:
     """One console.
 
-    Args:
-        settings: its own.
-
     Attributes:
         checker: the resident process that checks settings.
         detectors: the one that runs detectors.
