@@ -51,14 +51,10 @@ class Findings:
     ceiling: Ceiling | None = None
     witness: WitnessReport | None = None
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Images, instances and ignored instances by split."""
-        return {name: split.counts() for name, split in self.splits.items()}
-
     @cached_property
     def result(self) -> dict[str, Any]:
         """Plain values, see ``docs/audit.md``."""
-        counts = self.counts()
+        counts = {name: split.counts() for name, split in self.splits.items()}
         total = {key: sum(values[key] for values in counts.values()) for key in COUNTS}
         text = self.figures.summary(self.min_text_size)
         return {

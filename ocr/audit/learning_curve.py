@@ -47,11 +47,7 @@ class LearningCurve:
 
     @classmethod
     def fit(cls, images: Sequence[int], scores: Sequence[float]) -> LearningCurve:
-        """The curve through trainings.
-
-        Args:
-            images: number of training images of each.
-            scores: of each, 0..1.
+        """The curve through trainings with these numbers of images and scores, 0..1.
 
         Raises:
             UserError: there are fewer than three trainings, or all have the same number of images.

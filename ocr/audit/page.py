@@ -79,14 +79,7 @@ def _uri(image: np.ndarray) -> str:
 
 
 def render_page(result: dict[str, Any], sections: Sequence[Section], verdicts: Sequence[str], title: str) -> str:
-    """The page.
-
-    Args:
-        result: what ``audit.json`` has.
-        sections: with pictures.
-        verdicts: the most important findings, a sentence each.
-        title: of the page.
-    """
+    """The page: what ``audit.json`` has, the sections with pictures, and the main findings, a sentence each."""
     environment = Environment(loader=PackageLoader("ocr.audit", "."), autoescape=True, trim_blocks=True)
     return environment.get_template("page.html").render(
         result=result, sections=sections, verdicts=verdicts, title=title, histograms=_histograms(result["text"])

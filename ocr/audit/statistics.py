@@ -47,13 +47,7 @@ class TextFigures:
 
     @classmethod
     def of(cls, images: Iterable[LabelledImage], policy: ResizePolicy, min_text_size: float) -> TextFigures:
-        """Figures of images.
-
-        Args:
-            images: with their labels.
-            policy: the way to network size.
-            min_text_size: network pixels below which a text is not learned.
-        """
+        """Figures of images at the network size of ``policy``; text below ``min_text_size`` pixels is not learned."""
         columns: list[list[np.ndarray]] = [[np.zeros(0)] for _ in range(4)]
         per_image = []
         for _, width, height, truth, _ in images:
@@ -105,8 +99,7 @@ def check_text_sizes(sources: Sequence[Source], policy: ResizePolicy, min_text_s
 
     Args:
         sources: of the training split; those that are not files are left out.
-        policy: the way to network size.
-        min_text_size: network pixels below which a text is not learned.
+        policy, min_text_size: see :meth:`TextFigures.of`.
 
     Returns:
         :meth:`TextFigures.summary` of at most :data:`CHECKED_IMAGES` images of each source, and ``suspects``, see

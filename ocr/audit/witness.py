@@ -82,14 +82,7 @@ class Statement:
 def ask_witness(
     module: DetectionModule, sources: Sequence[Source], device: torch.device | str, num_workers: int
 ) -> Iterator[Statement]:
-    """Run the witness on each image and yield its doubts.
-
-    Args:
-        module: the detector.
-        sources: labelled images.
-        device: to run on.
-        num_workers: loader processes.
-    """
+    """Run the witness, a detector, on each labelled image and yield its doubts."""
     module = module.to(device).eval()
     loader = DataLoader(EvalSet(sources, module.pipeline), num_workers=num_workers, collate_fn=collate_eval)
     resize = module.pipeline.resize
@@ -125,7 +118,10 @@ def doubts(
     result = []
     for k in counted:
         polygon, contrast = truth.polygons[k], float(contrasts[k]) / usual
-        if contrast < MAX_CONTRAST_RATIO and _highest(probability, polygon * scale) < MAX_PROBABILITY:
+        if contrast >= MAX_CONTRAST_RATIO:
+            continue
+        seen = _inside(probability, polygon * scale)
+        if seen.size and seen.max() < MAX_PROBABILITY:
             result.append(Doubt("label_without_ink", 1 - contrast, polygon, k))
     if len(sure):
         stacked = _stacked(labels, shapes, rectangles, scores)
@@ -147,12 +143,6 @@ def _inside(values: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     mask = np.zeros(part.shape, np.uint8)
     fill(mask, [polygon - (x0, y0)], 1)
     return part[mask > 0]
-
-
-def _highest(probability: np.ndarray, polygon: np.ndarray) -> float:
-    """The highest probability within a polygon; 1 where it covers no pixel."""
-    inside = _inside(probability, polygon)
-    return float(inside.max()) if inside.size else 1.0
 
 
 def _contrast(grey: np.ndarray, polygon: np.ndarray) -> float:
@@ -187,7 +177,8 @@ def _stacked(
 def _span(shape: shapely.Polygon, rectangles: Rectangles, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Extent of a shape along and across a rectangle, (least, greatest) each, from its centre."""
     points = (shapely.get_coordinates(shape) - rectangles.centres[k]) @ rectangles.axes[k].T
-    return np.array([points[:, 0].min(), points[:, 0].max()]), np.array([points[:, 1].min(), points[:, 1].max()])
+    along, across = np.stack([points.min(axis=0), points.max(axis=0)], axis=1)
+    return along, across
 
 
 def _unlabelled(
@@ -222,11 +213,7 @@ def _unlabelled(
 
 @dataclass(frozen=True)
 class WitnessReport:
-    """Doubts of the witness about a set.
-
-    Attributes:
-        statements: on each image.
-    """
+    """Doubts of the witness about a set: a statement per image."""
 
     statements: list[Statement]
 
