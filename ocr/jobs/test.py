@@ -24,12 +24,8 @@ from ocr.training.trainer import build_trainer
 from ocr.utils.config import instantiate
 
 
-def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
-    """Test a checkpoint with the pipeline that it stores.
-
-    Returns:
-        The metrics under their logged keys.
-    """
+def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking | None) -> None:
+    """Test a checkpoint with the pipeline that it stores."""
     started = time.perf_counter()
     split = settings.split
     module, data = open_detector(settings, checkpoint, whole=split == "test")
@@ -50,4 +46,3 @@ def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking 
              "images": overlap.images, "trained_on": overlap.trained}  # fmt: skip
     headline = Headline(f"{overlap.prefix}/hmean", overlap.selected_on, overlap.note)
     finish(job, metrics, info, {"checkpoint": checkpoint}, headline)
-    return metrics

@@ -38,12 +38,8 @@ log = logging.getLogger(__name__)
 MAX_ROWS = 200  # of the table in W&B; the file on disk has all
 
 
-def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
-    """Choose the pipeline of a detector on a labelled split, and write it as a checkpoint with that pipeline.
-
-    Returns:
-        The metrics under their logged keys.
-    """
+def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking | None) -> None:
+    """Choose the pipeline of a detector on a labelled split, and write it as a checkpoint with that pipeline."""
     started = time.perf_counter()
     split = settings.split
     module, data = open_detector(settings, checkpoint)
@@ -63,7 +59,6 @@ def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking 
     headline = Headline("tune/held_out_hmean", split, note)
     info = {"seconds": round(time.perf_counter() - started, 2), "tuned": tuned.to_dict(), "ckpt_path": str(checkpoint)}
     finish(job, metrics, info, {"checkpoint": tuned_path, "table": job.folder / "tuning.csv"}, headline)
-    return metrics
 
 
 def choose_pipeline(
