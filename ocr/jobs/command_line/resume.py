@@ -20,9 +20,6 @@ from ocr.training.resume import find_checkpoint, say_once
 def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
     """The command line of a resumed run, with the stopped run's overrides and data in front.
 
-    Args:
-        arguments: as in ``sys.argv[1:]``.
-
     Returns:
         The same list when there is no ``resume=`` or the stopped run left no ``.hydra/overrides.yaml``; else the
         list with ``resume=`` pointing at the checkpoint itself.

@@ -30,7 +30,6 @@ class StoppedRun:
     """The settings that Hydra wrote into a run folder.
 
     Attributes:
-        folder: of the run.
         overrides: its command line; those that hold secrets were hidden and are not among them.
         hidden: keys of these.
         config: composed, with its interpolations.
@@ -91,12 +90,7 @@ class StoppedRun:
             )
 
     def check_targets(self, composed: DictConfig, mine: Sequence[str]) -> None:
-        """Refuse settings that would run what neither ``configs/`` nor this project nor this command line names.
-
-        Args:
-            composed: the config of the resumed run.
-            mine: overrides of this command line.
-        """
+        """Refuse settings of the resumed run that neither ``configs/``, this project nor this command line names."""
         allowed = config_targets() | set(_named_by(mine))
         plain = plain_config(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
         if not set(map(str, targets_in(plain))) <= allowed:
@@ -110,18 +104,19 @@ class StoppedRun:
             before: composed today from the stopped run's overrides alone.
             now: the same with those of this command: what these change stays as they say.
         """
-        old_config, new_config = (_unresolved(config) for config in (before, now))
+        old: Any = OmegaConf.to_container(before, resolve=False)
+        new: Any = OmegaConf.to_container(now, resolve=False)
         data = self._from_its_folder(self.config.get("data") or {})
         for text in _texts(data):
             if "${" in _LOOKUPS.sub("", text):
                 raise UserError(
                     f"resume={self.folder}: its data config has {text[:80]!r}; give data=... on this command"
                 )
-        kept = _differences(data, old_config["data"], new_config["data"], "data") if data else []
-        weights = {"weights": (self.config.get("model") or {}).get("weights")}
-        if (moved := self._absolute(weights["weights"])) != weights["weights"]:
-            old, new = ({"weights": (c.get("model") or {}).get("weights")} for c in (old_config, new_config))
-            kept += _differences({"weights": moved}, old, new, "model")
+        kept = _differences(data, old["data"], new["data"], "data") if data else []
+        weights = (self.config.get("model") or {}).get("weights")
+        if (moved := self._absolute(weights)) != weights:
+            old_weights, new_weights = ({"weights": (config["model"] or {}).get("weights")} for config in (old, new))
+            kept += _differences({"weights": moved}, old_weights, new_weights, "model")
         return kept
 
     def check_model(self, before: DictConfig, now: DictConfig) -> None:
@@ -170,12 +165,6 @@ def _relative_files(node: Any) -> Iterator[str]:
         yield node["images"]
     for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         yield from _relative_files(value)
-
-
-def _unresolved(config: DictConfig) -> dict[str, Any]:
-    container = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
 
 
 def _identity(config: DictConfig) -> dict[str, Any]:
