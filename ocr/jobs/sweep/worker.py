@@ -16,7 +16,6 @@ from hydra.plugins.launcher import Launcher
 
 from ocr.jobs.command_line.overrides import text_of
 from ocr.jobs.sweep.settings import Objective
-from ocr.jobs.sweep.space import override_text
 from ocr.sweeps.ranking import METRICS, read_job
 from ocr.sweeps.study import SharedStudy
 from ocr.training.callbacks.pruning import TRIAL, Pruning
@@ -62,7 +61,7 @@ class Worker:
         from optuna.trial import TrialState
 
         started = time.perf_counter()
-        params = [override_text(key, value) for key, value in trial.params.items()]
+        params = [f"{key}={value}" for key, value in trial.params.items()]
         scores: list[float] = []
         state = "finished"
         for k in range(self.seeds):
@@ -90,8 +89,7 @@ class Worker:
         own = [*params, f"seed={self.objective.seed + k}"] if self.seeds > 1 else list(params)
         if self.prune:
             own += [f"++callbacks.pruning._target_={PRUNING}", f"++callbacks.pruning.monitor={self.objective.metric}"]
-        hydra = {"sweep.dir": str(self.folder), "sweep.subdir": name}
-        own += [f"hydra.{key}={text_of(value)}" for key, value in hydra.items()]
+        own += [f"hydra.sweep.dir={text_of(str(self.folder))}", f"hydra.sweep.subdir={text_of(name)}"]
         token = TRIAL.set(trial if k == 0 else None)
         try:
             [returned] = self.launcher.launch([[*self.overrides, *own]], trial.number)
