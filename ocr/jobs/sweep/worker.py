@@ -32,11 +32,9 @@ class Worker:
     """One process of a sweep.
 
     Attributes:
-        shared: the study.
+        shared, folder, objective: of the sweep.
         launcher: Hydra's, which runs a job in this process.
-        folder: of the sweep.
         overrides: that all jobs have.
-        objective: what is compared.
         seeds: trainings per trial.
         prune: whether trials report to the pruner.
     """
@@ -70,9 +68,10 @@ class Worker:
                 break
             scores.append(score)
         if state == "finished":
-            self.shared.study.tell(trial.number, statistics.fmean(scores))
+            mean = statistics.fmean(scores)
+            self.shared.study.tell(trial.number, mean)
             spread = f" +- {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
-            words = f"{self.objective.metric} {statistics.fmean(scores):.4f}{spread}"
+            words = f"{self.objective.metric} {mean:.4f}{spread}"
         else:
             self.shared.study.tell(trial.number, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
             words = state
