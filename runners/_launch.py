@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ocr.errors import UserError, first_line, one_line, printable, user_error  #
 from ocr.jobs.command_line.arguments import check_command_line  # noqa: E402
 from ocr.jobs.command_line.compose import any_target, config_message, register_resolvers  # noqa: E402
 from ocr.jobs.command_line.hydra_job import folder_of_rank  # noqa: E402
-from ocr.jobs.command_line.hydra_log import clean_settings  # noqa: E402
+from ocr.jobs.command_line.hydra_log import clean_settings, known_secrets  # noqa: E402
 from ocr.jobs.command_line.overrides import CONFIGS  # noqa: E402
 from ocr.jobs.command_line.resume import with_earlier_overrides  # noqa: E402
 from ocr.migrations import migrate_overrides  # noqa: E402
@@ -49,21 +49,10 @@ def launch(main: Callable[[], Any]) -> None:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         raise
     except BaseException:
-        _print_traceback(known_secrets(sys.argv[1:]))
+        print(known_secrets().text(traceback.format_exc()), file=sys.stderr, end="")
         sys.exit(code)
     finally:
         _leave(code)
-
-
-def known_secrets(arguments: Sequence[str]) -> Redactor:
-    """A redactor that knows the secrets of the environment and of a command line."""
-    redactor = Redactor(os.environ)
-    redactor.learn_overrides(arguments)
-    return redactor
-
-
-def _print_traceback(redactor: Redactor) -> None:
-    print(redactor.text(traceback.format_exc()), file=sys.stderr, end="")
 
 
 def _leave(code: int) -> None:
@@ -158,7 +147,7 @@ def _guarded(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], An
                 raise (UserError if fault else RuntimeError)(said) from None
             if fault is not None:
                 _fail(str(fault), redactor)
-            _print_traceback(redactor)
+            print(redactor.text(traceback.format_exc()), file=sys.stderr, end="")
             sys.exit(1)
 
     return wrapped
@@ -173,5 +162,5 @@ def _log_to_file(text: str) -> None:
 
 
 def _fail(message: str, redactor: Redactor | None = None) -> None:
-    print(f"error: {printable((redactor or known_secrets(sys.argv[1:])).text(message))}", file=sys.stderr)
+    print(f"error: {printable((redactor or known_secrets()).text(message))}", file=sys.stderr)
     sys.exit(2)
