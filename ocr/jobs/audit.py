@@ -67,10 +67,7 @@ class AuditSettings:
 
 
 def audit(settings: AuditSettings) -> bool:
-    """Look a labelled set over, print what was found, write ``audit.json`` and ``audit.html``.
-
-    Returns:
-        Whether nothing has to be mended.
+    """Look a labelled set over, print what was found, write the results; whether nothing has to be mended.
 
     Raises:
         UserError: nothing can be read, or nothing can be learned from it.
@@ -125,10 +122,8 @@ def _compare_splits(splits: Mapping[str, ReadSplit]) -> Report:
 
 def _check_learnable(splits: Mapping[str, ReadSplit], report: Report) -> None:
     """Raise UserError where neither all splits together nor the training split have text that counts."""
-    for name, parts in (
-        ("", [*splits.values()]),
-        (" in the train split", [splits["train"]] if "train" in splits else []),
-    ):
+    train = [split for name, split in splits.items() if name == "train"]
+    for name, parts in (("", [*splits.values()]), (" in the train split", train)):
         images, instances, ignored = (sum(split.counts()[key] for split in parts) for key in COUNTS)
         if instances == ignored and (images or not name):
             what = f"all {instances} instances are ignored" if instances else "no labelled text"
@@ -138,11 +133,7 @@ def _check_learnable(splits: Mapping[str, ReadSplit], report: Report) -> None:
 
 
 def _output_folder(settings: AuditSettings, images: Images) -> Path | None:
-    """The folder to write to, made before the work begins.
-
-    Raises:
-        UserError: it cannot be written to, or the list to re-label cannot.
-    """
+    """The folder to write to, made before the work begins; UserError where it or the list to re-label cannot be."""
     if settings.output is None:
         return None
     output = make_folder(Path(settings.output).expanduser(), "output")
@@ -185,7 +176,8 @@ def _inspect_pixels(images: Images, suspects: Suspects, report: Report) -> list[
     fingerprints, keys = [], []
     for k, (path, width, height, truth) in enumerate(_progress(images.rows, "pictures")):
         try:
-            picture = decode(Path(path), _shrink(max(width, height)))
+            shrink = max(k for k in DECODE_FLAGS if k == 1 or max(width, height) >= k * MIN_INSPECTED_SIDE)
+            picture = decode(Path(path), shrink)
         except UndecodableImage as error:
             report.add("unreadable_image", path, str(error).removeprefix(f"{path}: "))
             continue
@@ -200,11 +192,6 @@ def _inspect_pixels(images: Images, suspects: Suspects, report: Report) -> list[
             names = ", ".join(images.rows[k][0] for k in group[1:])
             report.add("near_duplicate", images.rows[group[0]][0], f"{names} show the same, in {' and '.join(splits)}")
     return groups
-
-
-def _shrink(side: int) -> int:
-    """Factor by which an image is shrunk when it is decoded for its hash and ink."""
-    return max(factor for factor in DECODE_FLAGS if factor == 1 or side >= factor * MIN_INSPECTED_SIDE)
 
 
 def _call_witness(settings: AuditSettings, sources: Sequence[Source]) -> WitnessReport:

@@ -73,10 +73,7 @@ def launch_workers(
 def start_worker(command: Sequence[str], cwd: str, config: DictConfig) -> int:
     """The task that a launcher runs, wherever that is: a worker of the sweep, as a process of its own.
 
-    Args:
-        command: of the worker.
-        cwd: that the sweep was begun in.
-        config: of the launcher's job, not used.
+    The launcher's ``config`` is not used.
 
     Returns:
         The exit code: how many trials have failed.
