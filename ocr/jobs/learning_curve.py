@@ -6,10 +6,10 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 from rich.console import Console
@@ -49,19 +49,12 @@ class CurveSettings:
     overrides: list[str]
 
 
-@dataclass(frozen=True)
-class Point:
-    """A finished training.
-
-    Attributes:
-        images: number of training images.
-        score: its metric.
-        fitted: whether the curve goes through it.
-    """
+class Point(NamedTuple):
+    """A finished training: its training images, its score, and whether the curve goes through it."""
 
     images: int
     score: float
-    fitted: bool = True
+    fitted: bool
 
 
 def learning_curve(settings: CurveSettings) -> None:
@@ -88,17 +81,15 @@ def learning_curve(settings: CurveSettings) -> None:
     result = {
         "metric": settings.metric,
         "confidence": CONFIDENCE,
-        "points": [asdict(p) for p in points],
+        "points": [p._asdict() for p in points],
         "exponent": -curve.slope,
         "images": whole,
         "score": {str(n): asdict(curve.score(n)) for n in (whole, 2 * whole)},
         "gain": {str(more): asdict(curve.gain(whole, more)) for more in settings.more},
     }
     write_atomic(output / "learning_curve.json", json.dumps(result, indent=2) + "\n")
-    picture = plot_learning_curve(
-        [(p.images, p.score, p.fitted) for p in points], curve.score, whole, output / "learning_curve.png",
-        f"{settings.metric}, {CONFIDENCE:.0%} band",
-    )  # fmt: skip
+    title = f"{settings.metric}, {CONFIDENCE:.0%} band"
+    picture = plot_learning_curve(points, curve.score, whole, output / "learning_curve.png", title)
     _print(result, settings.metric, points)
     print(f"results  {output / 'learning_curve.json'}\npicture  {picture}")
 
@@ -117,7 +108,11 @@ def _train_points(settings: CurveSettings, output: Path) -> tuple[list[Point], i
     log.info("%d training images; every training sees %d samples per epoch", images, samples)
     make_folder(output, "curve.output")
     training = {"overrides": settings.overrides, "data": data.fingerprint()["train"]}
-    _check_same_settings(training, output)
+    path = output / SETTINGS
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else training
+    if before != training:
+        what = "with other settings" if before.get("data") == training["data"] else "on other images or labels"
+        raise UserError(f"curve.output={output} has trainings {what} ({path}): name another folder")
     jobs = [(fraction, draw, True) for fraction in settings.fractions for draw in range(settings.draws)]
     jobs += [(fraction, 0, False) for fraction in settings.held_out]
     points: list[Point] = []
@@ -128,23 +123,9 @@ def _train_points(settings: CurveSettings, output: Path) -> tuple[list[Point], i
             own = [f"data.train_fraction={fraction}", f"data.train_draw={draw}", f"data.epoch_samples={samples}"]
             _run([*settings.overrides, *own, f"hydra.run.dir={text_of(str(folder))}"], folder)
         if not points:  # the first is done: a command that failed before leaves the folder to another one
-            write_atomic(output / SETTINGS, json.dumps(training, ensure_ascii=False, indent=1) + "\n")
+            write_atomic(path, json.dumps(training, ensure_ascii=False, indent=1) + "\n")
         points.append(_point(folder / "metrics.json", settings.metric, fitted))
     return points, images
-
-
-def _check_same_settings(training: Mapping[str, Any], output: Path) -> None:
-    """Points of one curve differ in their images alone.
-
-    Raises:
-        UserError: the folder has trainings with other settings, or on another set.
-    """
-    path = output / SETTINGS
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if before != training:
-            what = "with other settings" if before.get("data") == training["data"] else "on other images or labels"
-            raise UserError(f"curve.output={output} has trainings {what} ({path}): name another folder")
 
 
 def _run(overrides: Sequence[str], folder: Path) -> None:

@@ -5,23 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from ocr.jobs.command_line.overrides import CONFIGS
 
 
-@dataclass(frozen=True)
-class Key:
-    """A key of a config file.
-
-    Attributes:
-        path: within the file, parts joined by dots.
-        value: as it stands there; empty for a group of keys.
-        comment: behind it.
-    """
+class Key(NamedTuple):
+    """A key of a config file: dotted path within the file, value as it stands there (none for a group), comment."""
 
     path: str
     value: str
