@@ -22,7 +22,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, read_write
 
 from ocr.errors import UserError, one_line
-from ocr.jobs.command_line.joining import resume_override, worker_arguments
+from ocr.jobs.command_line.joining import OWN, resume_override, worker_arguments
 from ocr.jobs.command_line.overrides import key_of
 from ocr.jobs.sweep.folder import begin_folder, check_same, rank_jobs
 from ocr.jobs.sweep.launching import launch_workers, launcher_name, make_launcher
@@ -35,7 +35,6 @@ from ocr.tracking.secrets import Redactor, redactor_for
 from ocr.utils.config import instantiate, plain_config
 
 log = logging.getLogger(__name__)
-NOT_COMPARED = ("hydra/launcher", "hydra.launcher", "hydra.sweep")  # overrides of one worker, not of the jobs
 
 
 class StudySweep:
@@ -154,7 +153,7 @@ class StudySweep:
         """Settings that all workers of a sweep and all commands that go on with it share; without secrets."""
         sweep = {
             "command": self.arguments,
-            "overrides": sorted(o for o in self.overrides if not key_of(o).startswith(NOT_COMPARED)),
+            "overrides": sorted(o for o in self.overrides if not key_of(o).startswith(OWN)),
             "space": {key: repr(distribution) for key, distribution in self.space.items()},
             "sampler": self.settings.sampler,
             "pruner": self.settings.pruner,
