@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # runs from a plain checkout, too
 
+import hydra  # noqa: E402
+from hydra.core.hydra_config import HydraConfig  # noqa: E402
+from hydra.errors import HydraException  # noqa: E402
+from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
@@ -22,8 +26,8 @@ from ocr.errors import UserError, first_line, one_line, printable, user_error  #
 from ocr.jobs.command_line.arguments import check_command_line  # noqa: E402
 from ocr.jobs.command_line.compose import any_target, config_message, register_resolvers  # noqa: E402
 from ocr.jobs.command_line.hydra_job import folder_of_rank  # noqa: E402
-from ocr.jobs.command_line.hydra_log import clean_settings  # noqa: E402
-from ocr.jobs.command_line.overrides import CONFIGS as CONFIG_FOLDER  # noqa: E402
+from ocr.jobs.command_line.hydra_log import clean_settings, known_secrets  # noqa: E402
+from ocr.jobs.command_line.overrides import CONFIGS  # noqa: E402
 from ocr.jobs.command_line.resume import with_earlier_overrides  # noqa: E402
 from ocr.migrations import migrate_overrides  # noqa: E402
 from ocr.tracking.credentials import load_env_variables  # noqa: E402
@@ -32,36 +36,23 @@ from ocr.tracking.secrets import Redactor, redactor_for  # noqa: E402
 from ocr.utils.config import plain_config  # noqa: E402
 from ocr.utils.machine import limit_openmp_spin  # noqa: E402
 
-CONFIGS = str(CONFIG_FOLDER)
 log = logging.getLogger(__name__)
 
 
 def launch(main: Callable[[], Any]) -> None:
     """Run a Hydra main function; exit code 0, 2 for what the user can fix, 1 with a traceback for a bug."""
+    code = 1
     try:
         _run(main)
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        _leave(code)
         raise
     except BaseException:
-        _print_traceback(known_secrets(sys.argv[1:]))
-        code = 1
-    _leave(code)
-    if code:
+        print(known_secrets().text(traceback.format_exc()), file=sys.stderr, end="")
         sys.exit(code)
-
-
-def known_secrets(arguments: Sequence[str]) -> Redactor:
-    """A redactor that knows the secrets of the environment and of a command line."""
-    redactor = Redactor(os.environ)
-    redactor.learn_overrides(arguments)
-    return redactor
-
-
-def _print_traceback(redactor: Redactor) -> None:
-    print(redactor.text(traceback.format_exc()), file=sys.stderr, end="")
+    finally:
+        _leave(code)
 
 
 def _leave(code: int) -> None:
@@ -78,8 +69,6 @@ def _leave(code: int) -> None:
 
 
 def _run(main: Callable[[], Any]) -> None:
-    from hydra.errors import HydraException
-
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions arrive here whole
     register_resolvers()
     try:
@@ -110,24 +99,28 @@ def _run(main: Callable[[], Any]) -> None:
         _fail(str(fault))
 
 
-def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Wrap a Hydra task: its errors end a single run at once; in a sweep they fail that job, and others go on.
+def job(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a Hydra main function of ``configs/<config_name>.yaml`` from a task.
 
-    From here on neither log and screen nor the settings that Hydra has written hold secrets.
+    Its errors end a single run at once; in a sweep they fail that job, and others go on. Neither log and screen nor the
+    settings that Hydra has written hold secrets.
     """
+    main = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
+    return lambda function: main(_guarded(function))
 
+
+def _guarded(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     @functools.wraps(function)
     def wrapped(config: DictConfig) -> Any:
-        from hydra.core.hydra_config import HydraConfig
-        from hydra.types import RunMode
-
-        hydra = HydraConfig.get()
+        settings = HydraConfig.get()
         redactor = redactor_for(plain_config(config))
-        overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+        overrides = OmegaConf.to_container(settings.overrides.task, resolve=False)
         redactor.learn_overrides([*map(str, overrides), *sys.argv[1:]])
         redactor.guard_logging()
         logging.raiseExceptions = False  # else each line that a full disk does not take is a traceback on the screen
-        _clean_settings(redactor, Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN)
+        folder, multirun = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
+        for path in [*folder.glob(".hydra/*.yaml"), *(folder.parent.glob("multirun.yaml") if multirun else ())]:
+            clean_settings(path, redactor)
         try:
             if "sweep" in config and "sampler" in config.sweep:
                 raise UserError("+sweep=... is for many trainings: add -m to the command")
@@ -140,10 +133,12 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             if (ending := ending_of(error)).tag == "terminated":
                 print(ending.reason, file=sys.stderr)
                 raise SystemExit(ending.exit_code) from None
-            fault = user_error(error, Path(hydra.runtime.output_dir)) or _config_fault(error)
-            if hydra.mode == RunMode.MULTIRUN:
+            fault = user_error(error, folder)
+            if fault is None and isinstance(error, OmegaConfBaseException):
+                fault = UserError(one_line(error))
+            if multirun:
                 said = redactor.text(first_line(fault or error))
-                log.error("job %d failed: %s", hydra.job.num, said)
+                log.error("job %d failed: %s", settings.job.num, said)
                 if fault is None:
                     _log_to_file(redactor.text(traceback.format_exc()))
                 from ocr.jobs.sweep.failure import record_failure
@@ -152,7 +147,7 @@ def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
                 raise (UserError if fault else RuntimeError)(said) from None
             if fault is not None:
                 _fail(str(fault), redactor)
-            _print_traceback(redactor)
+            print(redactor.text(traceback.format_exc()), file=sys.stderr, end="")
             sys.exit(1)
 
     return wrapped
@@ -166,16 +161,6 @@ def _log_to_file(text: str) -> None:
             handler.handle(record)
 
 
-def _config_fault(error: Exception) -> UserError | None:
-    return UserError(one_line(error)) if isinstance(error, OmegaConfBaseException) else None
-
-
-def _clean_settings(redactor: Redactor, folder: Path, sweep: bool) -> None:
-    """The YAML files that Hydra writes before a job starts."""
-    for path in [*folder.glob(".hydra/*.yaml"), *(folder.parent.glob("multirun.yaml") if sweep else ())]:
-        clean_settings(path, redactor)
-
-
 def _fail(message: str, redactor: Redactor | None = None) -> None:
-    print(f"error: {printable((redactor or known_secrets(sys.argv[1:])).text(message))}", file=sys.stderr)
+    print(f"error: {printable((redactor or known_secrets()).text(message))}", file=sys.stderr)
     sys.exit(2)

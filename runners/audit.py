@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 
-import hydra
-from _launch import CONFIGS, job, launch
+from _launch import job, launch
 from omegaconf import DictConfig
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="audit")
-@job
+@job("audit")
 def main(config: DictConfig) -> None:
     from ocr.jobs.audit import AuditSettings, audit
     from ocr.utils.config import plain_config

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hydra
-from _launch import CONFIGS, job, launch
+from _launch import job, launch
 from omegaconf import DictConfig
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="benchmark")
-@job
+@job("benchmark")
 def main(config: DictConfig) -> None:
     from ocr.benchmark.run import benchmark
     from ocr.jobs.settings import BenchmarkSettings, read

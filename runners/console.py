@@ -7,30 +7,11 @@ import secrets
 import socket
 import sys
 
-from _launch import known_secrets
+from _launch import launch
 
 
-def main() -> int:
-    """0 when it was ended, 2 when it cannot be started."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from ocr.errors import UserError
-    from ocr.jobs.command_line.compose import config_message
-
-    try:
-        _serve(sys.argv[1:])
-    except UserError as error:
-        message = str(error)
-    except (HydraException, OmegaConfBaseException) as error:
-        message = config_message(error, "console", sys.argv[1:])
-    else:
-        return 0
-    print(f"error: {known_secrets(sys.argv[1:]).text(message)}", file=sys.stderr)
-    return 2
-
-
-def _serve(arguments: list[str]) -> None:
+def main() -> None:
+    """Print the address, then serve until Ctrl-C."""
     from ocr.errors import UserError
 
     try:
@@ -42,10 +23,7 @@ def _serve(arguments: list[str]) -> None:
         if (error.name or "").split(".")[0] == "ocr":
             raise
         raise UserError(f"the console needs {error.name}: pip install -e '.[console]'") from error
-    from ocr.tracking.credentials import load_env_variables
-
-    load_env_variables()
-    settings = read_settings(arguments)
+    settings = read_settings(sys.argv[1:])
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,4 +43,4 @@ def _serve(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch(main)

@@ -41,7 +41,7 @@ def main() -> int:
         findings.append(Finding("config", "fault", one_line(error), "correct the override"))
     else:
         findings += examine(plain_config(config), environment, options.timeout)
-    redactor = known_secrets([*options.overrides, *unknown])
+    redactor = known_secrets()
     findings = [Finding(f.check, f.level, redactor.text(f.found), redactor.text(f.fix)) for f in findings]
     faults = sum(f.level == "fault" for f in findings)
     warnings = sum(f.level == "warning" for f in findings)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hydra
-from _launch import CONFIGS, job, launch
+from _launch import job, launch
 from omegaconf import DictConfig
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="leaderboard")
-@job
+@job("leaderboard")
 def main(config: DictConfig) -> None:
     from ocr.jobs.sweep.leaderboard import publish, write_leaderboard
     from ocr.tracking.schema import check_logger

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hydra
-from _launch import CONFIGS, job, launch
+from _launch import job, launch
 from omegaconf import DictConfig
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="learning_curve")
-@job
+@job("learning_curve")
 def main(config: DictConfig) -> None:
     from ocr.jobs.command_line.hydra_job import invocation
     from ocr.jobs.command_line.overrides import key_of, text_of

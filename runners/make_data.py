@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hydra
-from _launch import CONFIGS, job, launch
+from _launch import job, launch
 from omegaconf import DictConfig
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="make_data")
-@job
+@job("make_data")
 def main(config: DictConfig) -> None:
     from ocr.jobs.make_data import write_icdar
     from ocr.jobs.settings import MakeDataSettings, read

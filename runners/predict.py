@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hydra
-from _launch import CONFIGS, job, launch
+from _launch import job, launch
 from omegaconf import DictConfig
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="predict")
-@job
+@job("predict")
 def main(config: DictConfig) -> None:
     from ocr.jobs.build import find_model
     from ocr.jobs.predict import predict

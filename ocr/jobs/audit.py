@@ -67,10 +67,7 @@ class AuditSettings:
 
 
 def audit(settings: AuditSettings) -> bool:
-    """Look a labelled set over, print what was found, write ``audit.json`` and ``audit.html``.
-
-    Returns:
-        Whether nothing has to be mended.
+    """Look a labelled set over, print what was found, write the results; whether nothing has to be mended.
 
     Raises:
         UserError: nothing can be read, or nothing can be learned from it.
@@ -125,10 +122,8 @@ def _compare_splits(splits: Mapping[str, ReadSplit]) -> Report:
 
 def _check_learnable(splits: Mapping[str, ReadSplit], report: Report) -> None:
     """Raise UserError where neither all splits together nor the training split have text that counts."""
-    for name, parts in (
-        ("", [*splits.values()]),
-        (" in the train split", [splits["train"]] if "train" in splits else []),
-    ):
+    train = [split for name, split in splits.items() if name == "train"]
+    for name, parts in (("", [*splits.values()]), (" in the train split", train)):
         images, instances, ignored = (sum(split.counts()[key] for split in parts) for key in COUNTS)
         if instances == ignored and (images or not name):
             what = f"all {instances} instances are ignored" if instances else "no labelled text"
@@ -188,7 +183,9 @@ def _inspect_pixels(images: Sequence[LabelledImage], suspects: Suspects, report:
     fingerprints, indices = [], []
     for k, image in enumerate(_progress(images, "pictures")):
         try:
-            pixels = decode(Path(image.path), _shrink(max(image.width, image.height)))
+            side = max(image.width, image.height)
+            shrink = max(factor for factor in DECODE_FLAGS if factor == 1 or side >= factor * MIN_INSPECTED_SIDE)
+            pixels = decode(Path(image.path), shrink)
         except UndecodableImage as error:
             report.add("unreadable_image", image.path, str(error).removeprefix(f"{image.path}: "))
             continue
@@ -204,11 +201,6 @@ def _inspect_pixels(images: Sequence[LabelledImage], suspects: Suspects, report:
             names = ", ".join(image.path for image in same[1:])
             report.add("near_duplicate", same[0].path, f"{names} show the same, in {' and '.join(splits)}")
     return groups
-
-
-def _shrink(side: int) -> int:
-    """Factor by which an image is shrunk when it is decoded for its hash and ink."""
-    return max(factor for factor in DECODE_FLAGS if factor == 1 or side >= factor * MIN_INSPECTED_SIDE)
 
 
 def _call_witness(settings: AuditSettings, sources: Sequence[Source]) -> WitnessReport:

@@ -40,7 +40,7 @@ def build_module(settings: ModuleSettings) -> DetectionModule:
         optimizer=OptimizerSettings(
             instantiate(arguments), instantiate(settings.schedule), settings.lr_multipliers, scaling
         ),
-        metrics=build_metrics(settings.metrics),
+        metrics=MetricCollection(instantiate(settings.metrics)),
         compile_network=compiles(model.compile, settings.trainer["accelerator"]),
         replace_slow_layers=model.replace_slow_cpu_layers,
     )
@@ -58,11 +58,6 @@ def _pipeline_for_weights(model: ModelSettings) -> Node:
 def build_data(data: Node, pipeline: Pipeline, seed: int) -> DetectionData:
     """The data module of ``data`` in the config."""
     return instantiate(data, _partial_=True)(pipeline=pipeline, seed=seed)
-
-
-def build_metrics(metrics: Node) -> MetricCollection:
-    """The protocols of ``metrics`` in the config."""
-    return MetricCollection(instantiate(metrics))
 
 
 def build_callbacks(callbacks: Node) -> list[L.Callback]:
@@ -110,10 +105,7 @@ def open_detector(
 ) -> tuple[DetectionModule, DetectionData]:
     """A checkpoint's detector in a process made ready for it, and the split, read for the detector's pipeline.
 
-    Args:
-        settings: of the job.
-        checkpoint: the file.
-        whole: see :meth:`DetectionData.load`.
+    ``whole``: see :meth:`DetectionData.load`.
     """
     prepare_process()
     L.seed_everything(settings.seed, workers=True, verbose=False)

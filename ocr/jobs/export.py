@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from ocr.training.data_record import KEY, read_record
 from ocr.training.loading import load_module
 from ocr.training.module import DetectionModule
 from ocr.training.process import prepare_process
-from ocr.types import Detections, Truth
+from ocr.types import Detections
 from ocr.utils.files import copy_atomic, write_atomic
 
 log = logging.getLogger(__name__)
@@ -36,20 +35,8 @@ SAME_IOU = 0.98  # polygons that overlap this much are the same
 SAME_RATIO = 0.995  # of the polygons; a pixel whose probability is the threshold may fall either way
 
 
-@dataclass
-class Reading:
-    """One detector's results on the images of the check."""
-
-    detections: list[Detections]
-    hmean: float
-
-
-def export(settings: ExportSettings, checkpoint: Path) -> Path:
+def export(settings: ExportSettings, checkpoint: Path) -> None:
     """Write ``output``, and beside it the settings that RapidOCR needs.
-
-    Args:
-        settings: of the export.
-        checkpoint: the file.
 
     Raises:
         UserError: the file would not find what the checkpoint finds, or cost more hmean than ``max_loss``.
@@ -61,7 +48,7 @@ def export(settings: ExportSettings, checkpoint: Path) -> Path:
                     "tune it again without", tta)  # fmt: skip
         module.tta = TestTimeAugmentation()
     images = _images(settings, module.pipeline)
-    truth = _read(module, images)
+    expected, hmean = _read(module, images)
     output = Path(settings.output).expanduser()
     metadata = {"source": checkpoint.name, "made_by": "receipt-text-detection"}
     if (data_record := read_record(checkpoint)) is not None:
@@ -69,31 +56,30 @@ def export(settings: ExportSettings, checkpoint: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "fp32.onnx")
         wants = export_onnx(module.network, module.pipeline, file, metadata)
-        exported = _read(load_module(file), images)
-        same, total = agreement(truth.detections, exported.detections)
+        found, measured = _read(load_module(file), images)
+        same, total = agreement(expected, found)
         if same < SAME_RATIO * total or not total:
             raise UserError(
                 f"not written: of {total} polygons in {len(images)} images the exported file gives {same} alike"
                 + ("" if total else " (none were found: nothing is shown by that; give images with text: data=...)")
             )
-        results: dict[str, Any] = {"polygons alike": f"{same} of {total}", "hmean of the checkpoint": truth.hmean}
+        results: dict[str, Any] = {"polygons alike": f"{same} of {total}", "hmean of the checkpoint": hmean}
         if settings.precision != "fp32":
-            file = _smaller(settings, file, Path(folder), load_module(file), images)
-            exported = _read(load_module(file), images)
-            same, total = agreement(truth.detections, exported.detections)
+            file = _smaller(settings, file, images)
+            found, measured = _read(load_module(file), images)
+            same, total = agreement(expected, found)
             results[f"polygons alike in {settings.precision}"] = f"{same} of {total}"
-            if truth.hmean - exported.hmean > settings.max_loss:
+            if hmean - measured > settings.max_loss:
                 raise UserError(
-                    f"not written: {settings.precision} costs {truth.hmean - exported.hmean:.4f} of hmean on "
+                    f"not written: {settings.precision} costs {hmean - measured:.4f} of hmean on "
                     f"{len(images)} images, more than max_loss={settings.max_loss:g}"
                 )
-        results["hmean of the file"] = exported.hmean
+        results["hmean of the file"] = measured
         copy_atomic(file, output)
     for_rapidocr = output.with_suffix(".rapidocr.yaml")
     write_atomic(for_rapidocr, rapidocr_settings(wants, output, kernel_sides(module, images)))
     results["size"] = f"{output.stat().st_size / 1e6:.1f} MB"
     print_results("export", results, {"file": output, "settings for RapidOCR": for_rapidocr})
-    return output
 
 
 def _images(settings: ExportSettings, pipeline: Pipeline) -> list[dict[str, Any]]:
@@ -107,10 +93,10 @@ def _images(settings: ExportSettings, pipeline: Pipeline) -> list[dict[str, Any]
     return items
 
 
-def _read(module: DetectionModule, images: list[dict[str, Any]]) -> Reading:
+def _read(module: DetectionModule, images: list[dict[str, Any]]) -> tuple[list[Detections], float]:
+    """What a detector finds on the images of the check, and its hmean there."""
     detections = [module.detect([item["image"]], [item["size"]])[0] for item in images]
-    truths: list[Truth] = [item["truth"] for item in images]
-    return Reading(detections, evaluate(Hmean(), detections, truths)["hmean"])
+    return detections, evaluate(Hmean(), detections, [item["truth"] for item in images])["hmean"]
 
 
 def agreement(one: list[Detections], other: list[Detections]) -> tuple[int, int]:
@@ -124,16 +110,14 @@ def agreement(one: list[Detections], other: list[Detections]) -> tuple[int, int]
     return same, total
 
 
-def _smaller(
-    settings: ExportSettings, file: Path, folder: Path, module: DetectionModule, images: list[dict[str, Any]]
-) -> Path:
-    target = folder / f"{settings.precision}.onnx"
+def _smaller(settings: ExportSettings, file: Path, images: list[dict[str, Any]]) -> Path:
+    target = file.with_name(f"{settings.precision}.onnx")
     if settings.precision == "fp16":
         to_fp16(file, target)
     elif settings.precision == "fp16_weights":
         to_fp16_weights(file, target)
     else:
-        chosen = images[: settings.calibration_images]
+        module, chosen = load_module(file), images[: settings.calibration_images]
         to_int8(file, target, [np.array(module.normalise(item["image"][None]), np.float32) for item in chosen])
     return target
 
@@ -158,8 +142,7 @@ def rapidocr_settings(pipeline: Pipeline, file: Path, sides: np.ndarray) -> str:
     multiples of 32 instead of padding it, and drops boxes of 3 pixels and below.
 
     Args:
-        pipeline: of the exported file.
-        file: the exported file.
+        pipeline, file: of the export.
         sides: of kernels, see :func:`kernel_sides`.
     """
     post, ratio = pipeline.postprocess, 1.6

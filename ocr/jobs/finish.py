@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ import wandb
 
 from ocr.data.datamodule import DetectionData
 from ocr.drawing.plots import plot_breakdown
-from ocr.jobs.results import Headline, print_results, scalars, write_metrics
+from ocr.jobs.results import Headline, print_results, scalars
 from ocr.tracking.job import Job
 from ocr.tracking.record import git_commit
 from ocr.tracking.run import Tracking
@@ -28,8 +29,6 @@ from ocr.training.trainer import device_name, samples_per_step
 from ocr.utils.files import write_atomic
 
 log = logging.getLogger(__name__)
-
-
 AUDIT_COLUMNS = ["split", "kind", "count", "example"]
 
 
@@ -39,9 +38,7 @@ def record(
 ) -> None:  # fmt: skip
     """Record facts of the built objects, in the run's config, the log and ``data_report.json``; on rank 0 only.
 
-    Args:
-        job, module, data, trainer, tracking: of the job.
-        text_sizes: what :func:`ocr.audit.statistics.check_text_sizes` has found, for a job that trains.
+    ``text_sizes``: what :func:`ocr.audit.statistics.check_text_sizes` has found, for a job that trains.
     """
     if not trainer.is_global_zero:
         return
@@ -105,14 +102,17 @@ def evaluate(
     if writer is not None:
         metrics[f"{prefix}/images_per_second"] = writer.images / (time.perf_counter() - started)
         if trainer.is_global_zero and module.tables.get(prefix):
-            save_tables(module.tables[prefix], writer.folder, prefix)
+            _save_tables(module.tables[prefix], writer.folder, prefix)
     return metrics
 
 
 def finish(
     job: Job, metrics: dict[str, float], info: dict[str, Any], paths: dict[str, Any], headline: Headline
 ) -> None:
-    """Write ``metrics.json``, settle the W&B run's summary and name, print the results; on the first rank only."""
+    """Write ``metrics.json``, settle the W&B run's summary and name, print the results; on the first rank only.
+
+    ``metrics.json`` has the metrics under their logged keys, then the facts; what is not finite becomes null.
+    """
     if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
         return
     prefixes = ("train", headline.key.split("/")[0])
@@ -122,7 +122,9 @@ def finish(
     info |= {"git_commit": git_commit(), "config_hash": job.config_hash, "overrides": list(job.overrides)}
     info |= {"threads": torch.get_num_threads()}  # on a CPU, sums differ in their last digits with the threads
     info |= job.sweep_record()
-    paths["metrics"] = write_metrics(job.folder, metrics, **job.redactor.plain(info))
+    content = {**metrics, **job.redactor.plain(info)}
+    content = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
+    paths["metrics"] = write_atomic(job.folder / "metrics.json", json.dumps(content, indent=2) + "\n")
     if (job.folder / "predictions.jsonl").is_file():
         paths["predictions"] = job.folder / "predictions.jsonl"
     paths["run folder"] = job.folder
@@ -132,7 +134,7 @@ def finish(
     print_results(job.name, metrics | {"seconds": info["seconds"]}, paths, headline)
 
 
-def save_tables(tables: Mapping[str, Any], folder: Path, stage: str) -> None:
+def _save_tables(tables: Mapping[str, Any], folder: Path, stage: str) -> None:
     """``<stage>_breakdown.json`` and ``.png``: the curve and the scores by size and shape; the picture also to W&B."""
     write_atomic(folder / f"{stage}_breakdown.json", json.dumps(tables, indent=1) + "\n")
     picture = plot_breakdown(tables, folder / f"{stage}_breakdown.png", f"{stage}, IoU 0.5")

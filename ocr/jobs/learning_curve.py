@@ -6,7 +6,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -49,22 +49,15 @@ class CurveSettings:
     overrides: list[str]
 
 
-@dataclass(frozen=True)
-class Point:
-    """A finished training.
-
-    Attributes:
-        images: number of training images.
-        score: its metric.
-        fitted: whether the curve goes through it.
-    """
+class Point(NamedTuple):
+    """A finished training: its training images, its score, and whether the curve goes through it."""
 
     images: int
     score: float
-    fitted: bool = True
+    fitted: bool
 
 
-def learning_curve(settings: CurveSettings) -> LearningCurve:
+def learning_curve(settings: CurveSettings) -> None:
     """Train on parts of the training split, fit, print, and write ``learning_curve.json`` and ``.png``.
 
     Raises:
@@ -72,12 +65,13 @@ def learning_curve(settings: CurveSettings) -> LearningCurve:
     """
     output = Path(settings.output).expanduser()
     if settings.runs:
-        points = _finished_runs(settings)
+        paths = sorted(Path(settings.runs).expanduser().glob("*/metrics.json"))
+        if not paths:
+            raise UserError(f"curve.runs={settings.runs}: no folder in it has a metrics.json")
+        points = [_point(path, settings.metric, True) for path in paths]
         whole = max(p.images for p in points)
     else:
-        training_set = _training_set(settings)
-        points = _train_points(settings, training_set, output)
-        whole = training_set.images
+        points, whole = _train_points(settings, output)
     fitted = [p for p in points if p.fitted]
     curve = LearningCurve.fit([p.images for p in fitted], [p.score for p in fitted])
     if max(p.score for p in fitted) <= 0:
@@ -87,53 +81,38 @@ def learning_curve(settings: CurveSettings) -> LearningCurve:
     result = {
         "metric": settings.metric,
         "confidence": CONFIDENCE,
-        "points": [asdict(p) for p in points],
+        "points": [p._asdict() for p in points],
         "exponent": -curve.slope,
         "images": whole,
         "score": {str(n): asdict(curve.score(n)) for n in (whole, 2 * whole)},
         "gain": {str(more): asdict(curve.gain(whole, more)) for more in settings.more},
     }
     write_atomic(output / "learning_curve.json", json.dumps(result, indent=2) + "\n")
-    picture = plot_learning_curve(
-        [(p.images, p.score, p.fitted) for p in points], curve.score, whole, output / "learning_curve.png",
-        f"{settings.metric}, {CONFIDENCE:.0%} band",
-    )  # fmt: skip
+    title = f"{settings.metric}, {CONFIDENCE:.0%} band"
+    picture = plot_learning_curve(points, curve.score, whole, output / "learning_curve.png", title)
     _print(result, settings.metric, points)
     print(f"results  {output / 'learning_curve.json'}\npicture  {picture}")
-    return curve
 
 
-class TrainingSet(NamedTuple):
-    """All of the training split.
+def _train_points(settings: CurveSettings, output: Path) -> tuple[list[Point], int]:
+    """Points of ``fractions`` and ``held_out``, and the images of the whole training split.
 
-    Attributes:
-        images: number of them.
-        samples: per epoch of a training on all of them.
-        fingerprint: tells it from another one.
+    Each training is a process with a run folder of its own.
     """
-
-    images: int
-    samples: int
-    fingerprint: str
-
-
-def _training_set(settings: CurveSettings) -> TrainingSet:
     if settings.data["train_fraction"] != 1 or settings.data["train_draw"]:
         raise UserError("data.train_fraction and data.train_draw are what the curve varies: curve.fractions=[...]")
     data = build_data(settings.data, Pipeline.from_dict(settings.pipeline), settings.seed).load("train")
     draws = draws_per_epoch(data.sources["train"], data.sources.get("mix", []), data.mix_ratio)
-    samples = settings.data["epoch_samples"] or sum(draws)
-    return TrainingSet(data.counts()["train"]["images"], samples, data.fingerprint()["train"])
-
-
-def _train_points(settings: CurveSettings, training_set: TrainingSet, output: Path) -> list[Point]:
-    """Points of ``fractions`` and ``held_out``; each training is a process with a run folder of its own."""
-    images, samples = training_set.images, training_set.samples
+    images, samples = data.counts()["train"]["images"], settings.data["epoch_samples"] or sum(draws)
     check_points([round(fraction * images) for fraction in settings.fractions for _ in range(settings.draws)])
     log.info("%d training images; every training sees %d samples per epoch", images, samples)
     make_folder(output, "curve.output")
-    training = {"overrides": settings.overrides, "data": training_set.fingerprint}
-    _check_same_settings(training, output)
+    training = {"overrides": settings.overrides, "data": data.fingerprint()["train"]}
+    path = output / SETTINGS
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else training
+    if before != training:
+        what = "with other settings" if before.get("data") == training["data"] else "on other images or labels"
+        raise UserError(f"curve.output={output} has trainings {what} ({path}): name another folder")
     jobs = [(fraction, draw, True) for fraction in settings.fractions for draw in range(settings.draws)]
     jobs += [(fraction, 0, False) for fraction in settings.held_out]
     points: list[Point] = []
@@ -144,23 +123,9 @@ def _train_points(settings: CurveSettings, training_set: TrainingSet, output: Pa
             own = [f"data.train_fraction={fraction}", f"data.train_draw={draw}", f"data.epoch_samples={samples}"]
             _run([*settings.overrides, *own, f"hydra.run.dir={text_of(str(folder))}"], folder)
         if not points:  # the first is done: a command that failed before leaves the folder to another one
-            write_atomic(output / SETTINGS, json.dumps(training, ensure_ascii=False, indent=1) + "\n")
+            write_atomic(path, json.dumps(training, ensure_ascii=False, indent=1) + "\n")
         points.append(_point(folder / "metrics.json", settings.metric, fitted))
-    return points
-
-
-def _check_same_settings(training: Mapping[str, Any], output: Path) -> None:
-    """Points of one curve differ in their images alone.
-
-    Raises:
-        UserError: the folder has trainings with other settings, or on another set.
-    """
-    path = output / SETTINGS
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if before != training:
-            what = "with other settings" if before.get("data") == training["data"] else "on other images or labels"
-            raise UserError(f"curve.output={output} has trainings {what} ({path}): name another folder")
+    return points, images
 
 
 def _run(overrides: Sequence[str], folder: Path) -> None:
@@ -174,13 +139,6 @@ def _run(overrides: Sequence[str], folder: Path) -> None:
         raise
     if code:
         raise UserError(f"a training of the curve ended with exit code {code}, its messages are above: {folder}")
-
-
-def _finished_runs(settings: CurveSettings) -> list[Point]:
-    paths = sorted(Path(str(settings.runs)).expanduser().glob("*/metrics.json"))
-    if not paths:
-        raise UserError(f"curve.runs={settings.runs}: no folder in it has a metrics.json")
-    return [_point(path, settings.metric, True) for path in paths]
 
 
 def _point(path: Path, metric: str, fitted: bool) -> Point:

@@ -12,10 +12,7 @@ from ocr.errors import UserError
 
 
 def write_icdar(output: str | Path, count: int, seed: int, difficulty: float) -> Path:
-    """Draw receipts into ``images/`` and their labels, ICDAR 2015 form, into ``labels/``.
-
-    Returns:
-        The folder.
+    """Draw receipts into ``images/`` and their labels, ICDAR 2015 form, into ``labels/`` of a folder; its path.
 
     Raises:
         UserError: it already holds images.

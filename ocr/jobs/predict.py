@@ -26,15 +26,8 @@ log = logging.getLogger(__name__)
 MAX_EXAMPLES = 3  # names, of each suffix, of what is not looked at
 
 
-def predict(settings: PredictSettings, checkpoint: Path) -> Path:
+def predict(settings: PredictSettings, checkpoint: Path) -> None:
     """Write ``predictions.jsonl``, and pictures on request.
-
-    Args:
-        settings: of the prediction.
-        checkpoint: the file.
-
-    Returns:
-        The file.
 
     Raises:
         UserError: no picture could be read.
@@ -79,4 +72,3 @@ def predict(settings: PredictSettings, checkpoint: Path) -> Path:
         raise UserError(
             f"source={settings.source}: none of {len(pictures)} image(s) could be read; the log has the reasons"
         )
-    return output / "predictions.jsonl"

@@ -1,19 +1,14 @@
-"""Results of a job: ``metrics.json`` and the table at the end."""
+"""Results of a job: the figure that it is judged by, and the table at the end."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-from ocr.utils.files import write_atomic
 
 STAGES = ("train", "start", "val", "tune", "test", "seen")
 
@@ -37,13 +32,6 @@ class Headline:
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Logged metrics as floats, sorted by name."""
     return {key: float(value) for key, value in sorted(metrics.items())}
-
-
-def write_metrics(folder: Path, metrics: Mapping[str, Any], **info: Any) -> Path:
-    """``metrics.json``: the metrics under their logged keys, then the facts; what is not finite becomes null."""
-    content = {**metrics, **info}
-    content = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
-    return write_atomic(folder / "metrics.json", json.dumps(content, indent=2) + "\n")
 
 
 def print_results(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig
 from pydantic import AfterValidator, Field
@@ -192,21 +192,16 @@ S = TypeVar("S")
 def read(config: DictConfig, kind: type[S]) -> S:
     """The settings of a job, checked as a whole: kinds and ranges, and the arguments of every ``_target_``.
 
-    Args:
-        config: the composed config.
-        kind: one of the classes of this module.
-
     Raises:
         UserError: settings are wrong; all are named, in one line.
     """
     plain = plain_config(config)
     problems = node_faults(plain)
-    settings = None
     try:
         settings = build(kind, plain)
     except UserError as error:
-        problems.insert(0, str(error))
-    if problems or settings is None:
+        raise UserError("; ".join([str(error), *problems])) from None
+    if problems:
         raise UserError("; ".join(problems))
     if isinstance(settings, ModuleSettings):
         check_optimizer(settings.optimizer, settings.schedule, settings.lr_multipliers)
@@ -225,25 +220,7 @@ def with_data_of(checkpoint: Path, settings: D) -> D:
     return replace(settings, data=complete_data(settings.data, settings.split, checkpoint, settings.trusted_targets))
 
 
-class Recorded(Protocol):
-    """Settings of a job that keeps a record."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def paths(self) -> Paths: ...
-    @property
-    def logger(self) -> LoggerSettings: ...
-    @property
-    def data(self) -> Node: ...
-
-
-def job_of(config: DictConfig, settings: Recorded) -> Job:
-    """The job as its record shows it.
-
-    Args:
-        config: the composed config.
-        settings: read from it; their ``data`` may be that of a checkpoint.
-    """
+def job_of(config: DictConfig, settings: TrainSettings | TestSettings | TuneSettings) -> Job:
+    """The job as its record shows it; the ``data`` of its settings may be that of a checkpoint."""
     recorded = plain_config(config) | {"data": settings.data}
     return Job(settings.name, Path(settings.paths.run_dir), recorded, settings.logger, **invocation())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from ocr.jobs.build import build_loggers, build_metrics, open_detector
+from ocr.jobs.build import build_loggers, open_detector
 from ocr.jobs.command_line.hydra_job import rank_command
 from ocr.jobs.finish import evaluate, finish, record
 from ocr.jobs.results import Headline
 from ocr.jobs.settings import TestSettings
+from ocr.metrics.collection import MetricCollection
 from ocr.tracking.batch_images import image_callbacks
 from ocr.tracking.job import Job
 from ocr.tracking.run import Tracking
@@ -20,24 +21,15 @@ from ocr.training.loading import origin_of
 from ocr.training.page_reader import PageReader
 from ocr.training.ranks import watch_ranks
 from ocr.training.trainer import build_trainer
+from ocr.utils.config import instantiate
 
 
-def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
-    """Test a checkpoint. The pipeline is the checkpoint's own.
-
-    Args:
-        job: what is recorded.
-        settings: of the test.
-        checkpoint: the file.
-        tracking: the W&B run, if there is one.
-
-    Returns:
-        The metrics under their logged keys.
-    """
+def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking | None) -> None:
+    """Test a checkpoint with the pipeline that it stores."""
     started = time.perf_counter()
     split = settings.split
     module, data = open_detector(settings, checkpoint, whole=split == "test")
-    module.metrics = build_metrics(settings.metrics)
+    module.metrics = MetricCollection(instantiate(settings.metrics))
     module.page_reader = PageReader(settings.upright, settings.legible_height)
     data_record = read_record(checkpoint)
     drop_seen_images(data, split, data_record)
@@ -54,4 +46,3 @@ def test(job: Job, settings: TestSettings, checkpoint: Path, tracking: Tracking 
              "images": overlap.images, "trained_on": overlap.trained}  # fmt: skip
     headline = Headline(f"{overlap.prefix}/hmean", overlap.selected_on, overlap.note)
     finish(job, metrics, info, {"checkpoint": checkpoint}, headline)
-    return metrics

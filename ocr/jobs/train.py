@@ -12,12 +12,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ocr.audit.statistics import check_text_sizes
 from ocr.data.datamodule import DetectionData
-from ocr.jobs.build import build_callbacks, build_data, build_loggers, build_metrics, build_module
+from ocr.jobs.build import build_callbacks, build_data, build_loggers, build_module
 from ocr.jobs.command_line.hydra_job import rank_command
 from ocr.jobs.finish import evaluate, finish, record
 from ocr.jobs.results import Headline, scalars
 from ocr.jobs.settings import TrainSettings
-from ocr.jobs.tune import choose_pipeline, tuning_metrics, write_tuned
+from ocr.jobs.tune import choose_pipeline, tuning_metrics, write_with_pipeline
+from ocr.metrics.collection import MetricCollection
 from ocr.models.checkpoint_file import check_fit, read_checkpoint
 from ocr.models.pretrained.ppocr import weights_file
 from ocr.tracking.batch_images import image_callbacks
@@ -39,16 +40,13 @@ from ocr.training.trust import targets_in
 from ocr.utils.config import instantiate
 
 log = logging.getLogger(__name__)
-_EPOCH_CHOSEN = "the epoch was chosen on these images"
-_START_KEPT = "no epoch was better on these images than the initial weights, which were kept"
 
 
 def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed: Path | None) -> dict[str, float]:
     """Fit, then test the best checkpoint.
 
     Args:
-        job: what is recorded.
-        settings: of the training.
+        job, settings: of the training.
         tracking: the W&B run, if there is one.
         resumed: the checkpoint to go on from, None for a fresh run.
 
@@ -82,21 +80,20 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
     start = _validate_start(settings, trainer, module, data) if resumed is None else {}
     with explain_out_of_memory(trainer, data):
         trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
-    metrics = scalars(trainer.callback_metrics)
-    metrics |= start
-    best, selected = _best_checkpoint(callbacks), _EPOCH_CHOSEN
+    metrics = scalars(trainer.callback_metrics) | start
+    kept = [c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor and c.best_model_path]
+    best, selected = kept[0].best_model_path if kept else None, "the epoch was chosen on these images"
     for callback in callbacks:
         if isinstance(callback, BestScores) and (callback.validated or not start):
             metrics.update(callback.scores)
             metrics["best_epoch"] = float(callback.epoch if callback.epoch is not None else -1)
             if callback.scores and callback.epoch is None:
-                selected = _START_KEPT
+                selected = "no epoch was better on these images than the initial weights, which were kept"
                 log.warning("no epoch is better than the initial weights (%s %.4f), which best.ckpt holds",
                             callback.monitor, callback.scores[callback.monitor])  # fmt: skip
 
-    info: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2)}
-    info["batch_size"] = data.batch_size
-    info["train_images"] = data.counts()["train"]["images"]
+    info: dict[str, Any] = {"seconds_fit": round(time.perf_counter() - started, 2), "batch_size": data.batch_size,
+                            "train_images": data.counts()["train"]["images"]}  # fmt: skip
     headline = Headline("val/hmean", "val", f"{selected}; no test was run" if best else "no validation was run")
     pruned = next((c.pruned for c in callbacks if isinstance(c, Pruning) and c.pruned), None)
     info["state"] = "interrupted" if trainer.interrupted else "pruned" if pruned else "finished"
@@ -122,12 +119,10 @@ def _measure(
     """Tune the best checkpoint where that is asked for, then measure it as it was written.
 
     Args:
-        job, settings: of the training.
-        trainer: that did the fit.
+        job, settings, trainer, data: of the training.
         module: what was trained, for a run without a validation.
         best: the checkpoint.
         selected: what was chosen on the validation images, one line.
-        data: of the run.
         tested: tells what the images of the test split are to the checkpoint; None for no test.
     """
     metrics: dict[str, float] = {}
@@ -187,7 +182,7 @@ def _data_record(job: Job, settings: TrainSettings, data: DetectionData, resumed
 def _load_best(settings: TrainSettings, best: str | Path) -> DetectionModule:
     """The checkpoint that this run has written, whose classes this command names."""
     module = load_module(best, DetectorOverrides(trusted_targets=[*targets_in(settings.model.network)]))
-    module.metrics = build_metrics(settings.metrics)
+    module.metrics = MetricCollection(instantiate(settings.metrics))
     return module
 
 
@@ -200,14 +195,7 @@ def _tune_best(
         module = _load_best(settings, best)
         grid = instantiate(settings.tuning)
         tuned = choose_pipeline(module, data, "val", grid, job.folder, trainer.strategy.root_device)
-        write_tuned(best, module, tuned, best)
+        write_with_pipeline(best, module, tuned.pipeline(module.pipeline), tuned.to_dict(), best)
         return tuning_metrics(tuned)
 
     return on_first_rank(trainer, choose) or {}
-
-
-def _best_checkpoint(callbacks: list[L.Callback]) -> str | None:
-    for callback in callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
-            return callback.best_model_path
-    return None

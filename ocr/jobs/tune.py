@@ -38,18 +38,8 @@ log = logging.getLogger(__name__)
 MAX_ROWS = 200  # of the table in W&B; the file on disk has all
 
 
-def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking | None) -> dict[str, float]:
-    """Choose the pipeline of a checkpoint on a labelled split, and write the checkpoint again with it.
-
-    Args:
-        job: what is recorded.
-        settings: of the tuning.
-        checkpoint: the file; one of ONNX becomes a checkpoint.
-        tracking: the W&B run, if there is one.
-
-    Returns:
-        The metrics under their logged keys.
-    """
+def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking | None) -> None:
+    """Choose the pipeline of a detector on a labelled split, and write it as a checkpoint with that pipeline."""
     started = time.perf_counter()
     split = settings.split
     module, data = open_detector(settings, checkpoint)
@@ -61,14 +51,14 @@ def tune(job: Job, settings: TuneSettings, checkpoint: Path, tracking: Tracking 
     tuned_path = job.folder / "checkpoints" / "tuned.ckpt"
     images = data.identities(split)
     data_record = read_record(checkpoint) or DataRecord.of(data, settings.data["name"], job.logger.private)
-    write_tuned(checkpoint, module, tuned, tuned_path, data_record.with_seen({"val": images}))
+    data_record = data_record.with_seen({"val": images})
+    write_with_pipeline(checkpoint, module, tuned.pipeline(module.pipeline), tuned.to_dict(), tuned_path, data_record)
     metrics = tuning_metrics(tuned)
     metrics |= evaluate(trainer, load_module(tuned_path), data, TrainingOverlap(split, len(images)))
     note = f"by cross-validation over the thresholds; {split}/* is the checkpoint, on what these were chosen on"
     headline = Headline("tune/held_out_hmean", split, note)
     info = {"seconds": round(time.perf_counter() - started, 2), "tuned": tuned.to_dict(), "ckpt_path": str(checkpoint)}
     finish(job, metrics, info, {"checkpoint": tuned_path, "table": job.folder / "tuning.csv"}, headline)
-    return metrics
 
 
 def choose_pipeline(
@@ -76,27 +66,21 @@ def choose_pipeline(
 ) -> Tuned:
     """Tune on a split, write ``tuning.csv``, ``tuning.json`` and ``tuning.png``, and log them to W&B."""
     tuned = tune_module(module, data.sources[split], grid, device, data.num_workers)
-    rows = io.StringIO(newline="")
-    writer = csv.DictWriter(rows, list(tuned.table[0]))
+    columns, rows = [*tuned.table[0]], io.StringIO(newline="")
+    writer = csv.DictWriter(rows, columns)
     writer.writeheader()
     writer.writerows(tuned.table)
     write_atomic(folder / "tuning.csv", rows.getvalue())
     write_atomic(folder / "tuning.json", json.dumps(tuned.to_dict(), indent=2) + "\n")
-    before, best = (
+    was, became = (
         f"{figures['objective']:.4f} (hmean {figures['hmean']:.4f}, DetEval {figures['deteval_hmean']:.3f})"
         for figures in (tuned.before, tuned.best)
     )
-    title = f"objective {before} before, {best} tuned; {tuned.gain():+.4f} on images it was not chosen on"
+    title = f"objective {was} before, {became} tuned; {tuned.gain():+.4f} on images it was not chosen on"
     picture = plot_surface(tuned.table, folder / "tuning.png", title)
     if wandb.run is not None:
-        columns = list(tuned.table[0])
         table = wandb.Table(columns=[*columns], data=[[row.get(c) for c in columns] for row in tuned.table[:MAX_ROWS]])
         wandb.run.log({"tune/surface": wandb.Image(str(picture)), "tune/table": table})
-    _say(tuned)
-    return tuned
-
-
-def _say(tuned: Tuned) -> None:
     best = tuned.table[0] if tuned.kept_current else tuned.best
     chosen = "the best one" if tuned.kept_current else {k: v for k, v in best.items() if k not in FIGURES}
     log.info(
@@ -106,6 +90,7 @@ def _say(tuned: Tuned) -> None:
         chosen, tuned.gain("hmean"), tuned.gain("deteval_hmean"), tuned.gain(), tuned.held_out_spread,
         ": a loss, so the thresholds stay as they were" if tuned.kept_current else "",
     )  # fmt: skip
+    return tuned
 
 
 def tuning_metrics(tuned: Tuned) -> dict[str, float]:
@@ -113,23 +98,6 @@ def tuning_metrics(tuned: Tuned) -> dict[str, float]:
     groups: dict[str, Mapping[str, Any]] = {"before": tuned.before, "tuned": tuned.best, "held_out": tuned.held_out}
     metrics = {f"tune/{group}_{name}": float(values[name]) for group, values in groups.items() for name in FIGURES}
     return metrics | {"tune/gain": tuned.gain(), "tune/gain_spread": tuned.held_out_spread}
-
-
-def write_tuned(
-    source: Path, module: DetectionModule, tuned: Tuned, target: Path, data_record: DataRecord | None = None
-) -> Pipeline:
-    """A checkpoint with the tuned pipeline; all else of it stays as it was.
-
-    Args:
-        source: the checkpoint, or the ONNX file that the module was read from.
-        module: the detector.
-        tuned: what was chosen.
-        target: the file to write.
-        data_record: in place of the one in the checkpoint.
-    """
-    pipeline = tuned.pipeline(module.pipeline)
-    write_with_pipeline(source, module, pipeline, tuned.to_dict(), target, data_record)
-    return pipeline
 
 
 def write_with_pipeline(
@@ -140,12 +108,15 @@ def write_with_pipeline(
     target: Path,
     data_record: DataRecord | None = None,
 ) -> None:
-    """A checkpoint with another pipeline.
+    """Write a checkpoint with another pipeline; all else of it stays as it was.
 
     Args:
-        source, module, target, data_record: see :func:`write_tuned`.
+        source: the checkpoint, or the ONNX file that the module was read from.
+        module: the detector.
         pipeline: to be stored.
         tuned: plain words on how it was chosen.
+        target: the file to write.
+        data_record: in place of the one in the checkpoint.
     """
     if source.suffix == ".onnx":
         content: dict[str, Any] = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}

@@ -18,11 +18,7 @@ PARTIAL_SUFFIX = ".part"  # end of the name of a file that is being written
 
 
 def make_folder(path: Path, setting: str) -> Path:
-    """A folder that can be written to, made where it is not there.
-
-    Args:
-        path: of the folder.
-        setting: that names it, for the message.
+    """A folder that can be written to, made where it is not there; ``setting`` names it in the message.
 
     Raises:
         UserError: it cannot be made, or not be written to.
@@ -56,9 +52,7 @@ def write_atomic(path: str | Path, content: str | bytes | memoryview) -> Path:
 def replacing(path: str | Path, size: int | None = None) -> Iterator[BinaryIO]:
     """A file to write to that becomes ``path`` when the block ends without an exception.
 
-    Args:
-        path: of the file; its folder is made.
-        size: bytes that will be written, for the message on a full disk.
+    ``size``: bytes that will be written, for the message on a full disk.
 
     Raises:
         UserError: the disk is full.

@@ -11,10 +11,7 @@ def disable_malloc_trimming() -> bool:
     """Keep freed memory instead of giving it back to the system and asking for it again in the next step.
 
     glibc maps every large block again, and the kernel then clears each page at its first use: on a CPU that took about
-    half of a training step. Other C libraries and systems are left as they are.
-
-    Returns:
-        whether it could be set.
+    half of a training step. Other C libraries and systems are left as they are: then it returns False.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -24,11 +21,7 @@ def disable_malloc_trimming() -> bool:
 
 
 def trim_malloc() -> bool:
-    """Give the system what is freed at this moment, for after something large that does not come again.
-
-    Returns:
-        whether there was anything to give back; False without glibc.
-    """
+    """Give the system what is free now, after something large that does not come again; whether there was any."""
     try:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (AttributeError, OSError, TypeError):  # no glibc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import types
 import typing
@@ -42,7 +43,7 @@ def build(kind: type[T], values: Any, path: str = "") -> T:
     Args:
         kind: a dataclass. A whole number fits a float; nothing else is converted.
         values: plain and resolved.
-        place: where the values stand in the config, for the messages.
+        path: where the values stand in the config, for the messages.
 
     Raises:
         UserError: settings are unknown, missing, of the wrong kind or out of range; all are named.
@@ -83,6 +84,21 @@ def is_plain(kind: Any) -> bool:
     if origin in (typing.Union, types.UnionType, list, tuple, dict, Sequence, Mapping):
         return all(argument is Ellipsis or is_plain(argument) for argument in arguments)
     return kind in (bool, int, float, str, types.NoneType, Any)
+
+
+def parameters_of(target: Any) -> tuple[dict[str, Any], bool]:
+    """Annotations of what a class or function takes by name, None where there are none; whether it takes other names.
+
+    Raises:
+        ValueError: it has no signature, as some that are written in C.
+    """
+    parameters = inspect.signature(target).parameters.values()
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    except Exception:  # names that exist for type checkers only
+        hints = {}
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return {name: hints.get(name) for name in named}, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _in_words(error: ValidationError, kind: Any, values: Any, prefix: str) -> list[str]:

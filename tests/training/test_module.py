@@ -19,7 +19,7 @@ from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.errors import UserError
 from ocr.jobs.build import build_data, build_module, load_detector
 from ocr.jobs.settings import PredictSettings, read
-from ocr.jobs.tune import write_tuned
+from ocr.jobs.tune import write_with_pipeline
 from ocr.models.tta import TestTimeAugmentation
 from ocr.training import trainer
 from ocr.training.callbacks.ema import warmed_up_ema
@@ -127,7 +127,8 @@ def test_a_checkpoint_is_read_with_the_augmentation_that_it_was_tuned_for(module
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, plain)
     now = asdict(module.pipeline.postprocess) | {"long_side": module.pipeline.resize.long_side}
     module.tta = TestTimeAugmentation(tile=320)
-    write_tuned(plain, module, choose(np.ones((1, 1, 7)), [now], now, 2, 0.0, 1), tuned)
+    chosen = choose(np.ones((1, 1, 7)), [now], now, 2, 0.0, 1)
+    write_with_pipeline(plain, module, chosen.pipeline(module.pipeline), chosen.to_dict(), tuned)
     assert load_module(plain).tta == TestTimeAugmentation()
     assert load_module(tuned).tta == load_module(tuned, DetectorOverrides(tta={"tile": None})).tta == module.tta
     assert load_module(tuned, DetectorOverrides(tta={"tile": 640})).tta.tile == 640

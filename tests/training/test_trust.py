@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ocr.errors import UserError
-from ocr.jobs.command_line.stopped_run import config_targets
+from ocr.jobs.command_line.resume import config_targets
 from ocr.models.detector import Maps
 from ocr.training.loading import DetectorOverrides, load_module
 from ocr.training.module import DetectionModule

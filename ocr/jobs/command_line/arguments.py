@@ -23,9 +23,6 @@ _PLUGINS = {
 def check_command_line(arguments: Sequence[str]) -> list[str]:
     """Check the form of a runner's arguments: options that Hydra knows, and settings that it can read.
 
-    Args:
-        arguments: as in ``sys.argv[1:]``.
-
     Returns:
         The settings, then the options: an option between settings is too much for Hydra's parser. ``--key=value``, as
         agents of W&B sweeps write settings, has lost its hyphens.

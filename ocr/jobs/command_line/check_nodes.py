@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hydra.utils import get_object
+from lightning.pytorch import Callback
+from torch import nn
 
 from ocr.errors import UserError, one_line
 from ocr.pipeline import Pipeline
@@ -18,7 +20,7 @@ from ocr.training.optim.scaling import KEYS as SCALING_KEYS
 from ocr.training.optim.scaling import split_scaling
 from ocr.training.optim.schedule import make_scheduler
 from ocr.utils.config import instantiate
-from ocr.utils.typed import Count, Fraction, NonNegative, faults, is_plain, unknown_setting
+from ocr.utils.typed import Count, Fraction, NonNegative, faults, is_plain, parameters_of, unknown_setting
 
 # settings whose range no signature states
 _RANGES = {
@@ -31,25 +33,19 @@ _CALLBACK = "it needs the _target_ of a lightning.pytorch.Callback, or null"
 
 
 def node_faults(config: Mapping[str, Any]) -> list[str]:
-    """Faults of the nodes of a config, a line each.
-
-    Args:
-        config: plain and resolved.
-    """
+    """Faults of the nodes of a config, plain and resolved, a line each."""
     problems = []
     for path, kind in _RANGES.items():
         group, key = path.split(".")
         if isinstance(node := config.get(group), Mapping) and key in node:
             problems += faults(kind, node[key], path)
     model = config.get("model")
-    pipelines = {"model.pipeline": model.get("pipeline") if isinstance(model, Mapping) else None,
-                 "fallback_pipeline": config.get("fallback_pipeline")}  # fmt: skip
-    for path, node in pipelines.items():
+    for path, parent in (("model.pipeline", model), ("fallback_pipeline", config)):
+        node = parent.get(path.removeprefix("model.")) if isinstance(parent, Mapping) else None
         problems += _pipeline_faults(node, path) if isinstance(node, Mapping) else []
     problems += _entry_faults(config, "callbacks", _CALLBACK)
     problems += _entry_faults(config, "metrics", _METRIC)
-    trainer = config.get("trainer")
-    if isinstance(trainer, Mapping):
+    if isinstance(trainer := config.get("trainer"), Mapping):
         problems += [f"trainer.{key} is missing" for key in ("accelerator", "precision") if key not in trainer]
     for path, node in _targets(config):
         if path == "optimizer":
@@ -66,8 +62,6 @@ def check_optimizer(
     Raises:
         UserError: they or the rule of the learning rate refuse a setting.
     """
-    from torch import nn
-
     arguments, _ = split_scaling(optimizer)
     settings = OptimizerSettings(instantiate(arguments), instantiate(schedule), lr_multipliers)
     without = OptimizerSettings(settings.optimizer, settings.schedule, {})  # the layer has no such parts
@@ -120,27 +114,24 @@ def _signature_faults(node: Mapping[str, Any], path: str) -> list[str]:
         target = _locate(node["_target_"])
     except UserError as error:
         return [f"{path}._target_: {error}"]
-    if path.count(".") == 1 and path.startswith("callbacks.") and not _may_make_callbacks(target):
+    # a function tells only when it is called
+    other = inspect.isclass(target) and not issubclass(target, Callback)
+    if path.count(".") == 1 and path.startswith("callbacks.") and other:
         return [f"{path} is no callback but a {node['_target_']}: {_CALLBACK}"]
     try:
-        parameters = inspect.signature(target).parameters
+        hints, open_ended = parameters_of(target)
     except ValueError:  # some that are written in C have none
         return []
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
-    except Exception:  # names that exist for type checkers only
-        hints = {}
     problems = []
     for key, value in node.items():
         if key.startswith("_") and key.endswith("_"):
             continue
-        if key in parameters:
-            problems += faults(hints.get(key), value, f"{path}.{key}")
-            if _makes_object(hints.get(key)) and not (isinstance(value, Mapping) and "_target_" in value):
+        if key in hints:
+            problems += faults(hints[key], value, f"{path}.{key}")
+            if _makes_object(hints[key]) and not (isinstance(value, Mapping) and "_target_" in value):
                 problems.append(f"{path}.{key} must be a group of settings with a _target_, got {value!r}")
         elif not open_ended:
-            problems.append(unknown_setting(key, [p for p in parameters if p != "self"], f"{path}."))
+            problems.append(unknown_setting(key, hints, f"{path}."))
     return problems
 
 
@@ -148,13 +139,6 @@ def _makes_object(hint: Any) -> bool:
     """Whether an argument needs an object or a callable, not a plain value."""
     own = inspect.isclass(hint) and hint.__module__.split(".")[0] in ("ocr", "torch")
     return typing.get_origin(hint) is Callable or (own and not is_plain(hint))
-
-
-def _may_make_callbacks(target: Any) -> bool:
-    """Whether a target may make callbacks; a function tells only when it is called."""
-    from lightning.pytorch import Callback
-
-    return issubclass(target, Callback) if inspect.isclass(target) else True
 
 
 def _locate(target: Any) -> Any:

@@ -22,12 +22,7 @@ for deprecated in ("The version_base parameter is deprecated", r"register_new_re
 
 
 def compose_job(job: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
-    """A job's config as its runner composes it, without a run folder.
-
-    Args:
-        job: name of its file in ``configs/``.
-        overrides: of the command line; what a sweep varies is left out.
-        with_hydra: with Hydra's own config.
+    """A job's config as its runner composes it, without a run folder; what a sweep varies is left out.
 
     Raises:
         hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException: see :func:`config_message`.
@@ -76,13 +71,7 @@ def _checkpoint_data_name(path: str | None) -> str:
 
 
 def config_message(error: Exception, job: str, arguments: Sequence[str]) -> str:
-    """Hydra's or OmegaConf's words in one line, with the nearest setting where a key is unknown.
-
-    Args:
-        error: of composing the config.
-        job: name of its file in ``configs/``.
-        arguments: of the command line.
-    """
+    """Hydra's or OmegaConf's words in one line, with the nearest setting where a key is unknown."""
     first = first_line(error)
     if first.startswith("Could not override"):
         key, full_key = first.split("'")[1], str(getattr(error.__cause__, "full_key", ""))
@@ -94,13 +83,7 @@ def config_message(error: Exception, job: str, arguments: Sequence[str]) -> str:
 
 
 def _nearest(key: str, job: str, arguments: Sequence[str], inside: str = "") -> str:
-    """The end of a message, ``, did you mean ...?``.
-
-    Args:
-        key: the unknown setting.
-        job, arguments: see :func:`config_message`.
-        inside: what the settings of the composed default config begin with, of which the nearest is named.
-    """
+    """The end of a message, ``, did you mean ...?``, with a setting that begins with ``inside``."""
     try:
         added = [a for a in arguments if a.startswith("+") and "." not in a.partition("=")[0]]  # +sweep=grid
         known = [k for k in _keys(plain_config(compose_job(job, added))) if k.startswith(inside)]

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from ocr.jobs.command_line.overrides import CONFIGS
 
-LINE = re.compile(r"^(?P<indent> *)(?P<dash>- )?(?P<key>[\w.]+):(?: +(?P<value>[^#\s].*?))?(?: +# (?P<comment>.*))?$")
-NO_ITEM = 1000
 
-
-@dataclass(frozen=True)
-class Key:
-    """A key of a config file.
-
-    Attributes:
-        path: within the file, parts joined by dots.
-        value: as it stands there; empty for a group of keys.
-        comment: behind it.
-    """
+class Key(NamedTuple):
+    """A key of a config file: dotted path within the file, value as it stands there (none for a group), comment."""
 
     path: str
     value: str
@@ -32,31 +23,25 @@ class Key:
 
 def keys_of(file: Path) -> Iterator[Key]:
     """The keys of a config file but for those that Hydra itself reads and those within lists."""
-    parents: list[tuple[int, str]] = []
-    item = NO_ITEM  # the indentation of the list item that a line may be part of
-    for line in file.read_text(encoding="utf-8").splitlines():
-        match = LINE.match(line)
-        indent = len(line) - len(line.lstrip(" "))
-        if line.lstrip(" ").startswith("- "):
-            item = indent
-        if not match or match["dash"] or indent > item:
-            continue
-        item = NO_ITEM
-        parents = [(depth, name) for depth, name in parents if depth < indent]
-        path = ".".join([*(name for _, name in parents), match["key"]])
-        parents.append((indent, match["key"]))
-        if path.split(".")[0] not in ("defaults", "hydra") and not match["key"].startswith("_"):
-            yield Key(path, match["value"] or "", match["comment"] or "")
+    text = file.read_text(encoding="utf-8")
+    return _keys_of(yaml.compose(text), text.splitlines())
+
+
+def _keys_of(node: yaml.Node | None, lines: Sequence[str], prefix: str = "") -> Iterator[Key]:
+    if not isinstance(node, yaml.MappingNode) or node.flow_style:
+        return
+    for key, value in node.value:
+        if prefix + key.value not in ("defaults", "hydra") and not key.value.startswith("_"):
+            written, _, comment = lines[key.start_mark.line][key.end_mark.column + 1 :].partition(" # ")
+            yield Key(prefix + key.value, written.strip(), comment.strip())
+            yield from _keys_of(value, lines, f"{prefix}{key.value}.")
 
 
 def title_of(file: Path) -> str:
     """The comment at the top of a config file, in one line."""
     lines = file.read_text(encoding="utf-8").splitlines()
-    lines = [line for line in lines if not line.startswith("# @package")]
-    top = [
-        line.removeprefix("#").strip() for line in lines[: next((k for k, x in enumerate(lines) if x[:1] != "#"), None)]
-    ]
-    return " ".join(top)
+    top = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return " ".join(line.removeprefix("#").strip() for line in top if not line.startswith("# @package"))
 
 
 def package_of(file: Path) -> str:
@@ -68,10 +53,9 @@ def package_of(file: Path) -> str:
 
 
 def comments(job: str | None = None) -> dict[str, str]:
-    """Comment of each key of the composed configs; files that change a key need not repeat it.
+    """Comment of each key of the composed configs, that of the job's own file first.
 
-    Args:
-        job: whose file is heeded before all others; None for the first that says something.
+    Files that change a key need not repeat it.
     """
     said: dict[str, str] = {}
     own = CONFIGS / f"{job}.yaml"

@@ -52,9 +52,6 @@ def folder_of_rank(arguments: Sequence[str]) -> list[str]:
 
     Hydra would give each rank a run folder; theirs is a temporary one, for only rank 0 writes.
 
-    Args:
-        arguments: as in ``sys.argv[1:]``.
-
     Raises:
         UserError: it is a sweep, which starts its jobs itself.
     """
@@ -76,6 +73,6 @@ def rank_command(rank: int) -> tuple[list[str], str]:
     arguments = sys.argv[1:]
     if hydra.mode == RunMode.MULTIRUN:
         arguments = [f"--config-name={hydra.job.config_name}", *hydra.overrides.task]
-    folder = hydra.runtime.output_dir.replace("\\", "\\\\").replace('"', '\\"')
-    own = [f'hydra.run.dir="{folder}"', f"hydra.job.name=rank_{rank}", "hydra.output_subdir=null"]
+    run_dir = f"hydra.run.dir={text_of(hydra.runtime.output_dir)}"
+    own = [run_dir, f"hydra.job.name=rank_{rank}", "hydra.output_subdir=null"]
     return [sys.executable, os.path.abspath(sys.argv[0]), *arguments, *own], hydra.runtime.cwd

@@ -16,13 +16,18 @@ from ocr.tracking.secrets import Redactor, redactor_for
 from ocr.utils.config import plain_config
 
 
+def known_secrets() -> Redactor:
+    """A redactor that knows the secrets of the environment and of the command line."""
+    redactor = Redactor(os.environ)
+    redactor.learn_overrides(sys.argv[1:])
+    return redactor
+
+
 class HydraFormatter(logging.Formatter):
     """Formatter of Hydra's log, which lists the overrides of each job of a sweep."""
 
     def format(self, record: logging.LogRecord) -> str:
-        redactor = Redactor(os.environ)
-        redactor.learn_overrides(sys.argv[1:])
-        return redactor.text(super().format(record))
+        return known_secrets().text(super().format(record))
 
 
 def clean_settings(path: Path, redactor: Redactor) -> None:

@@ -12,8 +12,8 @@ from ocr.jobs.command_line.hydra_job import SWEEP
 from ocr.jobs.command_line.overrides import key_of, text_of
 from ocr.tracking.secret_patterns import HIDDEN
 
-# settings of one worker, not of the sweep
-_OWN = ("sweep.resume", "sweep.workers", "hydra/launcher", "hydra.launcher", "hydra.sweep")
+# settings of one worker, not of the sweep or its jobs
+OWN = ("sweep.resume", "sweep.workers", "hydra/launcher", "hydra.launcher", "hydra.sweep")
 
 
 def resume_override(folder: Path) -> str:
@@ -24,22 +24,13 @@ def resume_override(folder: Path) -> str:
 
 
 def worker_arguments(command: Sequence[str], folder: Path) -> list[str]:
-    """The overrides with which a worker joins a sweep that was begun with ``command``.
-
-    Args:
-        command: overrides of the sweep's own command line.
-        folder: of the sweep.
-    """
-    kept = [override for override in command if not key_of(override).startswith(_OWN)]
+    """The overrides with which a worker joins the sweep of a folder that was begun with those of ``command``."""
+    kept = [override for override in command if not key_of(override).startswith(OWN)]
     return [*kept, resume_override(folder), "sweep.workers=1", "hydra/launcher=basic"]
 
 
 def joining_arguments(folder: Path, more: Sequence[str]) -> tuple[list[str], str]:
-    """Overrides of a worker that joins the sweep of a folder, and the working folder of the sweep's command.
-
-    Args:
-        folder: of the sweep.
-        more: further overrides, which come last.
+    """Overrides of a worker that joins the sweep of a folder, ``more`` last; the working folder of the sweep's command.
 
     Raises:
         UserError: it is no sweep with ``+sweep=``, or its command line held secrets.

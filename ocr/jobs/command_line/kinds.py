@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import typing
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -11,7 +10,7 @@ from typing import Any
 from hydra.utils import get_object
 from pydantic import TypeAdapter
 
-from ocr.utils.typed import is_plain
+from ocr.utils.typed import is_plain, parameters_of
 
 NAMES = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text",
          "array": "a list", "object": "a mapping", "null": "null"}  # fmt: skip
@@ -25,17 +24,9 @@ def schema_of_node(node: Any) -> dict[str, Any]:
     below = {key: schema_of_node(value) for key, value in node.items() if isinstance(value, Mapping)}
     if "_target_" not in node:
         return {"type": "object", "properties": {key: below.get(key, {}) for key in node}}
-    target = get_object(str(node["_target_"]))
-    parameters = inspect.signature(target).parameters
-    try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
-    except Exception:  # names that exist for type checkers only
-        hints = {}
+    hints, open_ended = parameters_of(get_object(str(node["_target_"])))
     properties: dict[str, Any] = {"_target_": {"type": "string"}, "_partial_": {"type": "boolean"}}
-    for name, parameter in parameters.items():
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            properties[name] = below.get(name) or schema_of_hint(hints.get(name))
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    properties |= {name: below.get(name) or schema_of_hint(hint) for name, hint in hints.items()}
     return {"type": "object", "properties": properties, "additionalProperties": open_ended}
 
 
@@ -52,7 +43,7 @@ def kind_of(name: str, config: Mapping[str, Any], settings: type) -> str:
     Args:
         name: with dots.
         config: of the job, plain.
-        settings: its class, whose fields are named as in the config.
+        settings: class of the job's settings, whose fields are named as in the config.
     """
     hint: Any = settings
     node: Any = config
@@ -65,10 +56,8 @@ def kind_of(name: str, config: Mapping[str, Any], settings: type) -> str:
             schema = schema_of_node(node).get("properties", {}).get(part, {})
             hint = None
         node = node.get(part) if isinstance(node, Mapping) else None
-    return in_words(schema) or _KINDS.get(type(node), "")
-
-
-_KINDS = {bool: NAMES["boolean"], int: NAMES["integer"], float: NAMES["number"]}
+    plain = {bool: "boolean", int: "integer", float: "number"}.get(type(node), "")
+    return in_words(schema) or NAMES.get(plain, "")
 
 
 def in_words(schema: Mapping[str, Any]) -> str:

@@ -29,8 +29,7 @@ def record_failure(config: DictConfig, reason: str, error: BaseException) -> Non
 
     Args:
         config: of the job, which may be what is wrong.
-        reason: one line, without secrets.
-        error: the fault itself.
+        reason: the error in one line, without secrets.
     """
     if this_rank() != 0:
         return

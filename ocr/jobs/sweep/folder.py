@@ -24,9 +24,8 @@ def begin_folder(folder: Path, sweep: Mapping[str, Any], config: DictConfig, way
     """Make the folder of a new sweep: ``multirun.yaml``, as Hydra's own sweepers write it, and ``sweep.json``.
 
     Args:
-        folder: of the sweep.
+        folder, config: of the sweep.
         sweep: what its jobs have in common; ``space`` has the settings that vary.
-        config: of the command line.
         way_on: what to do where the folder is in use, for the message.
 
     Raises:
@@ -42,14 +41,7 @@ def begin_folder(folder: Path, sweep: Mapping[str, Any], config: DictConfig, way
 
 
 def check_same(folder: Path, sweep: Mapping[str, Any]) -> dict[str, Any]:
-    """Check that a command goes on with the sweep that a folder has.
-
-    Args:
-        folder: of the sweep.
-        sweep: of the command, all but ``command`` equal to those of the folder.
-
-    Returns:
-        Those of the folder.
+    """Check that a command goes on with the sweep that a folder has; the settings of that one.
 
     Raises:
         UserError: it is no sweep's folder, or that of a sweep with other settings or begun in another working folder,

@@ -35,22 +35,15 @@ def launcher_name(config: DictConfig) -> str:
 def make_launcher(
     context: HydraContext, task: TaskFunction, config: DictConfig, workers: int | None = None
 ) -> Launcher:
-    """The launcher of a config.
-
-    Args:
-        context: Hydra's.
-        task: a job.
-        config: that the jobs are composed from.
-        workers: that it starts side by side, where it can be told.
-    """
+    """The launcher of a config, which starts that many workers side by side, where it can be told."""
     if launcher_name(config) != "basic":
         # functions are sent by their names to processes that look for the runners and the project
         own = [os.path.dirname(os.path.abspath(sys.argv[0])), str(ROOT)]
         os.environ["PYTHONPATH"] = os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
     parts: dict[str, Any] = {"hydra_context": context, "task_function": task}
     changed = copy.deepcopy(config)
-    with read_write(changed.hydra):
-        if workers and "n_jobs" in changed.hydra.launcher:  # of joblib
+    if workers and "n_jobs" in changed.hydra.launcher:  # of joblib
+        with read_write(changed.hydra):
             changed.hydra.launcher.n_jobs = workers
     launcher: Launcher = Plugins.instance().instantiate_launcher(**parts, config=changed)
     launcher.setup(**parts, config=config)  # Hydra 1.4 wants the launcher of the jobs as it was composed
@@ -63,8 +56,7 @@ def launch_workers(
     """Run workers until all have ended.
 
     Args:
-        context: Hydra's.
-        config: of the sweep's command.
+        context, config: of the sweep's command.
         folder: of the sweep; each worker has one below it.
         arguments: overrides with which a worker joins the sweep.
         workers: how many.
@@ -81,10 +73,7 @@ def launch_workers(
 def start_worker(command: Sequence[str], cwd: str, config: DictConfig) -> int:
     """The task that a launcher runs, wherever that is: a worker of the sweep, as a process of its own.
 
-    Args:
-        command: of the worker.
-        cwd: that the sweep was begun in.
-        config: of the launcher's job, not used.
+    The launcher's ``config`` is not used.
 
     Returns:
         The exit code: how many trials have failed.

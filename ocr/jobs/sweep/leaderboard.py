@@ -46,30 +46,17 @@ ADDED = "callbacks.pruning"  # overrides of it are the sweep's, not the user's
 
 @dataclass(frozen=True)
 class Ranking:
-    """Trials of a sweep in order.
-
-    Attributes:
-        metric: that they are ranked by.
-        rows: the best first.
-        pictures: that show them.
-    """
+    """Trials of a sweep, the best first, ranked by a metric; and the pictures that show them."""
 
     metric: str
     rows: Sequence[Row]
     pictures: Sequence[Path]
 
-    @property
-    def best(self) -> Row | None:
-        """The first trial, if any is finished."""
-        return self.rows[0] if self.rows[0].state == "finished" else None
-
 
 def write_leaderboard(folder: Path, metric: str | None = None) -> Ranking:
     """Rank the jobs of a sweep by their ``metrics.json``; print the table, write ``sweep.csv`` and the pictures.
 
-    Args:
-        folder: of the sweep.
-        metric: to rank by, ``val/...``; None for that of the jobs.
+    ``metric`` is one of validation, ``val/...``; None for that of the jobs.
 
     Raises:
         UserError: no job of a sweep has ended in that folder, or the metric is one of a test.
@@ -97,7 +84,10 @@ def write_leaderboard(folder: Path, metric: str | None = None) -> Ranking:
     for path in (folder / CSV, *pictures):
         print(f"{path.suffix[1:]:8}  {path}")
     if finished:
-        print(f"the best again, {_named(finished[0], metric)}:\n  {command_of(finished[0])}")
+        job = finished[0].jobs[0]
+        seed = f", seed {job.seed}" if len(finished[0].jobs) > 1 else ""
+        print(f"the best again, trial {job.number}{seed}, {metric} {finished[0].scores[job.seed]:.4f}:")
+        print(f"  {command_of(finished[0])}")
     return Ranking(metric, rows, pictures)
 
 
@@ -109,12 +99,6 @@ def command_of(row: Row) -> str:
     if job.threads not in (None, cores()):  # a worker had a part of the cores
         command = f"OMP_NUM_THREADS={job.threads} {command}"
     return f"{command}  # put in what is hidden here ({HIDDEN})" if HIDDEN in command else command
-
-
-def _named(row: Row, metric: str) -> str:
-    job = row.jobs[0]
-    seeds = f", seed {job.seed}" if len(row.jobs) > 1 else ""
-    return f"trial {row.number}{seeds}, {metric} {row.scores[job.seed]:.4f}"
 
 
 def _csv(rows: Sequence[Row], metric: str, compared: Mapping[int, Comparison | None]) -> str:
@@ -192,7 +176,7 @@ def publish(ranking: Ranking, folder: Path, logger: LoggerSettings) -> None:
         header, *lines = csv.reader(io.StringIO((folder / CSV).read_text(encoding="utf-8")))
         log_table(tracking.run, "leaderboard", header, tracking.job.redactor.plain(lines))
         tracking.run.log({f"sweep/{path.stem}": wandb.Image(str(path)) for path in ranking.pictures})
-        best = ranking.best
+        best = ranking.rows[0] if ranking.rows[0].state == "finished" else None
         for state in ("finished", "pruned", "failed"):
             tracking.run.summary[f"trials/{state}"] = sum(row.state == state for row in ranking.rows)
         if best is not None:

@@ -22,15 +22,12 @@ def split_overrides(overrides: Sequence[Override]) -> tuple[list[str], list[Over
 
     They keep their order. Where a key has both, its last override says which counts. Those of ``sweep`` are left out.
     """
-    kept = [o for o in overrides if not _of_sweep(key_of(str(o.input_line)))]
-    last = {key_of(str(override.input_line)): override.is_sweep_override() for override in kept}
-    single = [o for o in kept if not o.is_sweep_override() and not last[key_of(str(o.input_line))]]
-    several = {key_of(str(o.input_line)): o for o in kept if o.is_sweep_override() and last[key_of(str(o.input_line))]}
-    return [str(override.input_line) for override in single], [*several.values()]
-
-
-def _of_sweep(key: str) -> bool:
-    return key.split(".")[0] == "sweep" or key.startswith("sweep/")
+    keyed = [(key_of(str(override.input_line)), override) for override in overrides]
+    keyed = [(key, o) for key, o in keyed if key.split(".")[0] != "sweep" and not key.startswith("sweep/")]
+    varies = {key: override.is_sweep_override() for key, override in keyed}  # by the last one
+    single = [str(o.input_line) for key, o in keyed if not o.is_sweep_override() and not varies[key]]
+    several = {key: o for key, o in keyed if o.is_sweep_override() and varies[key]}
+    return single, [*several.values()]
 
 
 def parse(lines: Sequence[str], parser: OverridesParser) -> list[Override]:
@@ -96,8 +93,3 @@ def grid_cells(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
         else:
             raise UserError(f"{key} is an interval: a grid needs single values, {key}=a,b,c")
     return [dict(zip(space, cell)) for cell in itertools.product(*values)]
-
-
-def override_text(key: str, value: Any) -> str:
-    """An override that gives a setting the value of a trial; choices are in Hydra's grammar already."""
-    return f"{key}={value}"

@@ -22,12 +22,12 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, read_write
 
 from ocr.errors import UserError, one_line
-from ocr.jobs.command_line.joining import resume_override, worker_arguments
+from ocr.jobs.command_line.joining import OWN, resume_override, worker_arguments
 from ocr.jobs.command_line.overrides import key_of
 from ocr.jobs.sweep.folder import begin_folder, check_same, rank_jobs
 from ocr.jobs.sweep.launching import launch_workers, launcher_name, make_launcher
 from ocr.jobs.sweep.settings import read_sweep
-from ocr.jobs.sweep.space import distribution_of, grid_cells, override_text, parse, split_overrides
+from ocr.jobs.sweep.space import distribution_of, grid_cells, parse, split_overrides
 from ocr.jobs.sweep.worker import Worker
 from ocr.sweeps.devices import take_gpus, visible_gpus, workers_for
 from ocr.sweeps.study import SharedStudy, open_storage, open_study
@@ -35,17 +35,10 @@ from ocr.tracking.secrets import Redactor, redactor_for
 from ocr.utils.config import instantiate, plain_config
 
 log = logging.getLogger(__name__)
-NOT_COMPARED = ("hydra/launcher", "hydra.launcher", "hydra.sweep")  # overrides of one worker, not of the jobs
 
 
 class StudySweep:
-    """A sweep, or one worker of it.
-
-    Args:
-        context: Hydra's.
-        task: a job.
-        config: of the command line, without the values that vary.
-        overrides: of the command line, parsed.
+    """A sweep, or one worker of it; its arguments are those of :func:`ocr.jobs.sweep.sweeper.run_sweep`, parsed.
 
     Raises:
         UserError: the sweep cannot begin.
@@ -144,7 +137,7 @@ class StudySweep:
         """
         for key, distribution in self.space.items():
             for value in getattr(distribution, "choices", None) or [getattr(distribution, "low", None)]:
-                override = override_text(key, value)
+                override = f"{key}={value}"
                 try:
                     self.context.config_loader.load_sweep_config(self.config, [*self.overrides, override])
                 except Exception as error:  # Hydra's and OmegaConf's kinds
@@ -160,7 +153,7 @@ class StudySweep:
         """Settings that all workers of a sweep and all commands that go on with it share; without secrets."""
         sweep = {
             "command": self.arguments,
-            "overrides": sorted(o for o in self.overrides if not key_of(o).startswith(NOT_COMPARED)),
+            "overrides": sorted(o for o in self.overrides if not key_of(o).startswith(OWN)),
             "space": {key: repr(distribution) for key, distribution in self.space.items()},
             "sampler": self.settings.sampler,
             "pruner": self.settings.pruner,

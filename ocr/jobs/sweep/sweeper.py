@@ -25,8 +25,7 @@ def run_sweep(context: HydraContext, task: TaskFunction, config: DictConfig, arg
     """Run the jobs of a sweep, and rank them.
 
     Args:
-        context: Hydra's.
-        task: a job.
+        context, task: Hydra's.
         config: of the command line, without the values that vary.
         arguments: its overrides.
 

@@ -16,7 +16,6 @@ from hydra.plugins.launcher import Launcher
 
 from ocr.jobs.command_line.overrides import text_of
 from ocr.jobs.sweep.settings import Objective
-from ocr.jobs.sweep.space import override_text
 from ocr.sweeps.ranking import METRICS, read_job
 from ocr.sweeps.study import SharedStudy
 from ocr.training.callbacks.pruning import TRIAL, Pruning
@@ -33,11 +32,9 @@ class Worker:
     """One process of a sweep.
 
     Attributes:
-        shared: the study.
+        shared, folder, objective: of the sweep.
         launcher: Hydra's, which runs a job in this process.
-        folder: of the sweep.
         overrides: that all jobs have.
-        objective: what is compared.
         seeds: trainings per trial.
         prune: whether trials report to the pruner.
     """
@@ -62,7 +59,7 @@ class Worker:
         from optuna.trial import TrialState
 
         started = time.perf_counter()
-        params = [override_text(key, value) for key, value in trial.params.items()]
+        params = [f"{key}={value}" for key, value in trial.params.items()]
         scores: list[float] = []
         state = "finished"
         for k in range(self.seeds):
@@ -71,9 +68,10 @@ class Worker:
                 break
             scores.append(score)
         if state == "finished":
-            self.shared.study.tell(trial.number, statistics.fmean(scores))
+            mean = statistics.fmean(scores)
+            self.shared.study.tell(trial.number, mean)
             spread = f" +- {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
-            words = f"{self.objective.metric} {statistics.fmean(scores):.4f}{spread}"
+            words = f"{self.objective.metric} {mean:.4f}{spread}"
         else:
             self.shared.study.tell(trial.number, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
             words = state
@@ -90,8 +88,7 @@ class Worker:
         own = [*params, f"seed={self.objective.seed + k}"] if self.seeds > 1 else list(params)
         if self.prune:
             own += [f"++callbacks.pruning._target_={PRUNING}", f"++callbacks.pruning.monitor={self.objective.metric}"]
-        hydra = {"sweep.dir": str(self.folder), "sweep.subdir": name}
-        own += [f"hydra.{key}={text_of(value)}" for key, value in hydra.items()]
+        own += [f"hydra.sweep.dir={text_of(str(self.folder))}", f"hydra.sweep.subdir={text_of(name)}"]
         token = TRIAL.set(trial if k == 0 else None)
         try:
             [returned] = self.launcher.launch([[*self.overrides, *own]], trial.number)
