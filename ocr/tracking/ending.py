@@ -100,7 +100,8 @@ def ending_of(error: BaseException | None, folder: Path | None = None) -> Ending
     if isinstance(error, Terminated) or type(error).__name__ == "SIGTERMException":  # the latter is Lightning's
         code = error.code if isinstance(error, Terminated) and isinstance(error.code, int) else 143
         return Ending(code, "terminated", f"terminated by {signal.Signals(code - 128).name}")
-    if isinstance(error, KeyboardInterrupt) or _comes_from_interrupt(error):
+    from_ctrl_c = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)  # by Lightning
+    if isinstance(error, KeyboardInterrupt) or from_ctrl_c:
         return Ending(130, "interrupted", "interrupted by Ctrl-C")
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -118,11 +119,6 @@ def _termination_behind(error: BaseException) -> BaseException:
             return cause
         cause = cause.__context__
     return error
-
-
-def _comes_from_interrupt(error: BaseException) -> bool:
-    """Lightning turns Ctrl-C into SystemExit(1)."""
-    return isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
 
 
 @contextlib.contextmanager
