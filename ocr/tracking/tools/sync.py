@@ -47,7 +47,7 @@ def server_fault(seconds: float = ASK_INTERVAL_SECONDS) -> str | None:
     except urllib.error.HTTPError:
         return None
     except (OSError, http.client.HTTPException) as error:
-        return first_line(error)
+        return str(getattr(error, "reason", None) or first_line(error))
     return None
 
 
