@@ -256,7 +256,7 @@ def _close(tracking: Tracking, ending: Ending, full: bool) -> None:
             wandb.teardown(exit_code=ending.exit_code)  # finish() may return before the log is on disk
     if settings.private:
         for path in (run_dir / "logs").glob("*.log"):
-            redactor.clean_text(path)
+            path.write_text(redactor.text(path.read_text("utf-8", "surrogateescape")), "utf-8", "surrogateescape")
     state = "offline" if offline else "uploaded" if complete else "incomplete"
     if state == "incomplete":
         abandoned.set()
