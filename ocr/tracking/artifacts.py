@@ -196,10 +196,7 @@ class Artifacts:
             write_staged(self.folder, self.staged)
 
     def close(self, seconds: float) -> list[str]:
-        """Wait for the uploads, drop superseded versions, write the list.
-
-        Args:
-            seconds: to wait at most.
+        """Wait at most that long for the uploads, drop superseded versions, write the list.
 
         Returns:
             The artifacts that the server has not confirmed, in words.

@@ -22,7 +22,6 @@ from ocr.utils.distributed import gather_objects
 TABLE = "worst_images"
 COLUMNS = ["stage", "epoch", "batch", "image", "recall", "precision", "hmean", "texts", "matched", "missed", "false"]
 
-
 _Batch = tuple[float, int, dict[str, Any], list[tuple[Any, ...]]]  # recall, index, figures, pictures with outlines
 
 
@@ -141,12 +140,7 @@ class ProblemBatches(L.Callback):
 
 
 class WorstImages(L.Callback):
-    """Keeps the images of the newest validation or test pass that were read worst, on whichever rank.
-
-    Args:
-        rows: at most this many.
-        redactor: cleans image names.
-    """
+    """Keeps the images of the newest validation or test pass that were read worst, at most ``rows`` of all ranks."""
 
     def __init__(self, rows: int, redactor: Redactor) -> None:
         self.rows, self.redactor = rows, redactor

@@ -23,11 +23,7 @@ PACKAGES = (
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Hex digest of the settings: the config without ``logger`` and ``paths``, the run folder's path left out.
-
-    Args:
-        config: plain and resolved.
-    """
+    """Hex digest of a plain, resolved config without ``logger`` and ``paths``, the run folder's path left out."""
     settings = {key: value for key, value in config.items() if key not in ("paths", "logger")}
     text = json.dumps(settings, sort_keys=True, default=str)
     if folder := (config.get("paths") or {}).get("run_dir"):
@@ -56,11 +52,7 @@ def _versions() -> dict[str, str]:
 
 
 def environment(hostname: bool = True) -> dict[str, Any]:
-    """Code, time, machine and versions.
-
-    Args:
-        hostname: include the machine's name.
-    """
+    """Code, time, platform and versions; the machine's name on request."""
     commit = git_commit()
     return {
         "git_commit": commit.removesuffix("-dirty") if commit else None,

@@ -31,11 +31,7 @@ SINGLE_RUN_VARIABLES = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WA
 
 
 def clear_run_variables() -> list[str]:
-    """Remove the variables that name one W&B run from the environment, where several runs would share it.
-
-    Returns:
-        Those that were set.
-    """
+    """Remove the variables that name one W&B run from the environment, and return the names of those that were set."""
     return [name for name in SINGLE_RUN_VARIABLES if os.environ.pop(name, None)]
 
 
@@ -98,10 +94,7 @@ def resumed_arguments(job: Job, mode: str) -> dict[str, Any]:
 
 
 def read_record(*copies: Path) -> dict[str, Any]:
-    """Content of ``wandb_run.json``, from the first sound one of its copies; empty where there is none.
-
-    Each copy that is no record is named in a warning.
-    """
+    """Content of ``wandb_run.json`` from the first sound copy, or nothing; a warning names each damaged one before."""
     for path in copies:
         if not path.is_file():
             continue

@@ -37,7 +37,7 @@ class LocalRun:
 
     @property
     def shown(self) -> str:
-        """Its name in a list."""
+        """The folder in a list."""
         return relative(self.folder)
 
     @property
