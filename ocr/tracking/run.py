@@ -197,16 +197,11 @@ def _write_record(folder: Path, run_dir: Path, record: Mapping[str, Any]) -> Non
         try:
             write_atomic(target / RECORD, content)
         except DiskFull as error:
-            if (target / RECORD).is_file():
-                _overwrite(target / RECORD, content.encode())
-            else:
+            if not (target / RECORD).is_file():
                 log.warning("W&B: %s", error)
-
-
-def _overwrite(path: Path, content: bytes) -> None:
-    """Overwrite a small file in its own disk block, so that the ending is recorded on a full disk, too."""
-    with path.open("r+b", buffering=0) as file:
-        file.write(content.ljust(path.stat().st_size))
+                continue
+            with (target / RECORD).open("r+b", buffering=0) as file:  # its own disk block has room for the ending
+                file.write(content.encode().ljust((target / RECORD).stat().st_size))
 
 
 def _close(tracking: Tracking, ending: Ending, full: bool) -> None:

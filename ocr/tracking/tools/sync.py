@@ -155,11 +155,11 @@ def _find_files(run: LocalRun, staged: list[StagedArtifact], report: SyncReport)
 
 
 def _verify(run: LocalRun, staged: list[StagedArtifact], report: SyncReport, patience: _Patience) -> None:
+    if not run.record:
+        return  # a run of another program: nothing is known that could be asked for
     api = wandb.Api(timeout=30)
     entity = str(run.record.get("entity") or api.default_entity)
-    path = f"{entity}/{run.record['project']}" if run.record else None
-    if path is None:
-        return  # a run of another program: nothing is known that could be asked for
+    path = f"{entity}/{run.record['project']}"
     remote = api.run(f"{path}/{run.id}")
     missing = [entry for entry in staged if not entry.uploaded and not _on_server(api, path, entry)]
     if missing:
