@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict, replace
 
 from _launch import known_secrets
 
@@ -42,11 +43,11 @@ def main() -> int:
     else:
         findings += examine(plain_config(config), environment, options.timeout)
     redactor = known_secrets()
-    findings = [Finding(f.check, f.level, redactor.text(f.found), redactor.text(f.fix)) for f in findings]
+    findings = [replace(f, found=redactor.text(f.found), fix=redactor.text(f.fix)) for f in findings]
     faults = sum(f.level == "fault" for f in findings)
     warnings = sum(f.level == "warning" for f in findings)
     if options.json:
-        print(json.dumps({"faults": faults, "warnings": warnings, "checks": [f.to_dict() for f in findings]}, indent=1))
+        print(json.dumps({"faults": faults, "warnings": warnings, "checks": [asdict(f) for f in findings]}, indent=1))
     else:
         for f in findings:
             print(f"{f.level:7}  {f.check:22} {f.found}" + (f"\n{'':32}fix: {f.fix}" if f.fix else ""))

@@ -19,6 +19,7 @@ def main() -> int:
                         help="without an answer of the server, before it is given up (default: 60)")  # fmt: skip
     options = parser.parse_args()
 
+    from ocr.errors import UserError
     from ocr.tracking.credentials import key_fault, load_env_variables, server_url, stored_key
 
     load_env_variables()
@@ -39,9 +40,13 @@ def main() -> int:
         for run in waiting:
             print(f"{run.shown}: would be sent")
         return 0
-    key = stored_key()
-    if not key or (fault := key_fault(key)):
-        print(f"error: {fault if key else 'no WANDB_API_KEY'}: set it in .env, or run: wandb login", file=sys.stderr)
+    try:
+        key = stored_key()
+        fault = key_fault(key) if key else "no WANDB_API_KEY"
+    except UserError as error:
+        fault = str(error)
+    if fault:
+        print(f"error: {fault}: set it in .env, or run: wandb login", file=sys.stderr)
         return 2
     print(f"asking {server_url()}", flush=True)
     if fault := server_fault():

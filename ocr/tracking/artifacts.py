@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import wandb
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
 from ocr.errors import UserError, first_line
+from ocr.tracking.ending import abandoned
 from ocr.tracking.record import relative
 from ocr.tracking.secrets import Redactor
 from ocr.utils.files import copy_atomic, write_atomic
@@ -54,8 +55,8 @@ class StagedArtifact:
     aliases: list[str]
     metadata: dict[str, Any]
     files: dict[str, str]
-    references: dict[str, dict[str, Any]]
-    used: bool
+    references: dict[str, dict[str, Any]] = field(default_factory=dict)
+    used: bool = False
     digest: str = ""
     uploaded: bool = False
 
@@ -100,7 +101,6 @@ def write_staged(folder: Path, staged: list[StagedArtifact]) -> None:
     write_atomic(folder / STAGED / MANIFEST, json.dumps([asdict(entry) for entry in staged], indent=1) + "\n")
 
 
-@dataclass
 class Artifacts:
     """The artifacts of a run in progress.
 
@@ -111,18 +111,15 @@ class Artifacts:
         keep: superseded versions of the run's checkpoints that stay on the server.
     """
 
-    run: wandb.Run
-    folder: Path
-    redactor: Redactor
-    keep: int = 0
-    staged: list[StagedArtifact] = field(default_factory=list)
-    _objects: list[tuple[StagedArtifact, wandb.Artifact]] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self.online = not self.run.offline
-        self.collection = f"model-{self.run.id}"  # of this run's checkpoints
-        self._sender = _Sender() if self.online else None
+    def __init__(self, run: wandb.Run, folder: Path, redactor: Redactor, keep: int = 0) -> None:
+        self.run, self.folder, self.redactor, self.keep = run, folder, redactor, keep
+        self.online = not run.offline
+        self.collection = f"model-{run.id}"  # of this run's checkpoints
+        self.staged: list[StagedArtifact] = []
+        self._objects: list[tuple[StagedArtifact, wandb.Artifact]] = []
+        self._writing = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "artifacts")
+        self._tasks: list[Future[None]] = []
 
     def checkpoint(self, path: Path, aliases: list[str], metadata: Mapping[str, Any], final: bool) -> None:
         """A checkpoint that this run made.
@@ -133,7 +130,8 @@ class Artifacts:
             metadata: score, epoch, config hash, commit.
             final: nobody writes to the file any more: it is linked, not copied.
         """
-        self._add(self.collection, "model", {path.name: path}, {}, aliases, metadata, used=False, link=final)
+        clean = self.redactor.plain(dict(metadata))
+        self._add(StagedArtifact(self.collection, "model", aliases, clean, self._stage(path, link=final)))
 
     def use_checkpoint(self, path: Path, origin: Mapping[str, Any]) -> None:
         """The checkpoint that this run tests, so that the lineage is drawn.
@@ -143,14 +141,14 @@ class Artifacts:
         name = self.redactor.text(path.parent.parent.name or path.stem)
         collection = origin.get("collection") or f"model-{safe_name(name)}"
         aliases = [path.stem] if origin.get("collection") and path.stem in ("best", "last") else []
-        self._add(str(collection), "model", {path.name: path}, {}, aliases, {}, used=True, link=True)
+        self._add(StagedArtifact(str(collection), "model", aliases, {}, self._stage(path, link=True), used=True))
 
     def dataset(self, name: str, description: Mapping[str, Any], paths: Mapping[str, Path | str]) -> None:
         """The data of this run: its fingerprint, and references to its files.
 
         Args:
             name: of the set.
-            facts: fingerprint, counts, sources; written into the artifact, so that other data is another version.
+            description: fingerprint, counts, sources; written into the artifact, so that other data is another version.
             paths: name in the artifact to file, folder or address; left out when private or too large a folder.
         """
         references: dict[str, dict[str, Any]] = {}
@@ -165,55 +163,53 @@ class Artifacts:
         clean = self.redactor.plain(description)
         write_atomic(target, json.dumps(clean, indent=1, sort_keys=True, default=str) + "\n")
         collection = f"data-{safe_name(self.redactor.text(name))}"
-        self._add(collection, "dataset", {target.name: target}, references, [], clean, used=True, link=True)
+        files, references = {target.name: target.name}, self.redactor.plain(references)
+        self._add(StagedArtifact(collection, "dataset", [], clean, files, references, used=True))
 
-    def _add(
-        self, collection: str, kind: str, files: Mapping[str, Path], references: Mapping[str, dict[str, Any]],
-        aliases: list[str], metadata: Mapping[str, Any], used: bool, link: bool,
-    ) -> None:  # fmt: skip
-        folder = self.folder / STAGED
-        staged_names = {}
-        for name, path in files.items():
-            if path.parent != folder:
-                _stage(path, folder / f"{len(self.staged)}_{name}", link)
-                path = folder / f"{len(self.staged)}_{name}"
-            staged_names[name] = path.name
-        clean = self.redactor.plain(dict(metadata))
-        entry = StagedArtifact(
-            collection, kind, aliases, clean, staged_names, self.redactor.plain(dict(references)), used
-        )
-        with self._lock:
-            self.staged.append(entry)
-        if self._sender is None:
-            self._log(entry)
+    def _stage(self, path: Path, link: bool) -> dict[str, str]:
+        """Link a file into the staging folder where that is possible and asked for, else copy it."""
+        name = f"{len(self.staged)}_{path.name}"
+        target = self.folder / STAGED / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if link:
+            try:
+                os.link(path, target)
+            except OSError:  # another file system
+                link = False
+        if not link:
+            copy_atomic(path, target)
+        return {path.name: name}
+
+    def _add(self, entry: StagedArtifact) -> None:
+        self.staged.append(entry)
+        if self.online:
+            self._tasks.append(self._thread.submit(self._log, entry))
         else:
-            self._sender.submit(lambda: self._log(entry))
+            self._log(entry)
 
     def _log(self, entry: StagedArtifact) -> None:
         self._objects.append((entry, entry.log_to(self.run, self.folder / STAGED)))
         self._write()
 
     def _write(self) -> None:
-        with self._lock:
+        with self._writing:
             write_staged(self.folder, self.staged)
 
     def close(self, seconds: float) -> list[str]:
-        """Wait for the uploads, drop superseded versions, write the list.
-
-        Args:
-            seconds: to wait at most.
+        """Wait at most that long for the uploads, drop superseded versions, write the list.
 
         Returns:
             The artifacts that the server has not confirmed, in words.
         """
-        if not self.staged:
+        if not self.staged or not self.online:
             return []
         self._write()
-        if self._sender is None:
-            return []
-        deadline = time.monotonic() + seconds
-        self._sender.submit(lambda: self._confirm(deadline))
-        for error in self._sender.close(seconds):
+        self._tasks.append(self._thread.submit(self._confirm, time.monotonic() + seconds))
+        self._thread.shutdown(wait=False)
+        done, hanging = wait(self._tasks, seconds)
+        if hanging:
+            abandoned.set()
+        for error in filter(None, (task.exception() for task in done)):
             log.warning("W&B: an artifact was not sent: %s", self.redactor.text(first_line(error)))
         self._write()
         return [f"{e.collection}:{'/'.join(e.aliases) or 'latest'}" for e in self.staged if not e.uploaded]
@@ -226,33 +222,6 @@ class Artifacts:
             _prune(self.run, self.collection, self.keep)
 
 
-class _Sender:
-    """A thread that works off a queue; the process does not wait for it at its end."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._errors: list[Exception] = []
-        self._done = threading.Event()
-        threading.Thread(target=self._work, name="artifacts", daemon=True).start()
-
-    def _work(self) -> None:
-        while (action := self._queue.get()) is not None:
-            try:
-                action()
-            except Exception as error:  # reported by close(); the client raises many kinds
-                self._errors.append(error)
-        self._done.set()
-
-    def submit(self, action: Callable[[], None]) -> None:
-        self._queue.put(action)
-
-    def close(self, seconds: float) -> list[Exception]:
-        """Wait that long at most; what went wrong so far."""
-        self._queue.put(None)
-        self._done.wait(seconds)
-        return list(self._errors)
-
-
 def _prune(run: wandb.Run, collection: str, keep: int) -> None:
     """Delete versions of a run's checkpoints that have neither ``best`` nor ``last`` any more."""
     api = wandb.Api(overrides={"entity": run.entity, "project": run.project})
@@ -261,18 +230,6 @@ def _prune(run: wandb.Run, collection: str, keep: int) -> None:
     superseded.sort(key=lambda v: int(v.version.removeprefix("v")), reverse=True)
     for version in superseded[keep:]:
         version.delete(delete_aliases=True)
-
-
-def _stage(source: Path, target: Path, link: bool) -> None:
-    """A hard link where it can be one, else a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if link:
-        try:
-            os.link(source, target)
-            return
-        except OSError:  # another file system
-            pass
-    copy_atomic(source, target)
 
 
 def _reference_entries(label: str, path: Path | str) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from ocr.utils.distributed import gather_objects
 
 TABLE = "worst_images"
 COLUMNS = ["stage", "epoch", "batch", "image", "recall", "precision", "hmean", "texts", "matched", "missed", "false"]
-
 
 _Batch = tuple[float, int, dict[str, Any], list[tuple[Any, ...]]]  # recall, index, figures, pictures with outlines
 
@@ -70,13 +68,14 @@ class ProblemBatches(L.Callback):
         self._worst: list[_Batch] = []
         self._seconds, self._below = 0.0, 0
 
-    def _start(self, stage: str) -> None:
-        if stage == self.stage:
-            self._reset()
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._reset()
 
-    def _look(self, stage: str, outputs: Any, batch: Any, batch_idx: int, module: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         limits = self.settings
-        if stage != self.stage or not outputs or outputs["scores"]["recall"] >= limits.recall_threshold:
+        if _stage(trainer) != self.stage or not outputs or outputs["scores"]["recall"] >= limits.recall_threshold:
             return
         self._below += 1
         recall = outputs["scores"]["recall"]
@@ -87,14 +86,14 @@ class ProblemBatches(L.Callback):
         order = np.argsort([s["recall"] for s in outputs["image_scores"]], kind="stable")[: limits.max_images]
         kept = [
             (
-                _shrunk(batch["images"][k], batch["sizes"][k], module.pipeline.resize, limits.max_side),
+                _shrunk(batch["images"][k], batch["sizes"][k], pl_module.pipeline.resize, limits.max_side),
                 batch["sizes"][k], batch["truths"][k], outputs["detections"][k], outputs["matches"][k],
                 f"{Path(batch['names'][k]).name}, recall {outputs['image_scores'][k]['recall']:.3f}",
             )
             for k in order
         ]  # fmt: skip
-        count = len(batch["images"])
-        self._worst.append((recall, batch_idx, {"count": count, **outputs["scores"]}, kept))
+        figures = {"count": len(batch["images"]), **outputs["scores"]}
+        self._worst.append((recall, _over_ranks(batch_idx, trainer), figures, kept))
         self._worst = sorted(self._worst, key=lambda entry: entry[:2])[: limits.max_batches]
         self._seconds += time.perf_counter() - started
 
@@ -109,8 +108,8 @@ class ProblemBatches(L.Callback):
         self._worst = sorted((_unpacked(batch) for part in sent for batch in part), key=lambda batch: batch[:2])
         self._below, self._seconds = sum(below for _, below, _ in ranks), max(seconds for _, _, seconds in ranks)
 
-    def _log(self, stage: str, trainer: L.Trainer) -> None:
-        if stage != self.stage or trainer.sanity_checking:
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if _stage(trainer) != self.stage or trainer.sanity_checking:
             return
         self._gather()
         if not self._below or self.run is None:
@@ -135,75 +134,49 @@ class ProblemBatches(L.Callback):
         self.run.log(values)
         self._reset()
 
-    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._start("val")
-
-    def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self._look("val", outputs, batch, _over_ranks(batch_idx, trainer), pl_module)
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._log("val", trainer)
-
-    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._start("test")
-
-    def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self._look("test", outputs, batch, _over_ranks(batch_idx, trainer), pl_module)
-
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._log("test", trainer)
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
 
 
 class WorstImages(L.Callback):
-    """Keeps the images of the newest validation or test pass that were read worst, on whichever rank.
-
-    Args:
-        rows: at most this many.
-        redactor: cleans image names.
-    """
+    """Keeps the images of the newest validation or test pass that were read worst, at most ``rows`` of all ranks."""
 
     def __init__(self, rows: int, redactor: Redactor) -> None:
         self.rows, self.redactor = rows, redactor
-        self._heap: list[tuple[Any, ...]] = []
+        self._worst: list[tuple[Any, ...]] = []  # hmean, recall, batch, place in it, row of the table
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._heap = []
-
-    on_test_epoch_start = on_validation_epoch_start
+        self._worst = []
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if not outputs:
             return
-        stage, batch_idx = "test" if trainer.testing else "val", _over_ranks(batch_idx, trainer)
+        batch_idx = _over_ranks(batch_idx, trainer)
         for k, (name, score) in enumerate(zip(batch["names"], outputs["image_scores"])):
-            rank = (-score["hmean"], -score["recall"], -batch_idx, -k)
             missed, false = score["texts"] - score["matched"], score["detected"] - score["matched"]
-            row = [stage, trainer.current_epoch, batch_idx, Path(name).name, score["recall"], score["precision"],
-                   score["hmean"], score["texts"], score["matched"], missed, false]  # fmt: skip
-            push = heapq.heappush if len(self._heap) < self.rows else heapq.heappushpop
-            push(self._heap, (rank, row))
-
-    on_test_batch_end = on_validation_batch_end
+            row = [_stage(trainer), trainer.current_epoch, batch_idx, Path(name).name, score["recall"],
+                   score["precision"], score["hmean"], score["texts"], score["matched"], missed, false]  # fmt: skip
+            self._worst.append((score["hmean"], score["recall"], batch_idx, k, row))
+        self._worst = sorted(self._worst)[: self.rows]
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._heap = heapq.nlargest(self.rows, (row for part in gather_objects(self._heap) for row in part))
+        self._worst = sorted(image for part in gather_objects(self._worst) for image in part)[: self.rows]
 
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
 
     def write_table(self, run: wandb.Run) -> None:
         """One table under the key ``worst_images``, the worst first."""
-        if not self._heap:
-            return
-        rows = [
-            [self.redactor.text(v) if isinstance(v, str) else v for v in row] for _, row in sorted(self._heap)[::-1]
-        ]
-        log_table(run, TABLE, COLUMNS, rows)
+        if self._worst:
+            log_table(run, TABLE, COLUMNS, self.redactor.plain([row for *_, row in self._worst]))
+
+
+def _stage(trainer: L.Trainer) -> str:
+    return "test" if trainer.testing else "val"
 
 
 def _over_ranks(batch_idx: int, trainer: L.Trainer) -> int:
@@ -212,23 +185,13 @@ def _over_ranks(batch_idx: int, trainer: L.Trainer) -> int:
 
 
 def _packed(batch: _Batch) -> _Batch:
-    """Encode its pictures as JPEG, to send them to another rank."""
-    recall, index, figures, pictures = batch
+    """Encode its pictures as JPEG, to send them to another rank; cv2 takes red for blue in both directions."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
-    packed = [(cv2.imencode(".jpg", image[..., ::-1], quality)[1], *more) for image, *more in pictures]
-    return recall, index, figures, packed
+    return *batch[:3], [(cv2.imencode(".jpg", image, quality)[1], *more) for image, *more in batch[3]]
 
 
 def _unpacked(batch: _Batch) -> _Batch:
-    recall, index, figures, packed = batch
-    pictures = [(_decoded(jpeg), *more) for jpeg, *more in packed]
-    return recall, index, figures, pictures
-
-
-def _decoded(jpeg: np.ndarray) -> np.ndarray:
-    image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
-    assert image is not None
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return *batch[:3], [(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), *more) for jpeg, *more in batch[3]]
 
 
 def _shrunk(image: Any, size: tuple[int, int], resize: Any, longest: int) -> np.ndarray:

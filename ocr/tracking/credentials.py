@@ -5,12 +5,10 @@ Precedence: an override on the command line, the environment, ``.env.local``, ``
 
 from __future__ import annotations
 
-import netrc
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlparse
 
 from dotenv import dotenv_values
 
@@ -118,8 +116,6 @@ def key_fault(key: str) -> str | None:
     """
     from wandb.sdk.lib.wbauth.validation import check_api_key
 
-    if key != key.strip() or key.startswith(("'", '"')) or key.endswith(("'", '"')):
-        return "API key has white space or quotes around it."
     return check_api_key(key)
 
 
@@ -131,13 +127,15 @@ def server_url() -> str:
 
 
 def stored_key() -> str | None:
-    """The API key that W&B would use: the environment's, or that of ``wandb login`` for the server in use."""
-    if key := os.environ.get("WANDB_API_KEY"):
-        return key
-    host = urlparse(server_url()).hostname or ""
-    path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
+    """The API key that W&B would use: the environment's, or that of ``wandb login`` for the server in use.
+
+    Raises:
+        UserError: the key that ``wandb login`` stored has been damaged.
+    """
+    from wandb.errors import AuthenticationError
+    from wandb.sdk.lib.wbauth import read_netrc_auth
+
     try:
-        login = netrc.netrc(path).authenticators(host)
-    except (OSError, netrc.NetrcParseError):
-        return None
-    return login[2] if login else None
+        return os.environ.get("WANDB_API_KEY") or read_netrc_auth(host=server_url())
+    except AuthenticationError as error:
+        raise UserError(f"the key in ~/.netrc is malformed: {error} (write it again: wandb login --relogin)") from error

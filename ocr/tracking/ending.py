@@ -15,7 +15,7 @@ from ocr.errors import first_line, user_error
 
 @dataclass(frozen=True)
 class Ending:
-    """An end.
+    """How a job ended.
 
     Attributes:
         exit_code: of the process: 0, 1 for a bug, 2 for what the user can fix, 128 and the number of a signal.
@@ -40,15 +40,10 @@ class Terminated(SystemExit):
 
 
 class StepSignals:
-    """Termination signals of a training: between :meth:`hold` and :meth:`release` the first one waits.
+    """Termination signals of a training: between `hold` and `release` the first one waits, in ``arrived``."""
 
-    Attributes:
-        arrived: the one that waits.
-    """
-
-    def __init__(self) -> None:
-        self._held = False
-        self.arrived: int | None = None
+    arrived: int | None = None
+    _held = False
 
     def hold(self) -> None:
         """Hold back the first signal from here on."""
@@ -61,21 +56,19 @@ class StepSignals:
         self.arrived = signum
         return True
 
-    def drop(self) -> int | None:
-        """Stop holding signals, and return the one that was held."""
-        arrived, self._held, self.arrived = self.arrived, False, None
-        return arrived
+    def drop(self) -> None:
+        """Stop holding signals, and forget the one that has waited."""
+        self._held, self.arrived = False, None
 
     def release(self, other: int | None = None) -> None:
         """Stop holding signals.
 
-        Args:
-            other: a signal that came to another process, and ends this one, too.
-
         Raises:
-            Terminated: a signal has waited, or there was another.
+            Terminated: a signal has waited, or there is ``other``, which came to another process.
         """
-        if (signum := self.drop() or other) is not None:
+        signum = self.arrived or other
+        self.drop()
+        if signum is not None:
             raise Terminated(signum)
 
 
@@ -83,11 +76,7 @@ STEP_SIGNALS = StepSignals()
 
 
 def ending_of(error: BaseException | None, folder: Path | None = None) -> Ending:
-    """The ending that an exception stands for; None for a job that came to its end.
-
-    Args:
-        error: or None.
-        folder: where the job writes.
+    """The ending that an exception stands for, or that of a job without one; ``folder`` is where the job writes.
 
     >>> ending_of(None)
     Ending(exit_code=0, tag='finished', reason='finished')
@@ -100,7 +89,8 @@ def ending_of(error: BaseException | None, folder: Path | None = None) -> Ending
     if isinstance(error, Terminated) or type(error).__name__ == "SIGTERMException":  # the latter is Lightning's
         code = error.code if isinstance(error, Terminated) and isinstance(error.code, int) else 143
         return Ending(code, "terminated", f"terminated by {signal.Signals(code - 128).name}")
-    if isinstance(error, KeyboardInterrupt) or _comes_from_interrupt(error):
+    from_ctrl_c = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)  # by Lightning
+    if isinstance(error, KeyboardInterrupt) or from_ctrl_c:
         return Ending(130, "interrupted", "interrupted by Ctrl-C")
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -118,11 +108,6 @@ def _termination_behind(error: BaseException) -> BaseException:
             return cause
         cause = cause.__context__
     return error
-
-
-def _comes_from_interrupt(error: BaseException) -> bool:
-    """Lightning turns Ctrl-C into SystemExit(1)."""
-    return isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
 
 
 @contextlib.contextmanager

@@ -14,12 +14,7 @@ from ocr.tracking.secrets import Redactor, redactor_for
 
 
 def is_maximized(config: Mapping[str, Any], metric: str) -> bool:
-    """Whether more of a metric is better: as the checkpoint's callback says of it; else all but losses.
-
-    Args:
-        config: of a training.
-        metric: its name.
-    """
+    """Whether more of a metric is better: as the checkpoint's callback of a training says; else all but losses."""
     checkpoint = (config.get("callbacks") or {}).get("checkpoint") or {}
     if checkpoint.get("monitor") == metric:
         return bool(checkpoint.get("mode", "max") == "max")
@@ -68,5 +63,5 @@ class Job:
 
     @cached_property
     def config_hash(self) -> str:
-        """See :func:`ocr.tracking.record.config_hash`."""
+        """Of :attr:`config`."""
         return config_hash(self.config)

@@ -23,24 +23,13 @@ PACKAGES = (
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Hex digest of the settings: the config without ``logger`` and ``paths``, the run folder's path left out.
-
-    Args:
-        config: plain and resolved.
-    """
-    folder = (config.get("paths") or {}).get("run_dir")
-    settings = {key: _without_folder(value, folder) for key, value in config.items() if key not in ("paths", "logger")}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
-def _without_folder(value: Any, folder: str | None) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_folder(item, folder) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_folder(item, folder) for item in value]
-    if folder and isinstance(value, str) and (value == folder or value.startswith(f"{folder}/")):
-        return value[len(folder) :]
-    return value
+    """Hex digest of a plain, resolved config without ``logger`` and ``paths``, the run folder's path left out."""
+    settings = {key: value for key, value in config.items() if key not in ("paths", "logger")}
+    text = json.dumps(settings, sort_keys=True, default=str)
+    if folder := (config.get("paths") or {}).get("run_dir"):
+        quoted = json.dumps(folder)
+        text = text.replace(quoted, '""').replace(f"{quoted[:-1]}/", '"/')
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def git_commit() -> str | None:
@@ -52,8 +41,7 @@ def git_commit() -> str | None:
         return None
 
 
-def versions() -> dict[str, str]:
-    """Python's version and those of the packages that results depend on."""
+def _versions() -> dict[str, str]:
     by_package = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -64,20 +52,16 @@ def versions() -> dict[str, str]:
 
 
 def environment(hostname: bool = True) -> dict[str, Any]:
-    """Code, time, machine and versions.
-
-    Args:
-        hostname: include the machine's name.
-    """
+    """Code, time, platform and versions; the machine's name on request."""
     commit = git_commit()
-    environment_record: dict[str, Any] = {
+    return {
         "git_commit": commit.removesuffix("-dirty") if commit else None,
         "git_dirty": commit.endswith("-dirty") if commit else None,
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(terse=True),
-        "versions": versions(),
+        "versions": _versions(),
+        **({"hostname": socket.gethostname()} if hostname else {}),
     }
-    return environment_record | {"hostname": socket.gethostname()} if hostname else environment_record
 
 
 def command_line(runner: str, overrides: Sequence[str]) -> str:

@@ -83,10 +83,6 @@ class Tracking:
         _close(self, ending, full)
         return True
 
-    def close_as_failed(self, reason: str) -> bool:
-        """:meth:`close` from another thread, for a job whose main thread will not come back."""
-        return self.close(Ending(2, "failed", reason))
-
 
 @contextlib.contextmanager
 def tracked_run(job: Job, job_type: str, origin: Mapping[str, Any] | None = None) -> Iterator[Tracking | None]:
@@ -201,27 +197,19 @@ def _write_record(folder: Path, run_dir: Path, record: Mapping[str, Any]) -> Non
         try:
             write_atomic(target / RECORD, content)
         except DiskFull as error:
-            if (target / RECORD).is_file():
-                _overwrite(target / RECORD, content.encode())
-            else:
+            if not (target / RECORD).is_file():
                 log.warning("W&B: %s", error)
-
-
-def _overwrite(path: Path, content: bytes) -> None:
-    """Overwrite a small file in its own disk block, so that the ending is recorded on a full disk, too."""
-    with path.open("r+b", buffering=0) as file:
-        file.write(content.ljust(path.stat().st_size))
+                continue
+            with (target / RECORD).open("r+b", buffering=0) as file:  # its own disk block has room for the ending
+                file.write(content.encode().ljust((target / RECORD).stat().st_size))
 
 
 def _close(tracking: Tracking, ending: Ending, full: bool) -> None:
     """Finish the run, and say where it is."""
-    run, job = tracking.run, tracking.job
-    settings, redactor, folder = job.logger, job.redactor, job.folder
-    run_dir, offline = Path(run.dir).parent, run.offline
-    url = None if offline else run.url
-    signal_before = _let_interrupt()
+    run, settings, redactor = tracking.run, tracking.job.logger, tracking.job.redactor
+    run_dir, offline, url = Path(run.dir).parent, run.offline, run.url
     complete = False
-    missing: list[str] = []
+    unsent: list[str] | None = None  # artifacts; None where nobody knows
 
     def write_ending() -> None:
         settle_summary(run)
@@ -231,48 +219,49 @@ def _close(tracking: Tracking, ending: Ending, full: bool) -> None:
         run.tags = (*[t for t in run.tags or () if t not in TAGS], ending.tag)
 
     def close_artifacts() -> None:
-        missing.extend(tracking.artifacts.close(settings.finish_timeout / 2))
+        nonlocal unsent
+        unsent = tracking.artifacts.close(settings.finish_timeout / 2)
 
-    try:
-        for action in [*tracking._at_end, write_ending, close_artifacts]:
-            try:
-                action()
-            except Exception as error:  # a fault in recording must neither hide the job's own nor leave the run open
-                if _client_ended(error):
-                    raise
-                fixable = user_error(error)
-                if not full or not isinstance(fixable, DiskFull):
-                    log.warning("W&B: %s", redactor.text(first_line(fixable or error)), exc_info=fixable is None)
-                full = full or isinstance(fixable, DiskFull)
-        run.finish(exit_code=ending.exit_code)
-        complete = True
-    except TimeoutError:
-        log.warning("W&B: the server did not take everything within %g s", settings.finish_timeout)
-    except KeyboardInterrupt:
-        log.warning("W&B: not waiting for the upload")
-    except Exception as error:  # the client closes its own logs on a full disk
-        if _client_ended(error):
-            log.warning("W&B: its own process was ended, too; what it had by then is on disk")
-        elif isinstance(user_error(error), DiskFull):
-            full = True
-        else:
-            raise
-    finally:
-        wandb.teardown(exit_code=ending.exit_code)  # finish() may return before the log is on disk
-        _restore(signal_before)
+    with _ctrl_c_interrupts():
+        try:
+            for action in [*tracking._at_end, write_ending, close_artifacts]:
+                try:
+                    action()
+                except Exception as error:  # a fault in recording neither hides the job's own nor leaves the run open
+                    if _client_ended(error):
+                        raise
+                    fixable = user_error(error)
+                    if not full or not isinstance(fixable, DiskFull):
+                        log.warning("W&B: %s", redactor.text(first_line(fixable or error)), exc_info=fixable is None)
+                    full = full or isinstance(fixable, DiskFull)
+            run.finish(exit_code=ending.exit_code)
+            complete = unsent == []
+        except TimeoutError:
+            log.warning("W&B: the server did not take everything within %g s", settings.finish_timeout)
+        except KeyboardInterrupt:
+            log.warning("W&B: not waiting for the upload")
+        except Exception as error:  # the client closes its own logs on a full disk
+            if _client_ended(error):
+                log.warning("W&B: its own process was ended, too; what it had by then is on disk")
+            elif isinstance(user_error(error), DiskFull):
+                full = True
+            else:
+                raise
+        finally:
+            wandb.teardown(exit_code=ending.exit_code)  # finish() may return before the log is on disk
     if settings.private:
         for path in (run_dir / "logs").glob("*.log"):
-            redactor.clean_text(path)
-    state = "offline" if offline else "uploaded" if complete and not missing else "incomplete"
+            path.write_text(redactor.text(path.read_text("utf-8", "surrogateescape")), "utf-8", "surrogateescape")
+    state = "offline" if offline else "uploaded" if complete else "incomplete"
     if state == "incomplete":
         abandoned.set()
     record = tracking.noted | {"state": state, "ended": ending.tag, "exit_code": ending.exit_code}
-    _write_record(folder, run_dir, record)
+    _write_record(tracking.job.folder, run_dir, record)
     if offline:
         log.warning("W&B: recorded offline%s; to upload: wandb sync %s (make sync: all runs, artifacts checked)",
                     ", as far as the disk had room" if full else "", relative(run_dir))  # fmt: skip
     elif state == "incomplete":
-        left = f" (make sync: also {', '.join(missing)})" if missing else ""
+        left = f" (make sync: also {', '.join(unsent)})" if unsent else ""
         log.warning("W&B: to upload the rest: wandb sync --include-online %s%s", relative(run_dir), left)
     else:
         log.info("W&B: uploaded to %s", url)
@@ -283,14 +272,14 @@ def _client_ended(error: Exception) -> bool:
     return isinstance(error, ConnectionError) or type(error).__name__ == "MailboxClosedError"
 
 
-def _let_interrupt() -> Any:
-    """Ctrl-C ends the wait for the upload; Lightning leaves it ignored."""
+@contextlib.contextmanager
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """Lightning leaves Ctrl-C ignored; here it ends the wait for the upload."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return signal.signal(signal.SIGINT, signal.default_int_handler)
-    except ValueError:  # not the main thread
-        return None
-
-
-def _restore(handler: Any) -> None:
-    if handler is not None:
-        signal.signal(signal.SIGINT, handler)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

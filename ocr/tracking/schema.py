@@ -76,10 +76,7 @@ class LoggerSettings:
 
 
 def check_logger(config: Mapping[str, Any]) -> LoggerSettings:
-    """The logger's config as typed settings.
-
-    Args:
-        config: plain and resolved.
+    """The logger's config, plain and resolved, as typed settings.
 
     Raises:
         UserError: settings are unknown, missing, of the wrong kind or out of range; all are named.

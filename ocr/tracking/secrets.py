@@ -10,7 +10,6 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ocr.tracking.record import ROOT
@@ -152,13 +151,6 @@ class Redactor:
         ``***``, which a resume leaves out and says so.
         """
         return self._walk(data, self._setting)
-
-    def clean_text(self, path: Path) -> None:
-        """Rewrite a text file without secrets, if it has any."""
-        before = path.read_text(encoding="utf-8", errors="surrogateescape")
-        after = self.text(before)
-        if after != before:
-            path.write_text(after, encoding="utf-8", errors="surrogateescape")
 
     def guard_logging(self) -> None:
         """Make the root logger's handlers write lines without secrets, tracebacks included."""

@@ -31,11 +31,7 @@ SINGLE_RUN_VARIABLES = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WA
 
 
 def clear_run_variables() -> list[str]:
-    """Remove the variables that name one W&B run from the environment, where several runs would share it.
-
-    Returns:
-        Those that were set.
-    """
+    """Remove the variables that name one W&B run from the environment, and return the names of those that were set."""
     return [name for name in SINGLE_RUN_VARIABLES if os.environ.pop(name, None)]
 
 
@@ -90,17 +86,15 @@ def resumed_arguments(job: Job, mode: str) -> dict[str, Any]:
         return {}
     if earlier["project"] != settings.project_name or (settings.entity and earlier["entity"] != settings.entity):
         return {}
-    if mode == "online" and earlier["mode"] == "offline" and not _synced(folder / earlier["folder"]):
+    synced = any((folder / earlier["folder"]).glob("*.wandb.synced"))
+    if mode == "online" and earlier["mode"] == "offline" and not synced:
         log.warning("W&B: the stopped run is not synced yet, so this one is recorded as a run of its own")
         return {}
     return {"id": earlier["id"], "resume": "allow", "group": earlier["group"]}
 
 
 def read_record(*copies: Path) -> dict[str, Any]:
-    """Content of ``wandb_run.json``, from the first sound one of its copies; empty where there is none.
-
-    Each copy that is no record is named in a warning.
-    """
+    """Content of ``wandb_run.json`` from the first sound copy, or nothing; a warning names each damaged one before."""
     for path in copies:
         if not path.is_file():
             continue
@@ -114,25 +108,32 @@ def read_record(*copies: Path) -> dict[str, Any]:
     return {}
 
 
-def _synced(folder: Path) -> bool:
-    return any(folder.glob("*.wandb.synced"))
+def discreet_settings(runner: str, **more: Any) -> wandb.Settings:
+    """Settings of a client that neither prints nor records output, code, command line, git remote or packages.
 
-
-def client_settings(settings: LoggerSettings, runner: str) -> wandb.Settings:
-    """Passed as arguments: W&B reads the environment only once per process."""
-    hidden = settings.private or not settings.hostname
+    Passed as arguments: W&B reads the environment only once per process.
+    """
     return wandb.Settings(
         console="off",
+        silent=True,
         save_code=False,
         disable_git=True,  # the remote may hold a name; the commit is in the config
         program=f"runners/{runner}.py",
+        finish_timeout_raises=True,
+        x_disable_meta=True,  # the command line may hold secrets; the config has what matters of it
+        x_save_requirements=False,
+        **more,
+    )
+
+
+def client_settings(settings: LoggerSettings, runner: str) -> wandb.Settings:
+    """Settings of the client of a job."""
+    hidden = settings.private or not settings.hostname
+    return discreet_settings(
+        runner,
         host="-" if hidden else socket.gethostname(),
         init_timeout=settings.init_timeout,
         finish_timeout=settings.finish_timeout / 2,  # the other half is for artifacts
-        finish_timeout_raises=True,
-        silent=True,
-        x_disable_meta=True,  # the command line may hold secrets; the config has what matters of it
-        x_save_requirements=False,
         x_disable_stats=settings.system_metrics_interval == 0,
         x_stats_sampling_interval=max(settings.system_metrics_interval, 0.1),
         x_file_stream_transmit_interval=settings.transmit_interval,

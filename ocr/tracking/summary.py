@@ -46,36 +46,32 @@ def define_metrics(run: wandb.Run) -> None:
         run.define_metric(name, step_metric=STEP, step_sync=True, summary=f"{better},last")
 
 
-def settle_summary(run: wandb.Run, metrics: Mapping[str, float] | None = None) -> None:
+def settle_summary(run: wandb.Run) -> None:
     """One form for the summary of every ended run: ``<name>`` is a number, ``best/<name>`` its best value.
 
     While a run goes on, W&B keeps ``{"max": ..., "last": ...}`` under the name, and the newest value of every key.
-    Those of :data:`HISTORY_ONLY` go: W&B has no ``summary="none"`` for pictures.
-
-    Args:
-        run: in progress.
-        metrics: final values that win over the last ones.
+    Those of :data:`HISTORY_ONLY` go: of two patterns of ``define_metric`` that fit a name, W&B takes either.
     """
-    summary = _fetch(run)
+    summary = dict(run.summary)
     for key in summary:
         if key.startswith(HISTORY_ONLY):
             del run.summary[key]
     for name, better in BEST.items():
-        kept = summary.get(name)
-        if isinstance(kept, Mapping):
-            if _finite(kept.get(better)):
-                run.summary[f"best/{name}"] = kept[better]
-            final = (metrics or {}).get(name, kept.get("last"))
-            if _finite(final):
-                run.summary[name] = final
+        kept: Any = summary.get(name)
+        if hasattr(kept, "keys"):
+            values = dict(kept)
+            for key, value in ((f"best/{name}", values.get(better)), (name, values.get("last"))):
+                if _finite(value) is not None:
+                    run.summary[key] = value
 
 
-def _fetch(run: wandb.Run) -> dict[str, Any]:
-    return {k: dict(v) if hasattr(v, "keys") else v for k, v in dict(run.summary).items()}
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def _finite(value: Any) -> float | None:
+    """The value as a finite number, None where it is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def finalize_run(
@@ -95,34 +91,19 @@ def finalize_run(
     run = wandb.run
     if run is None:
         return
-    finite, left_out = {}, []
-    for key, value in metrics.items():
-        number = _to_float(value)
-        if number is not None and math.isfinite(number):
-            finite[key] = number
-        else:
-            left_out.append(key)
-    settle_summary(run, finite)
-    for key, number in finite.items():
-        run.summary[key] = number
-    if left_out:
-        run.summary["left_out"] = sorted(left_out)
-        log.warning("W&B: not finite and left out of the summary: %s", ", ".join(sorted(left_out)))
+    finite = {key: number for key, value in metrics.items() if (number := _finite(value)) is not None}
+    settle_summary(run)
+    run.summary.update(finite)
+    if left_out := sorted(metrics.keys() - finite.keys()):
+        run.summary["left_out"] = left_out
+        log.warning("W&B: not finite and left out of the summary: %s", ", ".join(left_out))
     score = next((finite[key] for key in metric_keys if key in finite), None)
     run.name = finished_name(run.name, metric_label, score)
     run.summary["final_run_name"] = run.name
 
 
-def name_unfinished(run: wandb.Run, metric_key: str = "val/hmean", metric_label: str = "hmean") -> None:
+def name_unfinished(run: wandb.Run) -> None:
     """A run that was not finalized gets the best score that it reached in its name."""
     if PLACEHOLDER in (run.name or PLACEHOLDER):
-        best = _fetch(run).get(f"best/{metric_key}")
-        run.name = finished_name(run.name, metric_label, best if _finite(best) else None)
+        run.name = finished_name(run.name, "hmean", _finite(run.summary.get("best/val/hmean")))
         run.summary["final_run_name"] = run.name
-
-
-def _to_float(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None

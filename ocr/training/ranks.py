@@ -26,7 +26,7 @@ import torch.distributed
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from ocr.errors import UserError, first_line
-from ocr.tracking.ending import ending_of
+from ocr.tracking.ending import Ending, ending_of
 from ocr.tracking.run import Tracking
 from ocr.utils.distributed import started_ranks
 from ocr.utils.machine import cores
@@ -102,7 +102,7 @@ class RankLauncher(_SubprocessScriptLauncher):
         if self._failed.wait(STUCK_LIMIT_SECONDS):
             return
         log.error("%s", lost)
-        if self.tracking is None or self.tracking.close_as_failed(lost):
+        if self.tracking is None or self.tracking.close(Ending(2, "failed", lost)):
             self.end_others(0)
             os._exit(2)
 

@@ -14,6 +14,7 @@ import pytest
 import wandb
 from omegaconf import OmegaConf
 
+from ocr.errors import UserError
 from ocr.tracking.credentials import load_env_variables, server_url, stored_key
 from ocr.tracking.naming import finished_name, generate_run_name
 from ocr.tracking.run import tracked_run
@@ -243,9 +244,17 @@ def test_off_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert not list(tmp_path.rglob("*.wandb"))
 
 
-def test_a_key_of_wandb_login_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("machine", ["", "api.wandb.ai", "localhost:8080"])
+def test_a_key_of_wandb_login_is_found(machine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """For the server in use: by default also under its earlier name, and another one with its port."""
+    if ":" in machine:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://{machine}")
     assert stored_key() is None
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    (tmp_path / "netrc").write_text(f"machine {urlparse(server_url()).hostname}\n login user\n password {'n' * 40}\n")
+    stored = f"machine {machine or urlparse(server_url()).hostname}\n login user\n password "
+    (tmp_path / "netrc").write_text(stored + "n" * 40 + "\n")
     assert stored_key() == "n" * 40
+    (tmp_path / "netrc").write_text(stored + "short\n")
+    with pytest.raises(UserError, match="malformed.*has 5.*wandb login --relogin"):
+        stored_key()
     wandb.teardown()  # asking for the server has started a session, which keeps its environment

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ocr.tracking.ending import abandoned
+from ocr.tracking.run import tracked_run
+from tests.composing import job_for
 from tests.standin import KEY, StandIn
 from tests.standin_records import StoredRun
 from tests.tiny import TINY, run, run_folder, started, wait_for
@@ -217,3 +220,20 @@ def test_sync_does_not_call_a_loss_a_success(server: StandIn, tmp_path: Path):
     assert sent.returncode == 1 and "is lost" in sent.stdout
     kept = run("clean_runs", "--yes", cwd=tmp_path, **server.env())
     assert "not synced" in kept.stdout and list(folder.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_artifacts_that_nobody_has_confirmed_are_not_called_uploaded(
+    server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name, value in server.env().items():
+        monkeypatch.setenv(name, value)
+
+    def broken(seconds: float) -> list[str]:
+        raise OSError("planted")
+
+    with tracked_run(job_for(folder=tmp_path / "run"), "training") as tracking:
+        assert tracking is not None and not tracking.run.offline
+        monkeypatch.setattr(tracking.artifacts, "close", broken)
+    assert json.loads((tmp_path / "run/wandb_run.json").read_text())["state"] == "incomplete"
+    abandoned.clear()

@@ -13,10 +13,7 @@ LEARNING_RATES = "^lr-.*"  # lr-<optimizer>/<parameter group>: both differ betwe
 
 
 def build_workspace(entity: str, project: str) -> Any:
-    """The workspace: quality, loss, speed, the worst batches, and what sets the runs apart.
-
-    Args:
-        entity, project: where it goes.
+    """A project's workspace: quality, loss, speed, the worst batches, and what sets the runs apart.
 
     Raises:
         UserError: the extra ``dashboard`` is not installed.

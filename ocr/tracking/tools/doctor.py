@@ -5,13 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlparse
 
 from packaging.requirements import Requirement
 
@@ -44,9 +42,6 @@ class Finding:
     found: str
     fix: str = ""
 
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
-
 
 def examine(config: Mapping[str, Any], environment: EnvReport, timeout: float = 5) -> Iterator[Finding]:
     """All checks, in the order in which a run needs the things.
@@ -62,7 +57,7 @@ def examine(config: Mapping[str, Any], environment: EnvReport, timeout: float = 
         lambda: _variables(environment),
         lambda: _config(config),
         lambda: _mode(config),
-        lambda: _key(config),
+        _key,
         lambda: _server(config, timeout),
         lambda: _folders(config),
         _shared_memory,
@@ -165,7 +160,7 @@ def _mode(config: Mapping[str, Any]) -> Iterator[Finding]:
                   "" if asked else "set WANDB_API_KEY in .env, or run: wandb login")  # fmt: skip
 
 
-def _key(config: Mapping[str, Any]) -> Iterator[Finding]:
+def _key() -> Iterator[Finding]:
     key = stored_key()
     if not key:
         yield Finding("API key", "warning", "none in the environment, .env.local, .env or ~/.netrc",
@@ -177,19 +172,17 @@ def _key(config: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _server(config: Mapping[str, Any], timeout: float) -> Iterator[Finding]:
-    import wandb
+    import wandb  # only here: it reads the environment as it is imported
+
+    from ocr.tracking.tools.sync import server_fault
 
     mode, _ = _mode_and_reason(config)
-    url = urlparse(server_url())
-    host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
-    try:
-        socket.create_connection((host, port), timeout).close()
-    except OSError as error:
-        level: Level = "fault" if mode == "online" else "warning"
-        fix = "check network, proxy and WANDB_BASE_URL; logger.offline=true records on disk, make sync sends later"
-        yield Finding("server", level, f"{host}:{port} cannot be reached ({error.strerror or error})", fix)
+    if fault := server_fault(timeout):
+        yield Finding("server", "fault" if mode == "online" else "warning", f"{server_url()} does not answer ({fault})",
+                      "check network, proxy and WANDB_BASE_URL; logger.offline=true records on disk, make sync sends "
+                      "later")  # fmt: skip
         return
-    yield Finding("server", "ok", f"{host}:{port} can be reached")
+    yield Finding("server", "ok", f"{server_url()} answers")
     key = stored_key()
     if not key or key_fault(key):
         return

@@ -30,20 +30,15 @@ def local_checkpoint(path: str, download_to: Path, project: str, entity: str | N
     if not re.fullmatch(r"(?:[^/:]+/){0,2}[^/:]+(?::[^/:]+)?", name):
         raise UserError(f"{path}: write wandb:[entity/[project/]]<name>[:alias]")
     name = name if ":" in name else f"{name}:best"
-    parts = name.split("/")
-    if len(parts) < 2:
-        parts = [project, *parts]
-    if len(parts) < 3 and entity:
-        parts = [entity, *parts]
-    full = "/".join(parts)
+    missing_parts = {"project": project} | ({"entity": entity} if entity else {})
     try:
-        artifact = wandb.Api(timeout=20).artifact(full, type="model")
+        artifact = wandb.Api(missing_parts, timeout=20).artifact(name, type="model")
         folder = Path(artifact.download(str(download_to / safe_name(artifact.name))))
     except Exception as error:  # the client raises many kinds for no key, no network, no such name
         raise UserError(
-            f"{path}: cannot get the artifact {full} ({first_line(error)}); with the file on disk, give its path"
+            f"{path}: cannot get the artifact {name} ({first_line(error)}); with the file on disk, give its path"
         ) from error
     checkpoints = sorted(folder.glob("*.ckpt"))
     if not checkpoints:
-        raise UserError(f"{path}: the artifact {full} holds no .ckpt file")
+        raise UserError(f"{path}: the artifact {name} holds no .ckpt file")
     return checkpoints[0]

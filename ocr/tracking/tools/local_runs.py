@@ -37,7 +37,7 @@ class LocalRun:
 
     @property
     def shown(self) -> str:
-        """Its name in a list."""
+        """The folder in a list."""
         return relative(self.folder)
 
     @property
@@ -69,15 +69,15 @@ def _alive(pid: int | None) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # somebody else's
+        pass
     return True
 
 
 def record_folders() -> list[Path]:
     """Default folders of W&B records."""
-    given = [os.environ[name] for name in ("WANDB_DIR",) if os.environ.get(name)]
-    return [folder for folder in (Path("runs"), Path("wandb"), *map(Path, given)) if folder.is_dir()]
+    names = ("runs", "wandb", os.environ.get("WANDB_DIR") or "wandb")
+    return [Path(name) for name in names if Path(name).is_dir()]
 
 
 def find_runs(folders: Iterable[Path]) -> list[LocalRun]:
@@ -99,6 +99,5 @@ def _record_of(folder: Path) -> dict[str, Any]:
 def _logs(folder: Path) -> Iterator[Path]:
     if folder.is_file():
         folder = folder.parent
-    for pattern in ("*.wandb", "**/wandb/run-*/*.wandb", "**/wandb/offline-run-*/*.wandb", "run-*/*.wandb",
-                    "offline-run-*/*.wandb"):  # fmt: skip
+    for pattern in ("*.wandb", "*run-*/*.wandb", "**/wandb/*run-*/*.wandb"):
         yield from folder.glob(pattern)

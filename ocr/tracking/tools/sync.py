@@ -20,7 +20,7 @@ from wandb.sdk.artifacts.exceptions import WaitTimeoutError
 from ocr.errors import UserError, first_line
 from ocr.tracking.artifacts import STAGED, StagedArtifact, read_staged, write_staged
 from ocr.tracking.credentials import server_url
-from ocr.tracking.start import RECORD
+from ocr.tracking.start import RECORD, discreet_settings
 from ocr.tracking.tools.local_runs import LocalRun
 from ocr.utils.files import copy_atomic, write_atomic
 
@@ -36,7 +36,6 @@ class SyncReport:
         notes: what was done beyond ``wandb sync``.
     """
 
-    run: LocalRun
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -48,7 +47,7 @@ def server_fault(seconds: float = ASK_INTERVAL_SECONDS) -> str | None:
     except urllib.error.HTTPError:
         return None
     except (OSError, http.client.HTTPException) as error:
-        return first_line(error)
+        return str(getattr(error, "reason", None) or first_line(error))
     return None
 
 
@@ -86,7 +85,7 @@ def sync_run(run: LocalRun, seconds: float, silence: float) -> SyncReport:
         seconds: to wait at most.
         silence: seconds without an answer of the server after which it is given up.
     """
-    report = SyncReport(run)
+    report = SyncReport()
     try:
         staged = read_staged(run.folder)
     except UserError as error:
@@ -156,11 +155,11 @@ def _find_files(run: LocalRun, staged: list[StagedArtifact], report: SyncReport)
 
 
 def _verify(run: LocalRun, staged: list[StagedArtifact], report: SyncReport, patience: _Patience) -> None:
+    if not run.record:
+        return  # a run of another program: nothing is known that could be asked for
     api = wandb.Api(timeout=30)
     entity = str(run.record.get("entity") or api.default_entity)
-    path = f"{entity}/{run.record['project']}" if run.record else None
-    if path is None:
-        return  # a run of another program: nothing is known that could be asked for
+    path = f"{entity}/{run.record['project']}"
     remote = api.run(f"{path}/{run.id}")
     missing = [entry for entry in staged if not entry.uploaded and not _on_server(api, path, entry)]
     if missing:
@@ -181,10 +180,8 @@ def _send_artifacts(
         with_run = wandb.init(
             entity=entity, project=run.record["project"], id=run.id, resume="must", mode="online",
             dir=str(run.folder.parent.parent), reinit="finish_previous",
-            settings=wandb.Settings(
-                silent=True, console="off", x_disable_meta=True, x_disable_stats=True, disable_git=True,
-                program="runners/sync.py", host="-", save_code=False, x_save_requirements=False,
-                init_timeout=patience.silence, finish_timeout=patience.silence, finish_timeout_raises=True,
+            settings=discreet_settings(
+                "sync", host="-", x_disable_stats=True, init_timeout=patience.silence, finish_timeout=patience.silence
             ),
         )  # fmt: skip
         try:
