@@ -78,13 +78,10 @@ def _newest_sound(folder: Path, resume: str) -> Path:
 
 def _epoch_of(path: Path) -> int | None:
     """The epoch that a checkpoint was written in; None for one that holds no training to go on with."""
-    import torch
+    from ocr.training.loading import checkpoint_entries
 
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return int(content["epoch"]) if all(key in content for key in TO_RESUME) else None
-    except Exception:  # torch raises many kinds for what is not a checkpoint
-        return None
+    entries = checkpoint_entries(path)
+    return int(entries["epoch"]) if {"epoch", *TO_RESUME} <= set(entries) else None
 
 
 def say_once(line: str) -> None:
