@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 
@@ -258,13 +257,3 @@ def drop_seen_images(data: DetectionData, split: str, record: DataRecord | None)
             log.info("%s: %d of %d images, those held out from the training of this checkpoint", split, kept,
                      len(identities))  # fmt: skip
             return
-
-
-class KeepDataRecord(L.Callback):
-    """Writes the record of the data into checkpoints."""
-
-    def __init__(self, record: DataRecord) -> None:
-        self.record = record.to_checkpoint()
-
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[KEY] = self.record
