@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ocr.errors import UserError
@@ -53,21 +52,18 @@ class LastCheckpoint(ModelCheckpoint):
         if trainer.is_last_batch or loop._should_accumulate() or loop._should_check_val_fx(fetcher):
             return  # a resumed training would leave out the validation that follows
         due = self.every_minutes is not None and time.monotonic() - self._saved >= 60 * self.every_minutes
-        ending, due = self._any_rank(STEP_SIGNALS.arrived is not None, due, trainer)
-        if ending or due:
-            path = self.format_checkpoint_name({})
-            trainer.save_checkpoint(path, self.save_weights_only)
-            self.best_model_path, self._saved = path, time.monotonic()
-        if ending:
-            STEP_SIGNALS.release(signal.SIGTERM)
+        # of all ranks: clocks differ, and a signal may reach one rank alone
+        if not trainer.strategy.reduce_boolean_decision(due or STEP_SIGNALS.arrived is not None, all=False):
+            return
+        path = self.format_checkpoint_name({})
+        trainer.save_checkpoint(path, self.save_weights_only)
+        self.best_model_path, self._saved = path, time.monotonic()
+        self._end_where_told(trainer)
 
-    def _any_rank(self, ending: bool, due: bool, trainer: L.Trainer) -> tuple[bool, bool]:
-        """Whether each flag is set on any rank: clocks differ, and a signal may reach one rank alone."""
-        if trainer.world_size == 1:
-            return ending, due
-        values = torch.tensor([float(ending), float(due)], device=trainer.strategy.root_device)
-        ending, due = (value > 0 for value in trainer.strategy.reduce(values, reduce_op="max").tolist())
-        return ending, due
+    def _end_where_told(self, trainer: L.Trainer) -> None:
+        """End all ranks where a signal has come to one of them."""
+        if trainer.strategy.reduce_boolean_decision(STEP_SIGNALS.arrived is not None, all=False):
+            STEP_SIGNALS.release(signal.SIGTERM)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if STEP_SIGNALS.arrived is None:
@@ -76,9 +72,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         self._saved = time.monotonic()
-        ending, _ = self._any_rank(STEP_SIGNALS.arrived is not None, False, trainer)
-        if ending:
-            STEP_SIGNALS.release(signal.SIGTERM)
+        self._end_where_told(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
