@@ -53,9 +53,7 @@ class DataRecord:
         """The record of data; the splits of it that were read count as seen.
 
         Args:
-            data: of the run.
-            name: ``data.name``.
-            private: leave out absolute paths: the root, and splits that have paths of their own.
+            private: see :meth:`without_paths`.
         """
         root = data.root if private or data.root is None else _absolute(data.root)
         config: dict[str, Any] = {"name": name, "root": root}
@@ -74,7 +72,7 @@ class DataRecord:
         return replace(self, seen=self.seen | more)
 
     def without_paths(self) -> DataRecord:
-        """The record for a file that strangers get: without absolute paths, and the splits that have some."""
+        """The record for a file that strangers get: without an absolute root, and splits that name such paths."""
         config = dict(self.config)
         if config["root"] is not None and _is_absolute(config["root"]):
             config["root"] = None
@@ -162,7 +160,6 @@ def complete_data(
     Args:
         data: the config's; nothing of it is open when it has ``train``.
         split: that the job reads.
-        checkpoint: the file.
         trusted: see :func:`ocr.training.loading.check_checkpoint`.
 
     Raises:

@@ -51,9 +51,6 @@ def interrupted_checkpoint(folder: Path) -> Path | None:
     """Checkpoint from which an interrupted sweep job resumes in its own folder; None for a fresh start.
 
     A scheduler that takes a machine back starts the job again with the arguments that it had.
-
-    Args:
-        folder: of the run.
     """
     if not (folder / LAST).is_file() or (folder / "metrics.json").exists():
         return None
@@ -122,7 +119,6 @@ def lock_run_folders(folder: Path, resumed: Path | None, trainer: Mapping[str, A
     """Lock a training's run folder, and that of the run that it resumes, for this process.
 
     Args:
-        folder: of the run.
         resumed: the checkpoint that it goes on from, see :func:`find_checkpoint`.
         trainer: settings of the trainer, of which ``max_epochs`` and ``max_steps`` are read.
 

@@ -20,8 +20,6 @@ class LastCheckpoint(ModelCheckpoint):
     whole number of steps; in a step that a validation follows, for that, too. A second signal does not wait.
 
     Args:
-        dirpath: folder.
-        filename: without ``.ckpt``.
         every_minutes: between two checkpoints within an epoch; null for none within it.
 
     Raises:
@@ -35,18 +33,14 @@ class LastCheckpoint(ModelCheckpoint):
         self.every_minutes = every_minutes
         self._saved = 0.0  # when, on the monotonic clock
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
+    def on_train_start(self, *args: Any) -> None:
+        super().on_train_start(*args)
         self._saved = time.monotonic()
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
         STEP_SIGNALS.hold()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
         assert fetcher is not None
         if trainer.is_last_batch or loop._should_accumulate() or loop._should_check_val_fx(fetcher):
@@ -65,7 +59,7 @@ class LastCheckpoint(ModelCheckpoint):
         if trainer.strategy.reduce_boolean_decision(STEP_SIGNALS.arrived is not None, all=False):
             STEP_SIGNALS.release(signal.SIGTERM)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_start(self, *_: Any) -> None:
         if STEP_SIGNALS.arrived is None:
             STEP_SIGNALS.drop()
 
@@ -74,10 +68,10 @@ class LastCheckpoint(ModelCheckpoint):
         self._saved = time.monotonic()
         self._end_where_told(trainer)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_train_end(trainer, pl_module)
+    def on_train_end(self, *args: Any) -> None:
+        super().on_train_end(*args)
         STEP_SIGNALS.release()
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        super().on_exception(trainer, pl_module, exception)
+    def on_exception(self, *args: Any) -> None:
+        super().on_exception(*args)
         STEP_SIGNALS.drop()

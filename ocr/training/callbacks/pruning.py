@@ -19,9 +19,6 @@ class Pruning(L.Callback):
     """Reports a metric per epoch to the sweep's study, and stops the training when the pruner says so.
 
     Outside a sweep it does nothing.
-
-    Args:
-        monitor: name of the metric.
     """
 
     def __init__(self, monitor: str) -> None:
