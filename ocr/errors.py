@@ -31,12 +31,6 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def load_error(error: BaseException) -> str:
-    """Why ``torch.load`` failed, in one line, without its advice to load what is not safe."""
-    text = first_line(error)
-    return "damaged, or more in it than tensors and plain values" if text.startswith("Weights only load") else text
-
-
 def one_line(error: BaseException) -> str:
     """Message of an exception on one line."""
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from ocr.errors import UserError
@@ -121,7 +121,7 @@ class Pipeline:
     std: tuple[float, float, float]
     channels: str = "rgb"
     fill: tuple[int, int, int] | None = None
-    format_version: int = field(default=FORMAT_VERSION)
+    format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         if self.channels not in ("rgb", "bgr"):

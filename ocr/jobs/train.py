@@ -28,8 +28,9 @@ from ocr.training.callbacks.best_scores import BestScores
 from ocr.training.callbacks.position import EpochPosition
 from ocr.training.callbacks.predictions import PredictionWriter
 from ocr.training.callbacks.pruning import TRIAL, Pruning
-from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, KeepStart, RedactCheckpoints
-from ocr.training.data_record import DataRecord, KeepDataRecord, TrainingOverlap, read_record
+from ocr.training.checkpoints import CarryBest, CheckpointArtifacts, CheckpointRecords, KeepStart
+from ocr.training.data_record import KEY as DATA_KEY
+from ocr.training.data_record import DataRecord, TrainingOverlap, read_record
 from ocr.training.loading import DetectorOverrides, load_module
 from ocr.training.memory import FindBatchSize, explain_out_of_memory
 from ocr.training.module import DetectionModule
@@ -63,8 +64,8 @@ def train(job: Job, settings: TrainSettings, tracking: Tracking | None, resumed:
         data.load("test")
     data_record = _data_record(job, settings, data, resumed)
     callbacks = build_callbacks(settings.callbacks)
-    callbacks += [FindBatchSize(data), EpochPosition(data), KeepDataRecord(data_record)]
-    callbacks.append(RedactCheckpoints(job.redactor, tracking.origin if tracking else {}))
+    records = {"tracking": tracking.origin if tracking else {}, DATA_KEY: data_record.to_checkpoint()}
+    callbacks += [FindBatchSize(data), EpochPosition(data), CheckpointRecords(job.redactor, records)]
     if resumed is not None:
         check_fit(module, read_checkpoint(resumed)["state_dict"], resumed)
         callbacks.append(CarryBest(resumed.parent))

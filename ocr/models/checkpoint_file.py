@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ocr.errors import UserError, first_line, load_error
+from ocr.errors import UserError, first_line
 from ocr.utils.files import archive_fault
 
 MAX_NAMES_SHOWN = 3  # names of weights in a message
@@ -27,7 +27,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for what is not a checkpoint
-        raise UserError(f"{path} is no checkpoint of this project: {load_error(error)}") from error
+        reason = first_line(error)
+        if reason.startswith("Weights only load"):  # torch goes on to advise loading what is not safe
+            reason = "damaged, or more in it than tensors and plain values"
+        raise UserError(f"{path} is no checkpoint of this project: {reason}") from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
     if not isinstance(parameters, Mapping) or not {"network", "pipeline"} <= set(parameters):

@@ -101,20 +101,18 @@ class KeepStart(L.Callback):
             callback.best_model_score, callback.best_k_models = None, {}
 
 
-class RedactCheckpoints(L.Callback):
-    """Checkpoints say which W&B run made them, and hold no secrets.
+class CheckpointRecords(L.Callback):
+    """Checkpoints say which W&B run made them and what data they have seen, and hold no secrets.
 
-    The record is cleaned, what is executed stays: network and pipeline are built again from their description.
+    What is executed stays as it is: network and pipeline are built again from their description.
 
     Args:
-        redactor: cleans the record.
-        origin: plain facts about the run, stored under ``tracking``.
+        redactor: cleans the records.
+        records: plain values and tensors by the key of the checkpoint that they are stored under.
     """
 
-    RECORD = ("tracking", "data")
-
-    def __init__(self, redactor: Redactor, origin: Mapping[str, Any]) -> None:
-        self.redactor, self.origin = redactor, dict(origin)
+    def __init__(self, redactor: Redactor, records: Mapping[str, Any]) -> None:
+        self.redactor, self.records = redactor, dict(records)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Raises :class:`UserError` where the description of the network could not be shown to others."""
@@ -127,10 +125,7 @@ class RedactCheckpoints(L.Callback):
             )
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["tracking"] = self.origin
-        for key in self.RECORD:
-            if key in checkpoint:
-                checkpoint[key] = self.redactor.plain(checkpoint[key])
+        checkpoint.update(self.redactor.plain(self.records))
         states = checkpoint.get("callbacks", {})
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.state_key in states:

@@ -34,15 +34,15 @@ class _Rows(ExperimentWriter):
         if not self.metrics:
             return
         path = Path(self.metrics_file_path)
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
         if not self._begun:
             first = min(int(row["step"]) for row in self.metrics)
-            rows = [row for row in rows if int(str(row["step"])) < first]
+            rows = [row for row in rows if int(row["step"]) < first]
             self._begun = True
-        rows += [{**row} for row in self.metrics]
+        rows += self.metrics
         self.metrics_keys = sorted({key for row in rows for key in row})
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self.metrics_keys)

@@ -9,22 +9,22 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 
 from ocr.data.datamodule import DetectionData
-from ocr.data.sources.build import SOURCE_KINDS
+from ocr.data.sources.build import SOURCE_KINDS, check_sources
 from ocr.data.storage.remote import is_remote
 from ocr.errors import UserError
 from ocr.migrations import migrate_sources
 from ocr.models.onnx.nodes import read_metadata
-from ocr.training.loading import check_checkpoint
+from ocr.training.loading import check_checkpoint, checkpoint_entries
+from ocr.training.trust import TARGET
 
 log = logging.getLogger(__name__)
 KEY = "data"  # in a checkpoint, and in the metadata of an exported file
@@ -53,19 +53,18 @@ class DataRecord:
         """The record of data; the splits of it that were read count as seen.
 
         Args:
-            data: of the run.
-            name: ``data.name``.
-            private: leave out absolute paths: the root, and splits that have paths of their own.
+            private: see :meth:`without_paths`.
         """
-        config: dict[str, Any] = {"name": name, "root": _root(data.root, private)}
+        root = data.root if private or data.root is None else _absolute(data.root)
+        config: dict[str, Any] = {"name": name, "root": root}
         for split in SPLITS:
-            sources = [_plain_source(spec) for spec in data.resolved(split)]
-            config[split] = [] if private and _names_absolute_paths(sources) else sources
-        trained = [data.identities(split) for split in ("train", "mix") if split in data.sources]
-        selected = [data.identities("val")] if "val" in data.sources else []
-        seen = {"train": trained, "val": selected}
-        none = np.zeros(0, np.int64)
-        return cls(config, data.fingerprint(), {split: np.concatenate([none, *v]) for split, v in seen.items()})
+            config[split] = [_with_absolute_folders(spec) for spec in data.resolved(split)]
+        seen = {}
+        for use, splits in (("train", ("train", "mix")), ("val", ("val",))):
+            hashes = [data.identities(split) for split in splits if split in data.sources]
+            seen[use] = np.concatenate([np.zeros(0, np.int64), *hashes])
+        record = cls(config, data.fingerprint(), seen)
+        return record.without_paths() if private else record
 
     def with_seen(self, seen: Mapping[str, np.ndarray]) -> DataRecord:
         """The record with more images that were trained (``train``) or selected on (``val``)."""
@@ -73,10 +72,14 @@ class DataRecord:
         return replace(self, seen=self.seen | more)
 
     def without_paths(self) -> DataRecord:
-        """The record for a file that strangers get: without absolute paths, and the splits that have some."""
-        config = {**self.config, "root": _root(self.config["root"], private=True)}
+        """The record for a file that strangers get: without an absolute root, and splits that name such paths."""
+        config = dict(self.config)
+        if config["root"] is not None and _is_absolute(config["root"]):
+            config["root"] = None
         for split in SPLITS:
-            config[split] = [] if _names_absolute_paths(config[split]) else config[split]
+            paths = [spec[key] for spec in _with_parts(config[split]) for key in PATHS if spec.get(key)]
+            if any(map(_is_absolute, paths)):
+                config[split] = []
         return replace(self, config=config)
 
     def to_checkpoint(self) -> dict[str, Any]:
@@ -97,10 +100,8 @@ def read_record(path: Path) -> DataRecord | None:
         UserError: there is one, and it holds other things than plain values of known keys.
     """
     try:
-        if path.suffix == ".onnx":
-            plain = json.loads(read_metadata(path).get(KEY, "null"))
-        else:
-            plain = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(KEY)
+        onnx = path.suffix == ".onnx"
+        plain = json.loads(read_metadata(path).get(KEY, "null")) if onnx else checkpoint_entries(path).get(KEY)
     except Exception:  # what is wrong with the file is said by load_module
         return None
     return None if plain is None else _checked(plain, path)
@@ -111,10 +112,13 @@ def _checked(plain: Any, path: Path) -> DataRecord:
         config = {key: migrate_sources(value) for key, value in plain["config"].items()}
         seen = {split: _hashes(plain["seen"][split]) for split in ("train", "val")}
         fingerprint = {str(split): str(digest) for split, digest in plain["fingerprint"].items()}
-        sound = set(config) == {"name", "root", *SPLITS} and isinstance(config["name"], str)
-        sound = sound and isinstance(config["root"], str | None) and "${" not in f"{config['name']}{config['root']}"
-        sound = sound and all(isinstance(config[split], list) and all(map(_sound, config[split])) for split in SPLITS)
-    except (KeyError, TypeError, ValueError, AttributeError):
+        text = json.dumps(config)  # of plain values alone
+        sound = set(config) == {"name", "root", *SPLITS} and "${" not in text and f'"{TARGET}"' not in text
+        sound = sound and isinstance(config["name"], str) and isinstance(config["root"], str | None)
+        for split in SPLITS:
+            check_sources(config[split], split)
+            sound = sound and all(set(spec) <= SOURCE_KEYS for spec in _with_parts(config[split]))
+    except (KeyError, TypeError, ValueError, AttributeError, UserError):
         sound = False
     if not sound:
         raise UserError(f"{path}: what it says of its data is not of known keys and plain values: it is not used")
@@ -127,60 +131,25 @@ def _hashes(stored: torch.Tensor | str) -> np.ndarray:
     return stored.numpy().astype(np.int64, casting="safe")
 
 
-def _sound(spec: Any) -> bool:
-    """Whether a source has known keys and plain values alone."""
-    if not isinstance(spec, Mapping) or not set(spec) <= SOURCE_KEYS:
-        return False
-    for key, value in spec.items():
-        if key == "of":
-            if not isinstance(value, list) or not all(map(_sound, value)):
-                return False
-        elif key == "effects" and isinstance(value, Mapping):
-            if not all(isinstance(k, str) and isinstance(v, int | float) for k, v in value.items()):
-                return False
-        elif key in ("categories", "alphabets") and isinstance(value, list):
-            if not all(isinstance(v, str) and "${" not in v for v in value):
-                return False
-        elif key == "hash_range" and isinstance(value, list):
-            if not all(isinstance(v, (int, float)) for v in value):
-                return False
-        elif not isinstance(value, str | int | float | None) or (isinstance(value, str) and "${" in value):
-            return False
-    return True
+def _with_parts(sources: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Sources, and those that they are made of."""
+    for spec in sources:
+        yield spec
+        yield from _with_parts(spec.get("of") or ())
 
 
-def _plain_source(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A source with its own root, if it has one, absolute."""
-    plain: dict[str, Any] = {key: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-             for key, value in spec.items()}  # fmt: skip
-    for key in ("root", "fonts"):
-        if plain.get(key):
-            plain[key] = _root(plain[key], private=False)
-    if isinstance(plain.get("effects"), Mapping):
-        plain["effects"] = dict(plain["effects"])
-    if plain.get("of"):
-        plain["of"] = [_plain_source(part) for part in plain["of"]]
-    return plain
+def _with_absolute_folders(spec: Mapping[str, Any]) -> dict[str, Any]:
+    absolute = {key: _absolute(spec[key]) for key in ("root", "fonts") if spec.get(key)}
+    parts = {"of": [_with_absolute_folders(part) for part in spec["of"]]} if spec.get("of") else {}
+    return {**spec, **absolute, **parts}
 
 
-def _root(root: str | None, private: bool) -> str | None:
-    if root is None or is_remote(root):
-        return None if private else root
-    path = Path(root).expanduser()
-    if private:
-        return None if path.is_absolute() else str(root)
-    return str(path.resolve())
+def _absolute(path: str) -> str:
+    return path if is_remote(path) else str(Path(path).expanduser().resolve())
 
 
-def _names_absolute_paths(sources: Sequence[Mapping[str, Any]]) -> bool:
-    paths = [spec.get(key) or "." for spec in sources for key in PATHS]
-    inner = [part for spec in sources for part in spec.get("of") or ()]
-    return any(is_remote(p) or Path(p).is_absolute() for p in paths) or (bool(inner) and _names_absolute_paths(inner))
-
-
-def _needs_root(spec: Mapping[str, Any]) -> bool:
-    """Whether a source reads files that lie below the root of the data."""
-    return any(map(_needs_root, spec.get("of") or ())) or ("images" in spec and not spec.get("root"))
+def _is_absolute(path: str) -> bool:
+    return is_remote(path) or Path(path).expanduser().is_absolute()
 
 
 def complete_data(
@@ -191,7 +160,6 @@ def complete_data(
     Args:
         data: the config's; nothing of it is open when it has ``train``.
         split: that the job reads.
-        checkpoint: the file.
         trusted: see :func:`ocr.training.loading.check_checkpoint`.
 
     Raises:
@@ -215,7 +183,7 @@ def complete_data(
     if not data[split]:
         other = "split=val for the images that its epoch was chosen on" if split == "test" else "another split=<name>"
         raise UserError(f"the data of {checkpoint} has no {split} split: add {other}, or data=<set> data.root=<folder>")
-    needs_root = any(map(_needs_root, data[split]))
+    needs_root = any("images" in spec and not spec.get("root") for spec in _with_parts(data[split]))
     root = data["root"]
     if needs_root and (root is None or not (is_remote(root) or Path(root).expanduser().is_dir())):
         where = "does not say where" if root is None else f"has it in {root}, which is not here"
@@ -286,13 +254,3 @@ def drop_seen_images(data: DetectionData, split: str, record: DataRecord | None)
             log.info("%s: %d of %d images, those held out from the training of this checkpoint", split, kept,
                      len(identities))  # fmt: skip
             return
-
-
-class KeepDataRecord(L.Callback):
-    """Writes the record of the data into checkpoints."""
-
-    def __init__(self, record: DataRecord) -> None:
-        self.record = record.to_checkpoint()
-
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[KEY] = self.record

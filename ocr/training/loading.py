@@ -144,15 +144,18 @@ def _check_size(network: Mapping[str, Any], state: Mapping[str, torch.Tensor], p
         check_fit(empty, state, path, "network.")
 
 
+def checkpoint_entries(path: Path) -> dict[str, Any]:
+    """What a checkpoint has beside its weights, which stay on disk; empty where the file is none."""
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    except Exception:  # torch raises many kinds; what is wrong with the file is said by load_module
+        return {}
+
+
 def origin_of(checkpoint: Path) -> dict[str, Any]:
     """Facts about the W&B run that made a checkpoint; empty where it has none."""
-    if checkpoint.suffix == ".onnx":
-        return {}
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        return dict(content.get("tracking") or {})
-    except Exception:  # what is wrong with it is said by load_module
-        return {}
+    origin = checkpoint_entries(checkpoint).get("tracking")
+    return dict(origin) if isinstance(origin, Mapping) else {}
 
 
 def checkpoint_path(path: str | Path) -> Path:

@@ -74,11 +74,8 @@ class FindBatchSize(L.Callback):
                 f"data.batch_size=auto: not one crop of {width}x{height} fits: lower data.geometry.crop_size"
             )
         self.data.batch_size, self.data.auto_batch_size = batch_size, False
-        log.info(
-            "data.batch_size=auto: %d per device, %d samples per step",
-            batch_size,
-            samples_per_step(trainer, batch_size),
-        )
+        samples = samples_per_step(trainer, batch_size)
+        log.info("data.batch_size=auto: %d per device, %d samples per step", batch_size, samples)
 
     def _fits(self, size: int, trainer: L.Trainer, module: DetectionModule) -> bool:
         """Whether two steps with a batch of this size run, on a copy of the network."""

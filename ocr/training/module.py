@@ -118,8 +118,7 @@ class DetectionModule(L.LightningModule):
             assert self.loss is not None, "a module without a loss cannot be trained"
             terms = self.loss(maps, batch["targets"])
         values = torch.stack([*terms.values()]).detach()
-        if self.trainer.world_size > 1:
-            values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        values = self.trainer.strategy.reduce(values, reduce_op="mean")
         self.log_dict({f"train/{name}": v for name, v in zip(terms, values)}, batch_size=len(batch["image"]))
         return {"loss": terms["loss"], "logits": maps.probability.detach()}
 
@@ -195,17 +194,11 @@ class DetectionModule(L.LightningModule):
         self.metrics.reset()
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, rank_zero_only=False)
 
-    def on_validation_epoch_start(self) -> None:
-        self.metrics.reset()
-
     def validation_step(self, batch: dict[str, list[Any]], batch_idx: int) -> dict[str, Any] | None:
         return self._evaluate(batch, self.detect(batch["images"], batch["sizes"]))
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
-
-    def on_test_epoch_start(self) -> None:
-        self.metrics.reset()
 
     def test_step(self, batch: dict[str, list[Any]], batch_idx: int) -> dict[str, Any] | None:
         return self._evaluate(batch, self._read_batch(batch, self.trainer.test_dataloaders))

@@ -22,7 +22,6 @@ def prepare_process() -> None:
         logger.setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen parts
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # its order is, see EpochPosition
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")  # of a resumed run

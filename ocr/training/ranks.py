@@ -44,7 +44,6 @@ class RankLauncher(_SubprocessScriptLauncher):
     Args:
         launcher: Lightning's, whose place it takes.
         tracking: its record is closed when rank 0 cannot do that any more.
-        command: starts a rank.
     """
 
     def __init__(self, launcher: _SubprocessScriptLauncher, tracking: Tracking | None, command: RankCommand) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ocr.errors import UserError
-from ocr.training.run_lock import hold
 from ocr.utils.files import archive_fault
+from ocr.utils.locks import lock_file
 
+LOCK = ".lock"
 LAST = Path("checkpoints", "last.ckpt")
 TO_RESUME = ("optimizer_states", "lr_schedulers", "loops")
 
@@ -49,9 +51,6 @@ def interrupted_checkpoint(folder: Path) -> Path | None:
     """Checkpoint from which an interrupted sweep job resumes in its own folder; None for a fresh start.
 
     A scheduler that takes a machine back starts the job again with the arguments that it had.
-
-    Args:
-        folder: of the run.
     """
     if not (folder / LAST).is_file() or (folder / "metrics.json").exists():
         return None
@@ -78,13 +77,10 @@ def _newest_sound(folder: Path, resume: str) -> Path:
 
 def _epoch_of(path: Path) -> int | None:
     """The epoch that a checkpoint was written in; None for one that holds no training to go on with."""
-    import torch
+    from ocr.training.loading import checkpoint_entries
 
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return int(content["epoch"]) if all(key in content for key in TO_RESUME) else None
-    except Exception:  # torch raises many kinds for what is not a checkpoint
-        return None
+    entries = checkpoint_entries(path)
+    return int(entries["epoch"]) if {"epoch", *TO_RESUME} <= set(entries) else None
 
 
 def say_once(line: str) -> None:
@@ -96,11 +92,33 @@ def say_once(line: str) -> None:
 
 
 @contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep other processes from training into a run folder or resuming it, see :func:`lock_file`.
+
+    Where the folder cannot be written, nobody can train into it, and there is no lock.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            file = held.enter_context(lock_file(folder / LOCK, wait=False))
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+        except BlockingIOError as error:
+            holder = (folder / LOCK).read_text().strip() or "another process"
+            raise UserError(f"{folder} is in use: {holder} trains or resumes it; wait for it or end it") from error
+        except OSError:
+            pass
+        yield
+
+
+@contextlib.contextmanager
 def lock_run_folders(folder: Path, resumed: Path | None, trainer: Mapping[str, Any]) -> Iterator[None]:
     """Lock a training's run folder, and that of the run that it resumes, for this process.
 
     Args:
-        folder: of the run.
         resumed: the checkpoint that it goes on from, see :func:`find_checkpoint`.
         trainer: settings of the trainer, of which ``max_epochs`` and ``max_steps`` are read.
 
@@ -112,16 +130,14 @@ def lock_run_folders(folder: Path, resumed: Path | None, trainer: Mapping[str, A
     with contextlib.ExitStack() as held:
         if this_rank() == 0:
             held.enter_context(hold(folder))
-            if resumed is not None and resumed.parent.parent.resolve() != folder.resolve():
-                held.enter_context(hold(resumed.parent.parent))
-            if resumed is not None and not _ends_unfinished(resumed, folder):
-                check_remaining(resumed, trainer)
+            if resumed is not None:
+                in_its_own_folder = resumed.parent.parent.resolve() == folder.resolve()
+                if not in_its_own_folder:
+                    held.enter_context(hold(resumed.parent.parent))
+                # else it may have been killed between its last epoch and its figures
+                if not in_its_own_folder or (folder / "metrics.json").exists():
+                    check_remaining(resumed, trainer)
         yield
-
-
-def _ends_unfinished(resumed: Path, folder: Path) -> bool:
-    """Whether a run goes on in its own folder that was killed between its last epoch and its figures."""
-    return resumed.parent.parent.resolve() == folder.resolve() and not (folder / "metrics.json").exists()
 
 
 def check_remaining(resumed: Path, trainer: Mapping[str, Any]) -> None:

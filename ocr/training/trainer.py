@@ -35,12 +35,10 @@ class SyncNorms(TorchSyncBatchNorm):
 def build_trainer(
     settings: Mapping[str, Any], callbacks: list[L.Callback], loggers: list[Logger] | None = None
 ) -> L.Trainer:
-    """A trainer.
+    """The trainer of a job.
 
     Args:
         settings: ``trainer`` of the config; ``precision`` may be ``auto``.
-        callbacks: of the job.
-        loggers: of the job.
 
     Raises:
         UserError: the settings do not go together, or the device is not there.

@@ -62,7 +62,6 @@ def check_targets(node: Any, allowed: Collection[str], source: str) -> None:
     """Refuse nested plain data that would build something else than what is allowed.
 
     Args:
-        node: the data; nodes below others, in lists and under ``_args_`` are looked at, too.
         allowed: names of classes and functions.
         source: where the data comes from, the beginning of the message.
 

@@ -18,8 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from ocr.errors import UserError
 from ocr.jobs.command_line.compose import compose_job
 from ocr.jobs.command_line.resume import with_earlier_overrides
-from ocr.training.resume import check_remaining, find_checkpoint
-from ocr.training.run_lock import hold
+from ocr.training.resume import check_remaining, find_checkpoint, hold
 from tests.conftest import ROOT
 from tests.tiny import OFF, TINY, run, run_folder, started, wait_for
 
@@ -244,7 +243,7 @@ def test_another_network_is_one_line(copied: Path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from ocr.training.run_lock import hold
+from ocr.training.resume import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -14,8 +14,7 @@ class BestScores(L.Callback):
     """Keeps the validation metrics of the epoch that the monitored one was best in, or of the initial weights.
 
     Args:
-        monitor: name of the metric.
-        mode: ``max`` or ``min``, what is better.
+        mode: ``max`` or ``min``, what is better in ``monitor``.
 
     Attributes:
         scores: the metrics; empty before the first validation.

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ocr.errors import UserError
@@ -21,8 +20,6 @@ class LastCheckpoint(ModelCheckpoint):
     whole number of steps; in a step that a validation follows, for that, too. A second signal does not wait.
 
     Args:
-        dirpath: folder.
-        filename: without ``.ckpt``.
         every_minutes: between two checkpoints within an epoch; null for none within it.
 
     Raises:
@@ -36,54 +33,45 @@ class LastCheckpoint(ModelCheckpoint):
         self.every_minutes = every_minutes
         self._saved = 0.0  # when, on the monotonic clock
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
+    def on_train_start(self, *args: Any) -> None:
+        super().on_train_start(*args)
         self._saved = time.monotonic()
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
         STEP_SIGNALS.hold()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
         assert fetcher is not None
         if trainer.is_last_batch or loop._should_accumulate() or loop._should_check_val_fx(fetcher):
             return  # a resumed training would leave out the validation that follows
         due = self.every_minutes is not None and time.monotonic() - self._saved >= 60 * self.every_minutes
-        ending, due = self._any_rank(STEP_SIGNALS.arrived is not None, due, trainer)
-        if ending or due:
-            path = self.format_checkpoint_name({})
-            trainer.save_checkpoint(path, self.save_weights_only)
-            self.best_model_path, self._saved = path, time.monotonic()
-        if ending:
+        # of all ranks: clocks differ, and a signal may reach one rank alone
+        if not trainer.strategy.reduce_boolean_decision(due or STEP_SIGNALS.arrived is not None, all=False):
+            return
+        path = self.format_checkpoint_name({})
+        trainer.save_checkpoint(path, self.save_weights_only)
+        self.best_model_path, self._saved = path, time.monotonic()
+        self._end_where_told(trainer)
+
+    def _end_where_told(self, trainer: L.Trainer) -> None:
+        """End all ranks where a signal has come to one of them."""
+        if trainer.strategy.reduce_boolean_decision(STEP_SIGNALS.arrived is not None, all=False):
             STEP_SIGNALS.release(signal.SIGTERM)
 
-    def _any_rank(self, ending: bool, due: bool, trainer: L.Trainer) -> tuple[bool, bool]:
-        """Whether each flag is set on any rank: clocks differ, and a signal may reach one rank alone."""
-        if trainer.world_size == 1:
-            return ending, due
-        values = torch.tensor([float(ending), float(due)], device=trainer.strategy.root_device)
-        ending, due = (value > 0 for value in trainer.strategy.reduce(values, reduce_op="max").tolist())
-        return ending, due
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_start(self, *_: Any) -> None:
         if STEP_SIGNALS.arrived is None:
             STEP_SIGNALS.drop()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         self._saved = time.monotonic()
-        ending, _ = self._any_rank(STEP_SIGNALS.arrived is not None, False, trainer)
-        if ending:
-            STEP_SIGNALS.release(signal.SIGTERM)
+        self._end_where_told(trainer)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_train_end(trainer, pl_module)
+    def on_train_end(self, *args: Any) -> None:
+        super().on_train_end(*args)
         STEP_SIGNALS.release()
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        super().on_exception(trainer, pl_module, exception)
+    def on_exception(self, *args: Any) -> None:
+        super().on_exception(*args)
         STEP_SIGNALS.drop()

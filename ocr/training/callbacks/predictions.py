@@ -88,13 +88,7 @@ class PredictionWriter(L.Callback):
     on_predict_start = on_test_start
 
     def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         if not outputs:
             return

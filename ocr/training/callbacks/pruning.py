@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import math
 from contextvars import ContextVar
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 
-
-class Trial(Protocol):
-    """The part of :class:`optuna.Trial` that a training uses."""
-
-    @property
-    def number(self) -> int: ...
-    def report(self, value: float, step: int) -> None: ...
-    def should_prune(self) -> bool: ...
-
+if TYPE_CHECKING:
+    from optuna.trial import Trial
 
 TRIAL: ContextVar[Trial | None] = ContextVar("trial", default=None)  # that the training of this process belongs to
 
@@ -26,9 +19,6 @@ class Pruning(L.Callback):
     """Reports a metric per epoch to the sweep's study, and stops the training when the pruner says so.
 
     Outside a sweep it does nothing.
-
-    Args:
-        monitor: name of the metric.
     """
 
     def __init__(self, monitor: str) -> None:
@@ -45,8 +35,6 @@ class Pruning(L.Callback):
             trial.report(value, epoch)
             last = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epoch + 1
             stop = not last and trial.should_prune()
-        if trainer.world_size > 1:
-            stop = bool(trainer.strategy.broadcast(stop))
-        if stop:
+        if trainer.strategy.broadcast(stop):
             trainer.should_stop = True
             self.pruned = f"pruned after epoch {epoch + 1}: {self.monitor} {value:.4f} is behind other trials"

@@ -69,8 +69,6 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings, samples: int |
     """The optimizer over the parameters that require a gradient; biases, norms and single factors do not decay.
 
     Args:
-        model: the network.
-        settings: of the optimizer.
         samples: per step, all devices together; None leaves the learning rate as it is.
 
     Raises:
@@ -83,15 +81,13 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings, samples: int |
     factors: list[float] = []
     for part, parameters in parts.items():
         trained = [p for p in parameters if p.requires_grad]
-        matrices, others = [p for p in trained if p.squeeze().ndim > 1], [p for p in trained if p.squeeze().ndim <= 1]
-        pair: tuple[dict[str, Any], ...] = (
-            {"params": matrices, "name": part},
-            {"params": others, "name": f"{part}_flat", "weight_decay": 0.0},
-        )
-        for group in pair:
-            if group["params"]:
-                groups.append(group)
-                factors.append(float(settings.lr_multipliers.get(part, 1.0)))
+        factor = float(settings.lr_multipliers.get(part, 1.0))
+        if matrices := [p for p in trained if p.squeeze().ndim > 1]:
+            groups.append({"params": matrices, "name": part})
+            factors.append(factor)
+        if others := [p for p in trained if p.squeeze().ndim <= 1]:
+            groups.append({"params": others, "name": f"{part}_flat", "weight_decay": 0.0})
+            factors.append(factor)
     try:
         optimizer = settings.optimizer(groups)
     except Exception as error:  # optimizers refuse arguments in many ways

@@ -38,10 +38,7 @@ KEYS = tuple(field.name for field in fields(LrScaling))
 
 
 def split_scaling(optimizer: Mapping[str, Any]) -> tuple[dict[str, Any], LrScaling | None]:
-    """The arguments of the optimizer, and the rule beside them; None where the config has none.
-
-    Args:
-        optimizer: its config.
+    """The arguments of an optimizer's config, and the rule beside them; None where it has none.
 
     Raises:
         UserError: the rule is unknown, or one of its two settings is missing.

@@ -139,18 +139,19 @@ class WarmupDecay(torch.optim.lr_scheduler.LambdaLR):
         return {key: value for key, value in super().state_dict().items() if key != "_on_resume"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        planned, peaks = self.lr_lambdas[0], self.base_lrs
-        assert isinstance(planned, Schedule)
-        stored = state_dict["lr_lambdas"][0]
-        plain = {key: value for key, value in state_dict.items() if key != "lr_lambdas"}
-        super().load_state_dict({**plain, "lr_lambdas": [None] * len(self.lr_lambdas)})
-        if self._on_resume == "continue" and stored is not None:
-            schedule = Schedule(**stored).continued(self.last_epoch, planned)
-            changed = peaks != self.base_lrs
-        else:  # before schedules were stored, replanning was all there was
-            schedule, self.base_lrs, changed = planned, peaks, False
+        schedule, peaks = self.lr_lambdas[0], self.base_lrs
+        assert isinstance(schedule, Schedule)
+        planned = replace(schedule)
+        super().load_state_dict(state_dict)  # the schedule becomes the stored one
+        # before schedules were stored, replanning was all there was
+        replans = self._on_resume == "replan" or state_dict["lr_lambdas"][0] is None
+        changed = peaks != self.base_lrs and not replans
+        if replans:
+            schedule, self.base_lrs = planned, peaks
+        else:
+            schedule = schedule.continued(self.last_epoch, planned)
         self.lr_lambdas = [schedule] * len(self.lr_lambdas)
-        self._last_lr = self.get_rates()
+        self._last_lr = [peak * schedule(self.last_epoch) for peak in self.base_lrs]
         for group, rate in zip(self.optimizer.param_groups, self._last_lr):
             group["lr"] = rate
         if self.last_epoch >= schedule.total and not any(self._last_lr):
@@ -163,7 +164,3 @@ class WarmupDecay(torch.optim.lr_scheduler.LambdaLR):
             max(self._last_lr), self.last_epoch, rises if self.last_epoch < schedule.start else "", schedule.total,
             self._on_resume, "; the new optimizer.lr would need replan" if changed else "",
         )  # fmt: skip
-
-    def get_rates(self) -> list[Any]:
-        """The rate of each parameter group at the step that was reached."""
-        return [peak * schedule(self.last_epoch) for peak, schedule in zip(self.base_lrs, self.lr_lambdas)]
