@@ -179,7 +179,7 @@ def _postprocess(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callab
     """
     from ocr.benchmark.workload import ideal_map, lines
     from ocr.data.targets.maps import TargetMaker
-    from ocr.metrics.matching import match
+    from ocr.metrics.matching import match_pairs, pair
     from ocr.models.postprocess.db import find_polygons
     from ocr.pipeline import PostProcess
 
@@ -191,7 +191,7 @@ def _postprocess(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callab
 
     def check(boxes: Any) -> None:
         boxes = [np.asarray(b, np.float32).reshape(-1, 2) for b in boxes]
-        found = match(boxes, [p.astype(np.float32) for p in ours], np.zeros(len(ours), bool), 0.85)
+        found = match_pairs(pair(boxes, [p.astype(np.float32) for p in ours]), np.zeros(len(ours), bool), 0.85)
         if len(boxes) != len(ours) or (found.truth < 0).any():
             raise Different(f"{len(boxes)} boxes instead of {len(ours)}, {(found.truth < 0).sum()} unlike ours")
 
