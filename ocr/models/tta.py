@@ -25,7 +25,7 @@ class TestTimeAugmentation:
 
     Attributes:
         rotations: degrees of further passes over the rotated image: 90, 180, 270. A mean of passes does not mend pages
-            that lie on their side: :class:`ocr.models.orientation.UprightReader` does.
+            that lie on their side: :mod:`ocr.models.orientation` does.
         merge: ``mean`` or ``max`` of the passes' maps.
         tile: longest side of the network's input, in network pixels; larger inputs, those of very long pages, are read
             in overlapping tiles. 0 for no limit.
