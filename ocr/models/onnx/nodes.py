@@ -75,10 +75,8 @@ class _Reader:
             settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
             if node.op_type == "Constant":
                 self.constants[node.output[0]] = numpy_helper.to_array(settings["value"])
-            elif node.input and all(
-                name in self.constants for name in node.input if name
-            ):  # half-precision weights, ...
-                given = {name: self.constants[name] for name in node.input if name}
+            elif node.input and self.constants.keys() >= {name for name in node.input if name}:
+                given = {name: self.constants[name] for name in node.input if name}  # half-precision weights, ...
                 self.constants |= zip(node.output, map(np.asarray, ReferenceEvaluator(node).run(None, given)))
             elif node.op_type in ("Identity", "Dropout") or (node.op_type == "Cast" and settings["to"] == FLOAT32):
                 self.alias[node.output[0]] = node.input[0]
@@ -185,42 +183,37 @@ class _Reader:
     def _batchnormalization(self, inputs: list[str], settings: dict[str, Any]) -> str:
         scale, shift, mean, variance = (self._constant(name).astype(np.float64) for name in inputs[1:5])
         factor = scale / np.sqrt(variance + settings.get("epsilon", 1e-5))
-        return self._affine(self.names[inputs[0]], factor, shift - mean * factor)
+        return self._affine(inputs[0], scale=factor, shift=shift - mean * factor)
 
-    def _affine(self, source: str, scale: np.ndarray | None, shift: np.ndarray | None) -> str:
-        sizes = {}
-        for key, value in (("scale", scale), ("shift", shift)):
-            if value is not None and value.size not in (1, max(value.shape, default=1)):
+    def _affine(self, source: str, **constants: np.ndarray) -> str:
+        """A node that multiplies by ``scale`` and adds ``shift``, where they are given."""
+        for value in constants.values():
+            if value.size not in (1, max(value.shape, default=1)):
                 raise _Unfit(f"a constant of shape {value.shape} is neither one number nor one per channel")
-            sizes[key] = 0 if value is None else value.size
-        name = self._add_node("affine", [source], **sizes)
-        for key, value in (("scale", scale), ("shift", shift)):
-            if value is not None:
-                self.weights[f"{name}.{key}"] = np.asarray(value, np.float32).reshape(-1, 1, 1)
+        sizes = {key: constants[key].size if key in constants else 0 for key in ("scale", "shift")}
+        name = self._add_node("affine", [self.names[source]], **sizes)
+        for key, value in constants.items():
+            self.weights[f"{name}.{key}"] = np.asarray(value, np.float32).reshape(-1, 1, 1)
         return name
 
-    def _with_constant(self, inputs: list[str], op: str) -> tuple[str, np.ndarray] | None:
-        """(node, constant) where one of two inputs is constant."""
-        a, b = inputs
-        if b in self.constants:
-            return self.names[a], self.constants[b]
-        return (self.names[b], self.constants[a]) if a in self.constants else None
+    def _affine_or(self, op: str, key: str, inputs: list[str]) -> str:
+        """An affine node where one of two inputs is constant; else a node of both."""
+        for source, constant in (inputs, inputs[::-1]):
+            if constant in self.constants:
+                return self._affine(source, **{key: self.constants[constant]})
+        return self._add_node(op, [self.names[name] for name in inputs])
 
     def _add(self, inputs: list[str], settings: dict[str, Any]) -> str:
-        if (pair := self._with_constant(inputs, "add")) is not None:
-            return self._affine(pair[0], None, pair[1])
-        return self._add_node("add", [self.names[name] for name in inputs])
+        return self._affine_or("add", "shift", inputs)
 
     def _mul(self, inputs: list[str], settings: dict[str, Any]) -> str:
-        if (pair := self._with_constant(inputs, "mul")) is not None:
-            return self._affine(pair[0], pair[1], None)
-        return self._add_node("mul", [self.names[name] for name in inputs])
+        return self._affine_or("mul", "scale", inputs)
 
     def _div(self, inputs: list[str], settings: dict[str, Any]) -> str:
-        return self._affine(self.names[inputs[0]], 1 / self._constant(inputs[1]).astype(np.float64), None)
+        return self._affine(inputs[0], scale=1 / self._constant(inputs[1]).astype(np.float64))
 
     def _sub(self, inputs: list[str], settings: dict[str, Any]) -> str:
-        return self._affine(self.names[inputs[0]], None, -self._constant(inputs[1]))
+        return self._affine(inputs[0], shift=-self._constant(inputs[1]))
 
     def _plain(op: str) -> Callable[[_Reader, list[str], dict[str, Any]], str]:  # type: ignore[misc]  # noqa: N805
         def make(self: _Reader, inputs: list[str], settings: dict[str, Any]) -> str:
