@@ -6,8 +6,8 @@ a detection that matches nothing counts as the characters that its shape has roo
 published metric; the mean of the images' own scores is what a receipt competition ranks by.
 
 Where the package works with quads cut to whole pixels, polygons are used as they are here, and the shape of a detection
-does not depend on the corner it starts with. Text without a
-transcription, which the package cannot take, has the number of characters that it gives to don't-care text.
+does not depend on the corner it starts with. Text without a transcription, which the package cannot take, has the
+number of characters that it gives to don't-care text.
 """
 
 from __future__ import annotations
