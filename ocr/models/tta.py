@@ -74,11 +74,8 @@ class TestTimeAugmentation:
         Args:
             multiple: the network's coarsest stride, to which tiles are aligned.
         """
-        maps = [self._rotated(network, images, multiple, degrees) for degrees in (0, *self.rotations)]
-        if len(maps) == 1:
-            return maps[0]
-        merged = torch.stack(maps)
-        return merged.amax(0) if self.merge == "max" else merged.mean(0)
+        maps = torch.stack([self._rotated(network, images, multiple, turn) for turn in (0, *self.rotations)])
+        return maps.amax(0) if self.merge == "max" else maps.mean(0)
 
     def _rotated(self, network: Network, images: torch.Tensor, multiple: int, degrees: int) -> torch.Tensor:
         rotated = torch.rot90(images, degrees // 90, (2, 3)).contiguous(memory_format=torch.channels_last)

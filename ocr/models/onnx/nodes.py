@@ -6,7 +6,6 @@ Operators become nodes here, one by one; :mod:`ocr.models.onnx.fuse` then puts t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ocr.errors import UserError, first_line
 from ocr.models.onnx.fuse import Weights, fuse, leading_to
 
 FLOAT32 = 1  # ONNX's number for the type
+PLAIN = {"Relu": "relu", "Sigmoid": "sigmoid", "Erf": "erf", "HardSwish": "hardswish", "GlobalAveragePool": "mean"}
 
 
 def read_onnx(path: str | Path) -> tuple[list[dict[str, Any]], Weights]:
@@ -94,10 +94,12 @@ class _Reader:
     def read(self) -> tuple[list[dict[str, Any]], Weights]:
         for op, inputs, output, settings in self.raw:
             inputs = [self._origin(name) for name in inputs]
-            make = getattr(self, f"_{op.lower()}", None)
-            if make is None:
+            if op in PLAIN:
+                self.names[output] = self._add_node(PLAIN[op], [self.names[inputs[0]]])
+            elif (make := getattr(self, f"_{op.lower()}", None)) is not None:
+                self.names[output] = make(inputs, settings)
+            else:
                 raise _Unfit(f"operator {op} is not known")
-            self.names[output] = make(inputs, settings)
         self.names[self.output] = self.names[self._origin(self.output)]
         nodes = leading_to(self.nodes, self.names[self.output])
         if not nodes or nodes[-1]["op"] != "sigmoid":
@@ -130,8 +132,7 @@ class _Reader:
             kernel_size=list(weight.shape[2:]), stride=stride, padding=padding,
             dilation=list(settings.get("dilations", [1, 1])), groups=settings.get("group", 1), bias=len(inputs) > 2,
         )  # fmt: skip
-        self._put(name, weight, inputs)
-        return name
+        return self._with_weights(name, inputs)
 
     def _convtranspose(self, inputs: list[str], settings: dict[str, Any]) -> str:
         weight = self._constant(inputs[1])
@@ -145,13 +146,12 @@ class _Reader:
             output_padding=list(settings.get("output_padding", [0, 0])), groups=settings.get("group", 1),
             dilation=list(settings.get("dilations", [1, 1])), bias=len(inputs) > 2,
         )  # fmt: skip
-        self._put(name, weight, inputs)
-        return name
+        return self._with_weights(name, inputs)
 
-    def _put(self, name: str, weight: np.ndarray, inputs: list[str]) -> None:
-        self.weights[f"{name}.weight"] = weight
-        if len(inputs) > 2:
-            self.weights[f"{name}.bias"] = self._constant(inputs[2])
+    def _with_weights(self, node: str, inputs: list[str]) -> str:
+        for key, constant in zip(("weight", "bias"), inputs[1:]):
+            self.weights[f"{node}.{key}"] = self._constant(constant)
+        return node
 
     def _padded(
         self, source: str, kernel: Any, stride: list[int], settings: dict[str, Any], value: float
@@ -161,9 +161,7 @@ class _Reader:
         if how in (b"SAME_UPPER", b"SAME_LOWER"):
             if stride != [1, 1]:
                 raise _Unfit(f"auto_pad {how.decode()} with stride {stride} depends on the image's size")
-            total = [k - 1 for k in kernel]
-            less = [t // 2 for t in total]
-            more = [t - low for t, low in zip(total, less)]
+            less, more = [(k - 1) // 2 for k in kernel], [k // 2 for k in kernel]
             pads = less + more if how == b"SAME_UPPER" else more + less
         else:
             pads = list(settings.get("pads", [0] * 4))
@@ -214,15 +212,6 @@ class _Reader:
 
     def _sub(self, inputs: list[str], settings: dict[str, Any]) -> str:
         return self._affine(inputs[0], shift=-self._constant(inputs[1]))
-
-    def _plain(op: str) -> Callable[[_Reader, list[str], dict[str, Any]], str]:  # type: ignore[misc]  # noqa: N805
-        def make(self: _Reader, inputs: list[str], settings: dict[str, Any]) -> str:
-            return self._add_node(op, [self.names[inputs[0]]])
-
-        return make
-
-    _relu, _sigmoid, _erf = _plain("relu"), _plain("sigmoid"), _plain("erf")
-    _hardswish, _globalaveragepool = _plain("hardswish"), _plain("mean")
 
     def _gelu(self, inputs: list[str], settings: dict[str, Any]) -> str:
         return self._add_node(
