@@ -6,13 +6,13 @@ memory is its own, see :mod:`ocr.benchmark.run`.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def startup(config: DictConfig) -> list[Row]:
         "config": [*train, "--cfg", "job"],
         "import": [sys.executable, "-c", "import ocr.jobs.train"],
     }
-    works = {name: _command(command) for name, command in commands.items()}
+    works = {name: partial(_run, command) for name, command in commands.items()}
     rows = [Row.of(f"startup.{k}", t, "s") for k, t in in_turns(works, config.repeats).items()]
     seconds = []
     for _ in range(3):
@@ -53,18 +53,15 @@ def startup(config: DictConfig) -> list[Row]:
                         f"+callbacks.first_step.mark={mark}", "trainer.max_steps=1", "test=false",
                         "logger.wandb.enabled=false", f"paths.output={folder}"]  # fmt: skip
             began = time.time()
-            _command([*train, *settings])()
+            _run([*train, *settings])
             seconds.append(float(mark.read_text()) - began)
     return [*rows, Row.of("startup.first_step", seconds, "s", "the default job")]
 
 
-def _command(command: Sequence[str]) -> Callable[[], Any]:
-    def run() -> None:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ})
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
-
-    return run
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
 
 
 def index(config: DictConfig) -> list[Row]:
@@ -80,16 +77,16 @@ def sample(config: DictConfig) -> list[Row]:
     data = load_data(config, "train")
     train_set, count = data.train_set(), min(config.images, data.counts()["train"]["images"])
     loaded = [train_set.samples.load(k) for k in range(count)]
-    size = data.geometry.crop_size
+    size, rng = data.geometry.crop_size, np.random.default_rng
     crops = [
-        (image, data.geometry.matrix(image.shape[1], image.shape[0], truth, data.pipeline.resize, _rng(k)))
+        (image, data.geometry.matrix(image.shape[1], image.shape[0], truth, data.pipeline.resize, rng(k)))
         for k, (image, truth) in enumerate(loaded)
     ]
     text, plain = lines(50, 640, 640, seed=0), TargetMaker(0.4, 4)
     works: dict[str, Callable[[], Any]] = {
         "load": lambda: [train_set.samples.load(k) for k in range(count)],
         "warp": lambda: [warp_image(image, matrix, size, train_set.fill) for image, matrix in crops],
-        "light": lambda: [data.light(image[: size[1], : size[0]], _rng(k)) for k, (image, _) in enumerate(crops)],
+        "light": lambda: [data.light(image[: size[1], : size[0]], rng(k)) for k, (image, _) in enumerate(crops)],
         "whole": lambda: [train_set[k] for k in range(count)],
         "targets": lambda: [plain(text, np.zeros(50, bool), 640, 640) for _ in range(count)],
         "targets_recipe": lambda: [data.targets(text, np.zeros(50, bool), 640, 640) for _ in range(count)],
@@ -103,10 +100,6 @@ def sample(config: DictConfig) -> list[Row]:
     batch = [train_set[k % count] for k in range(config.data.batch_size)]
     [collate] = in_turns({"": lambda: torch.utils.data.default_collate(batch)}, 20).values()
     return [*rows, Row.of("sample.collate", collate, "ms", f"a batch of {len(batch)}")]
-
-
-def _rng(seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 def loader(config: DictConfig) -> list[Row]:
@@ -134,10 +127,7 @@ def postprocess(config: DictConfig) -> list[Row]:
     """From probability map to polygons: a receipt of 1280 pixels with 60 lines."""
     kernels = ideal_map(lines(60, 704, 1280, seed=1), 704, 1280, TargetMaker(0.4, 4))
     base = Pipeline.from_dict(settings_of(config).model.pipeline).postprocess
-    works = {
-        shape: (lambda params: lambda: find_polygons(kernels, params))(replace(base, shape=shape))
-        for shape in ("quad", "polygon")
-    }
+    works = {shape: partial(find_polygons, kernels, replace(base, shape=shape)) for shape in ("quad", "polygon")}
     return [
         Row.of(f"postprocess.{shape}", timing, "ms", "704 x 1280, 60 lines")
         for shape, timing in in_turns(works, 10 * config.repeats, budget=config.budget).items()
@@ -151,14 +141,11 @@ def metrics(config: DictConfig) -> list[Row]:
 
     protocols = instantiate(OmegaConf.to_container(config.metrics))
 
-    def run(names: Iterable[str]) -> Callable[[], Any]:
-        def work() -> Any:
-            collection = MetricCollection({name: protocols[name] for name in names})
-            collection.update(detections, truths)
-            return collection.compute()
+    def work(names: Iterable[str]) -> None:
+        collection = MetricCollection({name: protocols[name] for name in names})
+        collection.update(detections, truths)
+        collection.compute()
 
-        return work
-
-    works = {"plain": run(["hmean"]), "deteval": run(["deteval"]), "cleval": run(["cleval"]), "all": run(protocols)}
-    timings = in_turns(works, min(5, config.repeats))
+    chosen = {"plain": ["hmean"], "deteval": ["deteval"], "cleval": ["cleval"], "all": protocols}
+    timings = in_turns({name: partial(work, names) for name, names in chosen.items()}, min(5, config.repeats))
     return [Row.of(f"metrics.{name}", timing, "s", "500 images of 50 boxes") for name, timing in timings.items()]
