@@ -7,25 +7,29 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
+import torch
+from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig
 
-from ocr.benchmark.clock import Timing, in_turns, median_ratio
+from ocr.benchmark.clock import in_turns
+from ocr.benchmark.memory import memory_of_family
 from ocr.benchmark.rows import Row
+from ocr.benchmark.workload import lines, load_data, settings_of
+from ocr.data.transforms.decode import resize_and_pad
+from ocr.jobs.build import build_callbacks, build_module
+from ocr.models.onnx.export import export_onnx
+from ocr.training.module import DetectionModule
+from ocr.training.optim.parameters import make_optimizer
+from ocr.training.process import prepare_process
+from ocr.training.trainer import build_trainer, precision
 from ocr.utils.config import instantiate
 from ocr.utils.machine import cores
 
 
 def step(config: DictConfig) -> list[Row]:
     """Forward, loss, backward and optimizer on tensors in memory."""
-    import torch
-
-    from ocr.benchmark.workload import settings_of
-    from ocr.jobs.build import build_module
-    from ocr.training.optim.parameters import make_optimizer
-    from ocr.training.process import prepare_process
-    from ocr.training.trainer import precision
-
     prepare_process()
     device = _device(config)
     batch = _random_batch(config, device)
@@ -57,19 +61,15 @@ def step(config: DictConfig) -> list[Row]:
     width, height = config.data.geometry.crop_size
     on = f"{config.model.architecture} on {device}, {len(batch['image'])} x {width} x {height}"
     on += f", {autocast or torch.float32}, {'compiled' if module.compiled else 'not compiled'}".replace("torch.", "")
-    return [Row.time(f"step.{name}", Timing.of(values), "ms", on) for name, values in parts.items()]
+    return [Row.of(f"step.{name}", values, "ms", on) for name, values in parts.items()]
 
 
 def _device(config: DictConfig) -> str:
-    import torch
-
     wants_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda")
     return "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
 
 
 def _now(device: str) -> float:
-    import torch
-
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -77,12 +77,8 @@ def _now(device: str) -> float:
 
 def _random_batch(config: DictConfig, device: str) -> dict[str, Any]:
     """Random pixels, and the targets of drawn lines."""
-    import torch
-
-    from ocr.benchmark.workload import lines
-
     width, height = config.data.geometry.crop_size
-    maker = _targets(config)
+    maker = instantiate(config.data.targets)
     count = max(1, height // 13)
     maps = [maker(lines(count, width, height, seed=k), np.zeros(count, bool), height, width) for k in range(4)]
     size = int(config.data.batch_size)
@@ -91,20 +87,8 @@ def _random_batch(config: DictConfig, device: str) -> dict[str, Any]:
     return {"index": torch.arange(size), "image": image.to(device), "targets": targets.to(device)}
 
 
-def _targets(config: DictConfig) -> Any:
-    return instantiate(config.data.targets)
-
-
 def training(config: DictConfig) -> list[Row]:
     """Training with the real data against the same steps on one batch in memory, epoch by epoch in turns."""
-    import lightning as L
-
-    from ocr.benchmark.memory import memory_of_family
-    from ocr.benchmark.workload import load_data, settings_of
-    from ocr.jobs.build import build_callbacks, build_module
-    from ocr.training.process import prepare_process
-    from ocr.training.trainer import build_trainer
-
     prepare_process()
     steps, rounds = int(config.steps), 3
     L.seed_everything(config.seed, workers=True, verbose=False)
@@ -154,27 +138,21 @@ def training(config: DictConfig) -> list[Row]:
     config.trainer.limit_val_batches = 0
     trainer = build_trainer(settings_of(config).trainer, [Clock(), *callbacks])
     trainer.fit(module, datamodule=InTurns())
-    pairs = list(zip(seconds["memory"][1:], seconds["loader"][1:]))
+    in_memory, loaded = seconds["memory"][1:], seconds["loader"][1:]
+    ratios = [a / b for a, b in zip(in_memory, loaded)]  # what both share cancels out round by round
     name = config.trainer.accelerator
     on = f"{config.model.architecture}, {config.data.name}, {steps} steps of {config.data.batch_size} a round, {name}"
     return [
-        Row.once("training.first_epoch", 1e3 * seconds["loader"][0], "ms", "a step, with the start of workers"),
-        Row.time("training.step", Timing.of([loaded for _, loaded in pairs]), "ms", on),
-        Row.time("training.step_in_memory", Timing.of([memory for memory, _ in pairs]), "ms", on),
-        Row.time("training.share_of_in_memory", median_ratio(pairs), "x", f"throughput, {cores()} cores"),
-        Row.once("training.memory_gained", held[-1] - held[2], "MB", f"epochs 3 to {len(held)}, with workers"),
+        Row.of("training.first_epoch", seconds["loader"][:1], "ms", "a step, with the start of workers"),
+        Row.of("training.step", loaded, "ms", on),
+        Row.of("training.step_in_memory", in_memory, "ms", on),
+        Row.of("training.share_of_in_memory", ratios, "x", f"throughput, {cores()} cores"),
+        Row.of("training.memory_gained", [held[-1] - held[2]], "MB", f"epochs 3 to {len(held)}, with workers"),
     ]
 
 
 def validation(config: DictConfig) -> list[Row]:
     """A validation pass, and the share of it that the network takes."""
-    from lightning.pytorch.profilers import SimpleProfiler
-
-    from ocr.benchmark.workload import load_data, settings_of
-    from ocr.jobs.build import build_module
-    from ocr.training.process import prepare_process
-    from ocr.training.trainer import build_trainer
-
     prepare_process()
     module, data = build_module(settings_of(config)), load_data(config, "train", "val")
     config.trainer.limit_val_batches = int(config.images)
@@ -194,23 +172,11 @@ def validation(config: DictConfig) -> list[Row]:
         shares.append(sum(network) / (sum(steps) + sum(waits)))
         seconds.append((time.perf_counter() - began) / images)
     on = f"{config.model.architecture}, {images} images of {config.data.name}"
-    return [
-        Row.time("validation.image", Timing.of(seconds), "ms", on),
-        Row.time("validation.share_of_network", Timing.of(shares), "x", on),
-    ]
+    return [Row.of("validation.image", seconds, "ms", on), Row.of("validation.share_of_network", shares, "x", on)]
 
 
 def export(config: DictConfig) -> list[Row]:
     """Writing an ONNX file, and reading images with it: decode, resize, network, post-processing."""
-    import torch
-
-    from ocr.benchmark.workload import load_data, settings_of
-    from ocr.data.transforms.decode import resize_and_pad
-    from ocr.jobs.build import build_module
-    from ocr.models.onnx.export import export_onnx
-    from ocr.models.onnx.runtime import OnnxDetector
-    from ocr.training.module import DetectionModule
-
     config.model.compile = False  # what is exported is traced
     module = build_module(settings_of(config)).eval()
     data = load_data(config, "val")
@@ -221,7 +187,6 @@ def export(config: DictConfig) -> list[Row]:
         [writing] = in_turns({"": lambda: export_onnx(module.network, module.pipeline, path, {})}, 3, 0).values()
         network = {"_target_": "ocr.models.onnx.runtime.OnnxDetector", "path": str(path)}
         detector = DetectionModule(network, module.pipeline.to_dict()).eval()
-        assert isinstance(detector.network, OnnxDetector)
 
         def read() -> None:
             for k in range(count):
@@ -232,4 +197,4 @@ def export(config: DictConfig) -> list[Row]:
         [reading] = in_turns({"": read}, 3, 1).values()
     side = module.pipeline.resize.long_side
     on = f"{config.model.architecture}, {count} images of {config.data.name}, long side {side}"
-    return [Row.time("export.write", writing, "s", on), Row.time("export.image", reading.per_piece(count), "ms", on)]
+    return [Row.of("export.write", writing, "s", on), Row.of("export.image", reading, "ms", on, count)]

@@ -6,20 +6,30 @@ memory is its own, see :mod:`ocr.benchmark.run`.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ocr.benchmark.clock import Timing, in_turns
+from ocr.benchmark.clock import in_turns
 from ocr.benchmark.rows import Row
+from ocr.benchmark.workload import boxes, ideal_map, lines, load_data, settings_of
+from ocr.data.targets.maps import TargetMaker
+from ocr.data.transforms.random import warp_image
+from ocr.metrics.collection import MetricCollection
+from ocr.models.postprocess.db import find_polygons
+from ocr.pipeline import Pipeline
+from ocr.utils.config import instantiate
 from ocr.utils.machine import cores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,8 +43,8 @@ def startup(config: DictConfig) -> list[Row]:
         "config": [*train, "--cfg", "job"],
         "import": [sys.executable, "-c", "import ocr.jobs.train"],
     }
-    works = {name: _command(command) for name, command in commands.items()}
-    rows = [Row.time(f"startup.{k}", t, "s") for k, t in in_turns(works, config.repeats).items()]
+    works = {name: partial(_run, command) for name, command in commands.items()}
+    rows = [Row.of(f"startup.{k}", t, "s") for k, t in in_turns(works, config.repeats).items()]
     seconds = []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
@@ -43,51 +53,40 @@ def startup(config: DictConfig) -> list[Row]:
                         f"+callbacks.first_step.mark={mark}", "trainer.max_steps=1", "test=false",
                         "logger.wandb.enabled=false", f"paths.output={folder}"]  # fmt: skip
             began = time.time()
-            _command([*train, *settings])()
+            _run([*train, *settings])
             seconds.append(float(mark.read_text()) - began)
-    return [*rows, Row.time("startup.first_step", Timing.of(seconds), "s", "the default job")]
+    return [*rows, Row.of("startup.first_step", seconds, "s", "the default job")]
 
 
-def _command(command: Sequence[str]) -> Callable[[], Any]:
-    def run() -> None:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ})
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
-
-    return run
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
 
 
 def index(config: DictConfig) -> list[Row]:
     """Reading and checking the labels of the training split."""
-    from ocr.benchmark.workload import load_data
-
     images = load_data(config, "train").counts()["train"]["images"]
     [timing] = in_turns({"index": lambda: load_data(config, "train")}, config.repeats).values()
-    return [Row.time("index.image", timing.per_piece(images), "ms", f"{images} images of {config.data.name}")]
+    return [Row.of("index.image", timing, "ms", f"{images} images of {config.data.name}", images)]
 
 
 def sample(config: DictConfig) -> list[Row]:
     """One training sample and its steps, on one core: decode, warp, light, targets; and a batch of them."""
-    import cv2
-
-    from ocr.benchmark.workload import lines, load_data
-    from ocr.data.targets.maps import TargetMaker
-    from ocr.data.transforms.random import warp_image
-
     cv2.setNumThreads(1)
     data = load_data(config, "train")
     train_set, count = data.train_set(), min(config.images, data.counts()["train"]["images"])
     loaded = [train_set.samples.load(k) for k in range(count)]
-    size = data.geometry.crop_size
+    size, rng = data.geometry.crop_size, np.random.default_rng
     crops = [
-        (image, data.geometry.matrix(image.shape[1], image.shape[0], truth, data.pipeline.resize, _rng(k)))
+        (image, data.geometry.matrix(image.shape[1], image.shape[0], truth, data.pipeline.resize, rng(k)))
         for k, (image, truth) in enumerate(loaded)
     ]
     text, plain = lines(50, 640, 640, seed=0), TargetMaker(0.4, 4)
     works: dict[str, Callable[[], Any]] = {
         "load": lambda: [train_set.samples.load(k) for k in range(count)],
         "warp": lambda: [warp_image(image, matrix, size, train_set.fill) for image, matrix in crops],
-        "light": lambda: [data.light(image[: size[1], : size[0]], _rng(k)) for k, (image, _) in enumerate(crops)],
+        "light": lambda: [data.light(image[: size[1], : size[0]], rng(k)) for k, (image, _) in enumerate(crops)],
         "whole": lambda: [train_set[k] for k in range(count)],
         "targets": lambda: [plain(text, np.zeros(50, bool), 640, 640) for _ in range(count)],
         "targets_recipe": lambda: [data.targets(text, np.zeros(50, bool), 640, 640) for _ in range(count)],
@@ -95,24 +94,16 @@ def sample(config: DictConfig) -> list[Row]:
     on = f"one core, {config.data.name}, crops of {size[0]} x {size[1]}"
     notes = {"targets": "one core, 640 x 640, 50 lines, as published", "targets_recipe": "the same, with this config's"}
     rows = [
-        Row.time(f"sample.{name}", timing.per_piece(count), "ms", notes.get(name, on))
+        Row.of(f"sample.{name}", timing, "ms", notes.get(name, on), count)
         for name, timing in in_turns(works, config.repeats, budget=config.budget).items()
     ]
-    import torch
-
     batch = [train_set[k % count] for k in range(config.data.batch_size)]
     [collate] = in_turns({"": lambda: torch.utils.data.default_collate(batch)}, 20).values()
-    return [*rows, Row.time("sample.collate", collate, "ms", f"a batch of {len(batch)}")]
-
-
-def _rng(seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)
+    return [*rows, Row.of("sample.collate", collate, "ms", f"a batch of {len(batch)}")]
 
 
 def loader(config: DictConfig) -> list[Row]:
     """Samples per second by number of worker processes, nothing else running."""
-    from ocr.benchmark.workload import load_data
-
     rows = []
     for workers in sorted({0, 1, 2, cores()} - {n for n in (1, 2) if n > cores()}):
         config.data.num_workers = workers
@@ -127,52 +118,34 @@ def loader(config: DictConfig) -> list[Row]:
             began = time.perf_counter()
             done = sum(len(next(batches)["image"]) for _ in range(ahead))
             rates.append(done / (time.perf_counter() - began))
-        rows.append(Row.time(f"loader.workers_{workers}", Timing.of(rates), "samples/s", config.data.name))
+        rows.append(Row.of(f"loader.workers_{workers}", rates, "samples/s", config.data.name))
         del batches
     return rows
 
 
 def postprocess(config: DictConfig) -> list[Row]:
     """From probability map to polygons: a receipt of 1280 pixels with 60 lines."""
-    from dataclasses import replace
-
-    from ocr.benchmark.workload import ideal_map, lines, pipeline_of
-    from ocr.data.targets.maps import TargetMaker
-    from ocr.models.postprocess.db import find_polygons
-
     kernels = ideal_map(lines(60, 704, 1280, seed=1), 704, 1280, TargetMaker(0.4, 4))
-    base = pipeline_of(config).postprocess
-    works = {
-        shape: (lambda params: lambda: find_polygons(kernels, params))(replace(base, shape=shape))
-        for shape in ("quad", "polygon")
-    }
+    base = Pipeline.from_dict(settings_of(config).model.pipeline).postprocess
+    works = {shape: partial(find_polygons, kernels, replace(base, shape=shape)) for shape in ("quad", "polygon")}
     return [
-        Row.time(f"postprocess.{shape}", timing, "ms", "704 x 1280, 60 lines")
+        Row.of(f"postprocess.{shape}", timing, "ms", "704 x 1280, 60 lines")
         for shape, timing in in_turns(works, 10 * config.repeats, budget=config.budget).items()
     ]
 
 
 def metrics(config: DictConfig) -> list[Row]:
     """Every protocol by itself, and all of them as an evaluation has them: 500 images of 50 boxes, one core."""
-    import torch
-
-    from ocr.benchmark.workload import boxes
-    from ocr.metrics.collection import MetricCollection
-    from ocr.utils.config import instantiate
-
     torch.set_num_threads(1)
     detections, truths = boxes(500, 50, seed=0)
 
     protocols = instantiate(OmegaConf.to_container(config.metrics))
 
-    def run(names: Iterable[str]) -> Callable[[], Any]:
-        def work() -> Any:
-            collection = MetricCollection({name: protocols[name] for name in names})
-            collection.update(detections, truths)
-            return collection.compute()
+    def work(names: Iterable[str]) -> None:
+        collection = MetricCollection({name: protocols[name] for name in names})
+        collection.update(detections, truths)
+        collection.compute()
 
-        return work
-
-    works = {"plain": run(["hmean"]), "deteval": run(["deteval"]), "cleval": run(["cleval"]), "all": run(protocols)}
-    timings = in_turns(works, min(5, config.repeats))
-    return [Row.time(f"metrics.{name}", timing, "s", "500 images of 50 boxes") for name, timing in timings.items()]
+    chosen = {"plain": ["hmean"], "deteval": ["deteval"], "cleval": ["cleval"], "all": protocols}
+    timings = in_turns({name: partial(work, names) for name, names in chosen.items()}, min(5, config.repeats))
+    return [Row.of(f"metrics.{name}", timing, "s", "500 images of 50 boxes") for name, timing in timings.items()]

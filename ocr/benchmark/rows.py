@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,12 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ocr.benchmark.clock import Timing
 from ocr.errors import UserError
 from ocr.utils.files import write_atomic
 
 WIDTH = 140  # of the table in a file
-SCALE = {"s": 1.0, "ms": 1e3, "us": 1e6}
+MS = 1e3  # per second
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,21 @@ class Row:
     unit: str
     low: float
     high: float
-    repeats: int = 1
-    note: str = ""
+    repeats: int
+    note: str
 
     @classmethod
-    def time(cls, name: str, timing: Timing, unit: str = "ms", note: str = "") -> Row:
-        factor = SCALE.get(unit, 1.0)
-        values = (factor * timing.median, unit, factor * timing.low, factor * timing.high)
-        return cls(name, *values, timing.repeats, note)
+    def of(cls, name: str, values: Sequence[float], unit: str, note: str = "", pieces: float = 1) -> Row:
+        """The figure of repeated measurements.
 
-    @classmethod
-    def once(cls, name: str, value: float, unit: str, note: str = "") -> Row:
-        return cls(name, value, unit, value, value, 1, note)
+        Args:
+            values: one per repetition; seconds where the unit is ``ms``.
+            pieces: equal pieces of which each repetition had that many, the figure being that of one.
+        """
+        factor = (MS if unit == "ms" else 1) / pieces
+        values = [factor * value for value in values]
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+        return cls(name, median, unit, low, high, len(values), note)
 
 
 @dataclass(frozen=True)

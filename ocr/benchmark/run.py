@@ -8,7 +8,9 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ocr.benchmark.process import WorkerProcess
 from ocr.benchmark.rows import Goal, Row, print_rows, write_rows
 from ocr.errors import UserError, user_error
 from ocr.utils.config import plain_config
@@ -39,7 +40,8 @@ def benchmark(config: DictConfig, parts: Mapping[str, str] = PARTS) -> list[Row]
     Raises:
         UserError: an unknown part, or one that the settings do not go with.
     """
-    names = list(parts) if config.bench == "all" else _listed(config.bench)
+    chosen = [config.bench] if isinstance(config.bench, str) else list(config.bench)
+    names = list(parts) if chosen == ["all"] else chosen
     if unknown := set(names) - set(parts):
         raise UserError(f"bench: no part {', '.join(sorted(unknown))}; there are all, {', '.join(parts)}")
     goals = {name: Goal(**goal) for name, goal in plain_config(config.goals).items()}
@@ -50,7 +52,7 @@ def benchmark(config: DictConfig, parts: Mapping[str, str] = PARTS) -> list[Row]
         began = time.perf_counter()
         measured, peak = in_own_process(name, parts[name], plain)
         log.info("bench=%s: %.0f s", name, time.perf_counter() - began)
-        rows += [*measured, Row.once(f"{name}.peak_memory", peak, "MB", "main process; loader workers beside it")]
+        rows += [*measured, Row.of(f"{name}.peak_memory", [peak], "MB", "main process; loader workers beside it")]
         write_rows(file, rows, goals, machine())  # what has been measured stays when a later part is ended
     print_rows(rows, goals)
     log.info("written: %s", file)
@@ -76,39 +78,26 @@ def in_own_process(name: str, target: str, config: Any) -> tuple[list[Row], floa
 
     Raises:
         UserError: of the part.
-        RuntimeError: another error in it, with its traceback.
+        RuntimeError: another error in it, with its traceback; or its process was killed.
     """
-    part = WorkerProcess(prepare_part, target, config)
-    try:
-        complaint, rows, peak = part()
-    except RuntimeError as error:
-        raise RuntimeError(f"bench={name} failed: {error}") from None
-    finally:
-        part.close()
-    if complaint:
-        raise UserError(f"bench={name}: {complaint}")
-    return rows, peak
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        try:
+            return process.submit(measure, target, config).result()
+        except UserError as error:
+            raise UserError(f"bench={name}: {error}") from None
+        except RuntimeError as error:
+            raise RuntimeError(f"bench={name} failed: {error}") from None
 
 
-def prepare_part(target: str, config: Any) -> Callable[[], tuple[str, list[Row], float]]:
-    """A part as work for :class:`WorkerProcess`: the user's fault, the rows, and the peak of resident memory in MB."""
+def measure(target: str, config: Any) -> tuple[list[Row], float]:
+    """:func:`in_own_process`, in that process."""
     logging.basicConfig(level=logging.WARNING)
     # a spawned process would spawn its loader workers, too, which a training does not
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     disable_malloc_trimming()  # as every job does
-
-    def work() -> tuple[str, list[Row], float]:
-        try:
-            rows = hydra.utils.get_method(target)(OmegaConf.create(config))
-        except Exception as error:
-            if (fault := user_error(error)) is None:
-                raise
-            return str(fault), [], 0.0
-        unit = 1024**2 if sys.platform == "darwin" else 1024
-        return "", rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-    return work
-
-
-def _listed(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+    try:
+        rows = hydra.utils.get_method(target)(OmegaConf.create(config))
+    except Exception as error:  # not every kind can be sent to another process
+        raise user_error(error) or RuntimeError(traceback.format_exc()) from None
+    unit = 1024**2 if sys.platform == "darwin" else 1024
+    return rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

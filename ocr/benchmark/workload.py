@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from omegaconf import DictConfig
 
@@ -34,8 +35,6 @@ def lines(count: int, width: int, height: int, seed: int, angle: float = 3.0) ->
 
 def ideal_map(polygons: Sequence[np.ndarray], width: int, height: int, maker: TargetMaker) -> np.ndarray:
     """A probability map as a good network gives it: kernels with soft edges, float32 (height, width)."""
-    import cv2
-
     maps = maker(polygons, np.zeros(len(polygons), bool), height, width)
     return cv2.GaussianBlur(maps[0].astype(np.float32) * 0.98, (0, 0), 1.0)
 
@@ -59,11 +58,7 @@ def settings_of(config: DictConfig) -> ModuleSettings:
     return build(ModuleSettings, plain_config(config))
 
 
-def pipeline_of(config: DictConfig) -> Pipeline:
-    """The pipeline of the config's model."""
-    return Pipeline.from_dict(settings_of(config).model.pipeline)
-
-
 def load_data(config: DictConfig, *splits: str) -> DetectionData:
     """The config's data with these splits read."""
-    return build_data(settings_of(config).data, pipeline_of(config), config.seed).load(*splits)
+    settings = settings_of(config)
+    return build_data(settings.data, Pipeline.from_dict(settings.model.pipeline), config.seed).load(*splits)

@@ -67,8 +67,5 @@ class Breakdown:
 
 
 def _split(totals: np.ndarray) -> dict[str, np.ndarray]:
-    parts, start = {}, 0
-    for name, shape in SHAPES.items():
-        end = start + int(np.prod(shape))
-        parts[name], start = totals[start:end].reshape(shape), end
-    return parts
+    ends = np.cumsum([np.prod(shape) for shape in SHAPES.values()])
+    return {name: part.reshape(SHAPES[name]) for name, part in zip(SHAPES, np.split(totals, ends[:-1]))}

@@ -6,8 +6,8 @@ a detection that matches nothing counts as the characters that its shape has roo
 published metric; the mean of the images' own scores is what a receipt competition ranks by.
 
 Where the package works with quads cut to whole pixels, polygons are used as they are here, and the shape of a detection
-does not depend on the corner it starts with. Text without a
-transcription, which the package cannot take, has the number of characters that it gives to don't-care text.
+does not depend on the corner it starts with. Text without a transcription, which the package cannot take, has the
+number of characters that it gives to don't-care text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ AREA_PRECISION = 0.3
 VERTICAL = 0.5  # below this ratio of first to second side text runs along the second
 MAX_CHARACTERS = 10  # of text whose length is guessed from its shape
 EDGE_PIXELS = 1e-6  # pixels, which decide for points on an edge
-GRANULARITY = 1.0  # characters that a split or a merge costs
 
 
 def side_ratios(polygons: Sequence[np.ndarray]) -> np.ndarray:
@@ -109,12 +108,12 @@ def cleval(pairs: Pairs, detections: Detections, truth: Truth) -> np.ndarray:
     matched |= merged & many[None]
 
     counted = inside & matched[owner].T  # (D, C)
-    right = float(counted.any(axis=0).sum())
-    merges, splits = (GRANULARITY * np.maximum(matched.sum(axis=axis) - 1, 0).sum() for axis in (0, 1))
+    found = counted.any(axis=0).sum()
+    merges, splits = (np.maximum(matched.sum(axis=axis) - 1, 0).sum() for axis in (0, 1))  # a character each
     lost = ~skip & ~matched.any(axis=0)
     guessed = sum(min(round(0.5 + 1 / (1e-5 + r)), MAX_CHARACTERS) for r in ratio_d[lost])
-    texts = sum(n for n, unseen in zip(lengths, ignore) if not unseen)
-    return np.array([right, merges, counted.sum() + guessed, splits, texts], np.float64)
+    in_texts = sum(n for n, ignored in zip(lengths, ignore) if not ignored)
+    return np.array([found, merges, counted.sum() + guessed, splits, in_texts], np.float64)
 
 
 def character_scores(matched: float, merges: float, detected: float, splits: float, texts: float) -> dict[str, float]:
@@ -132,9 +131,8 @@ def _inside(pairs: Pairs, points: np.ndarray, owner: np.ndarray) -> np.ndarray:
     count = np.searchsorted(owner, pairs.g, side="right") - first
     d = np.repeat(pairs.d, count)
     c = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
-    if len(d):
-        shapely.prepare(pairs.detections)
-        inside[d, c] = shapely.intersects_xy(pairs.detections[d], points[c] + EDGE_PIXELS)
+    shapely.prepare(pairs.detections)
+    inside[d, c] = shapely.intersects_xy(pairs.detections[d], points[c] + EDGE_PIXELS)
     return inside
 
 

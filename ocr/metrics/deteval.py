@@ -13,7 +13,7 @@ import numpy as np
 from ocr.metrics.matching import ComparedImage, Pairs, scores
 
 AREA_RECALL, AREA_PRECISION = 0.8, 0.4
-SPLIT, MERGE = 0.8, 1.0  # what one-to-many and many-to-one matches count
+SPLIT = 0.8  # what one-to-many matches count
 
 
 def deteval(pairs: Pairs, ignore: np.ndarray) -> tuple[float, float, int, int]:
@@ -45,16 +45,17 @@ def deteval(pairs: Pairs, ignore: np.ndarray) -> tuple[float, float, int, int]:
     for k in np.flatnonzero(free_g & (found_of >= 2)):
         parts = np.flatnonzero(candidates[k] & free_d)
         if round(recall[k, parts].sum(), 4) >= AREA_RECALL:
-            recall_sum += 1.0 if len(parts) == 1 else SPLIT
-            precision_sum += 1.0 if len(parts) == 1 else SPLIT * len(parts)
+            worth = 1.0 if len(parts) == 1 else SPLIT
+            recall_sum += worth
+            precision_sum += worth * len(parts)
             free_g[k], free_d[parts] = False, False
 
     candidates = recall >= AREA_RECALL
     for k in np.flatnonzero(free_d & (texts_of >= 2)):
         parts = np.flatnonzero(candidates[:, k] & free_g)
         if round(precision[parts, k].sum(), 4) >= AREA_PRECISION:
-            recall_sum += 1.0 if len(parts) == 1 else MERGE * len(parts)
-            precision_sum += 1.0 if len(parts) == 1 else MERGE
+            recall_sum += len(parts)
+            precision_sum += 1
             free_g[parts] = False
     return recall_sum, precision_sum, int((~ignore).sum()), int((~skip).sum())
 

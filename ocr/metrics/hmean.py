@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ocr.metrics.matching import ComparedImage, Match, scores
-
-
-def count(match: Match, ignore: np.ndarray) -> tuple[int, int, int]:
-    """(matched, detected, texts) of one image; ignored text and detections on it are left out."""
-    texts = int(np.count_nonzero(~np.asarray(ignore, bool)))
-    return int((match.truth >= 0).sum()), int((~match.dont_care).sum()), texts
+from ocr.metrics.matching import ComparedImage, scores
 
 
 class Hmean:
@@ -28,8 +22,9 @@ class Hmean:
     size = 3
 
     def count(self, image: ComparedImage) -> np.ndarray:
-        """(matched, detected, texts), float64 (3,)."""
-        return np.array(count(image.match, image.truth.ignore), np.float64)
+        """(matched, detected, texts), float64 (3,); ignored text and detections on it are left out."""
+        match, texts = image.match, ~np.asarray(image.truth.ignore, bool)
+        return np.array([(match.truth >= 0).sum(), (~match.dont_care).sum(), texts.sum()], np.float64)
 
     def scores(self, totals: np.ndarray) -> dict[str, float]:
         """``precision``, ``recall`` and ``hmean``."""

@@ -39,7 +39,6 @@ class Pairs:
     Attributes:
         detections, truths: shapely polygons (D,), (G,).
         area_d, area_g: float64 (D,), (G,).
-        bounds_d, bounds_g: float64 (D, 4), (G, 4), least x and y, greatest x and y; NaN of what has no area.
         d, g: int64 (P,), pairs whose bounding boxes meet.
         shared: float64 (P,), area of their intersection.
     """
@@ -48,8 +47,6 @@ class Pairs:
     truths: np.ndarray
     area_d: np.ndarray
     area_g: np.ndarray
-    bounds_d: np.ndarray
-    bounds_g: np.ndarray
     d: np.ndarray
     g: np.ndarray
     shared: np.ndarray
@@ -64,8 +61,8 @@ class Pairs:
         new_index = np.cumsum(kept) - 1
         some = kept[self.d]
         return replace(
-            self, detections=self.detections[kept], area_d=self.area_d[kept], bounds_d=self.bounds_d[kept],
-            d=new_index[self.d[some]], g=self.g[some], shared=self.shared[some],
+            self, detections=self.detections[kept], area_d=self.area_d[kept], d=new_index[self.d[some]],
+            g=self.g[some], shared=self.shared[some],
         )  # fmt: skip
 
     def area_recall(self) -> np.ndarray:
@@ -91,25 +88,10 @@ class Pairs:
 def pair(detections: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Pairs:
     """Polygons float (N, 2) of one image, in the same pixels, to their overlaps."""
     shapes_d, shapes_g = to_valid_shapely(detections), to_valid_shapely(truth)
-    bounds_d, bounds_g = shapely.bounds(shapes_d).reshape(-1, 4), shapely.bounds(shapes_g).reshape(-1, 4)
-    d, g = _meeting(bounds_d, bounds_g)
+    a, b = shapely.bounds(shapes_d).reshape(-1, 1, 4), shapely.bounds(shapes_g).reshape(1, -1, 4)
+    d, g = np.nonzero((a[..., :2] < b[..., 2:]).all(axis=2) & (b[..., :2] < a[..., 2:]).all(axis=2))
     shared = shapely.area(shapely.intersection(shapes_d[d], shapes_g[g]))
-    return Pairs(shapes_d, shapes_g, shapely.area(shapes_d), shapely.area(shapes_g), bounds_d, bounds_g, d, g, shared)
-
-
-def _meeting(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of bounding boxes that meet, (index in a, index in b)."""
-    meet = (a[:, None, :2] < b[None, :, 2:]).all(axis=2) & (b[None, :, :2] < a[:, None, 2:]).all(axis=2)
-    first, second = np.nonzero(meet)
-    return first, second
-
-
-def on_ignored_text(pairs: Pairs, ignore: np.ndarray) -> np.ndarray:
-    """Bool (D,): more than half of the detection lies on one ignored text."""
-    ignored = np.zeros(len(pairs.area_d), bool)
-    covered = pairs.shared > IGNORE_OVERLAP * pairs.area_d[pairs.d]
-    ignored[pairs.d[covered & ignore[pairs.g]]] = True
-    return ignored
+    return Pairs(shapes_d, shapes_g, shapely.area(shapes_d), shapely.area(shapes_g), d, g, shared)
 
 
 def match_pairs(pairs: Pairs, ignore: np.ndarray, threshold: float = 0.5) -> Match:
@@ -124,7 +106,9 @@ def match_pairs(pairs: Pairs, ignore: np.ndarray, threshold: float = 0.5) -> Mat
         ignore: bool (G,).
     """
     ignore = np.asarray(ignore, bool)
-    dont_care = on_ignored_text(pairs, ignore)
+    covered = pairs.shared > IGNORE_OVERLAP * pairs.area_d[pairs.d]
+    dont_care = np.zeros(len(pairs.area_d), bool)
+    dont_care[pairs.d[covered & ignore[pairs.g]]] = True
     iou = pairs.iou
     good = (iou > threshold) & ~ignore[pairs.g] & ~dont_care[pairs.d]
     d, g, iou = pairs.d[good], pairs.g[good], iou[good]
@@ -135,13 +119,6 @@ def match_pairs(pairs: Pairs, ignore: np.ndarray, threshold: float = 0.5) -> Mat
         if result.truth[g[k]] < 0 and result.detection[d[k]] < 0:
             result.truth[g[k]], result.detection[d[k]], result.iou[g[k]] = d[k], g[k], iou[k]
     return result
-
-
-def match(
-    detections: Sequence[np.ndarray], truth: Sequence[np.ndarray], ignore: np.ndarray, threshold: float = 0.5
-) -> Match:
-    """:func:`match_pairs` of polygons."""
-    return match_pairs(pair(detections, truth), ignore, threshold)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from ocr.metrics.matching import compare
+from ocr.metrics.matching import ComparedImage, compare
 from ocr.types import Detections, Truth
 
 
@@ -20,8 +20,8 @@ class EvaluationProtocol(Protocol):
 
     size: int
 
-    def count(self, image: Any) -> np.ndarray:
-        """Counts of one :class:`ocr.metrics.matching.ComparedImage`, float64 (size,)."""
+    def count(self, image: ComparedImage) -> np.ndarray:
+        """Counts of one image, float64 (size,)."""
 
     def scores(self, totals: np.ndarray) -> dict[str, float]:
         """Scores by name from the counts of all images, float64 (size,)."""

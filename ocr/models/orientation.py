@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ocr.models.text_direction import TextDirection
+from ocr.models.text_direction import upside_down
 from ocr.types import Detections
 
 MIN_TEXTS = 6  # to be turned: a street scene with fewer stays as it is
@@ -30,54 +30,50 @@ MIN_VOTE = 0.6  # mean probability of the lines around that a text is upside dow
 Reader = Callable[[np.ndarray, tuple[int, int]], Detections]
 
 
-class UprightReader:
-    """Finds text whichever way up it lies."""
+def read_upright(read: Reader, page: np.ndarray, size: tuple[int, int], detections: Detections) -> Detections:
+    """Detections as if all text were upright; their ``orientation`` says how most of it lies.
 
-    def __init__(self) -> None:
-        self.direction = TextDirection()
+    Args:
+        read: text in a page and its original size, in the original's pixels.
+        page: uint8 (H, W, 3), RGB, at network size, without padding.
+        size: (width, height) of the original.
+        detections: text in the page as it lies.
 
-    def __call__(self, read: Reader, page: np.ndarray, size: tuple[int, int], detections: Detections) -> Detections:
-        """Detections as if all text were upright; their ``orientation`` says how most of it lies.
+    Returns:
+        Polygons in the original's pixels as it lies. The corners of quadrangles start at the text's own top left.
+    """
 
-        Args:
-            read: text in a page and its original size, in the original's pixels.
-            page: uint8 (H, W, 3), RGB, at network size, without padding.
-            size: (width, height) of the original.
-            detections: text in the page as it lies.
+    def reading(turns: int) -> Texts:
+        return Texts.of(read(*_turned(page, size, turns)), size, turns)
 
-        Returns:
-            Polygons in the original's pixels as it lies. The corners of quadrangles start at the text's own top left.
-        """
+    texts = Texts.of(detections, size, 0)
+    if texts.in_fragments():
+        texts = _wider(texts, reading(1))
+    parts = []
+    for turns in (0, 1):
+        part = texts.where(texts.turns == turns)
+        parts.append(part)
+        if len(part) < MIN_TEXTS:
+            continue
+        wrong = _upside_down(*_turned(page, size, turns), part)
+        if wrong.sum() >= MIN_TEXTS:
+            again = reading(turns + 2)
+            nearest = again.distances(texts).argmin(1)
+            again = again.where(np.isin(nearest, np.flatnonzero(texts.turns == turns)[wrong]))
+            if len(again) >= wrong.sum() / 2:
+                parts[-1:] = [part.where(~wrong), again]
+    return Texts.joined(parts).detections(size)
 
-        def reading(turns: int) -> Texts:
-            return Texts.of(read(*_turned(page, size, turns)), size, turns)
 
-        texts = Texts.of(detections, size, 0)
-        if texts.in_fragments():
-            texts = _wider(texts, reading(1))
-        parts = []
-        for turns in (0, 1):
-            part = texts.where(texts.turns == turns)
-            parts.append(part)
-            if len(part) < MIN_TEXTS:
-                continue
-            wrong = self._upside_down(*_turned(page, size, turns), part)
-            if wrong.sum() >= MIN_TEXTS:
-                again = reading(turns + 2)
-                again = again.where(np.isin(again.nearest(texts), np.flatnonzero(texts.turns == turns)[wrong]))
-                if len(again) >= wrong.sum() / 2:
-                    parts[-1:] = [part.where(~wrong), again]
-        return Texts.joined(parts).detections(size)
+def _upside_down(page: np.ndarray, size: tuple[int, int], texts: Texts) -> np.ndarray:
+    """Bool (M,), whether texts that were read in a page, as it was turned, stand on their head.
 
-    def _upside_down(self, page: np.ndarray, size: tuple[int, int], texts: Texts) -> np.ndarray:
-        """Bool (M,), whether texts that were read in a page, as it was turned, stand on their head.
-
-        Long lines all over the page are classified; a text goes by those around it.
-        """
-        lines = texts.where(_spread(texts))
-        scale = np.array(page.shape[1::-1], np.float32) / size
-        votes = self.direction.upside_down(page, [polygon * scale for polygon in lines.polygons])
-        return texts.mean(lines, votes, VOTER_HEIGHTS) > MIN_VOTE
+    Long lines all over the page are classified; a text goes by those around it.
+    """
+    lines = texts.where(_spread(texts))
+    scale = np.array(page.shape[1::-1], np.float32) / size
+    votes = upside_down(page, [polygon * scale for polygon in lines.polygons])
+    return texts.mean(lines, votes, VOTER_HEIGHTS) > MIN_VOTE
 
 
 @dataclass(frozen=True)
@@ -138,10 +134,6 @@ class Texts:
         usual = float(np.median(heights)) if len(self) else 0.0
         around = heights_around * np.maximum(heights, max(1.0, usual / 3))[:, None]
         return np.square(self.centres[:, None] - others.centres).sum(2) / (2 * around**2)
-
-    def nearest(self, others: Texts) -> np.ndarray:
-        """Index of the other text that is nearest to each text, int (K,)."""
-        return self.distances(others).argmin(1)
 
     def mean(self, others: Texts, values: np.ndarray, heights_around: float = NEIGHBOUR_HEIGHTS) -> np.ndarray:
         """Mean of the others' values (M,) around each text, float64 (K,)."""

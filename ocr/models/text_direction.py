@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,29 +14,27 @@ CLASSIFIER = Path(__file__).resolve().parents[1] / "weights/text_direction.onnx"
 LINE_SIZE = (192, 48)  # width, height in pixels, of its input
 
 
-class TextDirection:
-    """Tells lines that stand on their head from upright ones."""
+def upside_down(page: np.ndarray, polygons: Sequence[np.ndarray]) -> np.ndarray:
+    """Probability, float32 (M,), that lines stand on their head.
 
-    def upside_down(self, page: np.ndarray, polygons: Sequence[np.ndarray]) -> np.ndarray:
-        """Probability, float32 (M,), that lines stand on their head.
+    Args:
+        page: uint8 (H, W, 3), RGB, on which the lines are about horizontal.
+        polygons: outlines of the lines, float (N, 2) each, in the page's pixels.
+    """
+    if not len(polygons):
+        return np.zeros(0, np.float32)
+    lines = np.stack([_line(page, _upright_quad(polygon)) for polygon in polygons])
+    [session_input] = _session().get_inputs()
+    return _session().run(None, {session_input.name: lines})[0][:, 1]
 
-        Args:
-            page: uint8 (H, W, 3), RGB, on which the lines are about horizontal.
-            polygons: outlines of the lines, float (N, 2) each, in the page's pixels.
-        """
-        if not len(polygons):
-            return np.zeros(0, np.float32)
-        lines = np.stack([_line(page, _upright_quad(polygon)) for polygon in polygons])
-        [session_input] = self._session.get_inputs()
-        return self._session.run(None, {session_input.name: lines})[0][:, 1]
 
-    @cached_property
-    def _session(self):  # type: ignore[no-untyped-def]
-        import onnxruntime
+@cache
+def _session() -> Any:
+    import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # a few small lines
-        return onnxruntime.InferenceSession(str(CLASSIFIER), options, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # a few small lines
+    return onnxruntime.InferenceSession(str(CLASSIFIER), options, providers=["CPUExecutionProvider"])
 
 
 def _upright_quad(polygon: np.ndarray) -> np.ndarray:
@@ -46,15 +45,10 @@ def _upright_quad(polygon: np.ndarray) -> np.ndarray:
     return np.stack([top_left, top_right, bottom_right, bottom_left])
 
 
-def _sides(quad: np.ndarray) -> tuple[float, float]:
-    """Width and height, at least a pixel each."""
-    return max(1.0, float(np.linalg.norm(quad[1] - quad[0]))), max(1.0, float(np.linalg.norm(quad[3] - quad[0])))
-
-
 def _line(page: np.ndarray, quad: np.ndarray) -> np.ndarray:
     """The classifier's input, float32 (3, 48, 192): BGR in -1..1, the line at the left, zeros beside it."""
     width, height = LINE_SIZE
-    long, high = _sides(quad)
+    long, high = (max(1.0, float(np.linalg.norm(quad[k] - quad[0]))) for k in (1, 3))  # pixels
     inner = min(width, max(1, int(np.ceil(height * long / high))))
     target = np.array([[0, 0], [inner, 0], [inner, height], [0, height]], np.float32)
     corner = np.maximum(quad.min(0).astype(int) - 1, 0)  # OpenCV warps no page of 32,767 rows and more

@@ -25,7 +25,7 @@ class TestTimeAugmentation:
 
     Attributes:
         rotations: degrees of further passes over the rotated image: 90, 180, 270. A mean of passes does not mend pages
-            that lie on their side: :class:`ocr.models.orientation.UprightReader` does.
+            that lie on their side: :mod:`ocr.models.orientation` does.
         merge: ``mean`` or ``max`` of the passes' maps.
         tile: longest side of the network's input, in network pixels; larger inputs, those of very long pages, are read
             in overlapping tiles. 0 for no limit.
@@ -74,11 +74,8 @@ class TestTimeAugmentation:
         Args:
             multiple: the network's coarsest stride, to which tiles are aligned.
         """
-        maps = [self._rotated(network, images, multiple, degrees) for degrees in (0, *self.rotations)]
-        if len(maps) == 1:
-            return maps[0]
-        merged = torch.stack(maps)
-        return merged.amax(0) if self.merge == "max" else merged.mean(0)
+        maps = torch.stack([self._rotated(network, images, multiple, turn) for turn in (0, *self.rotations)])
+        return maps.amax(0) if self.merge == "max" else maps.mean(0)
 
     def _rotated(self, network: Network, images: torch.Tensor, multiple: int, degrees: int) -> torch.Tensor:
         rotated = torch.rot90(images, degrees // 90, (2, 3)).contiguous(memory_format=torch.channels_last)

@@ -13,7 +13,6 @@ import torch
 from ocr.errors import UserError, first_line, user_error
 from ocr.migrations import stored_tta
 from ocr.models.checkpoint_file import check_fit, check_map, read_checkpoint
-from ocr.models.onnx.fold import fold_batch_norms
 from ocr.models.onnx.graph import GraphDetector
 from ocr.models.onnx.runtime import OnnxDetector
 from ocr.models.tta import TestTimeAugmentation
@@ -73,7 +72,6 @@ def load_module(path: str | Path, overrides: DetectorOverrides = DetectorOverrid
         module.load_state_dict(state)
     if isinstance(module.network, GraphDetector):
         check_map(module.network, path)
-        module.set_network(fold_batch_norms(module.network))
     return module.eval()
 
 

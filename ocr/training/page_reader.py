@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ocr.data.transforms.decode import UndecodableImage, pad, resize_and_pad
-from ocr.models.orientation import MIN_TEXTS, UprightReader
+from ocr.models.orientation import MIN_TEXTS, read_upright
 from ocr.models.postprocess.db import detect
 from ocr.pipeline import Pipeline, ResizePolicy
 from ocr.types import Detections
@@ -31,8 +31,7 @@ class PageReader:
     """
 
     def __init__(self, upright: bool, legible_height: float) -> None:
-        self.upright = UprightReader() if upright else None
-        self.legible_height = legible_height
+        self.upright, self.legible_height = upright, legible_height
 
     def __call__(
         self,
@@ -61,7 +60,7 @@ class PageReader:
             width, height = pipeline.resize.content_size(*size)
             page = page[:height, :width]
             detections = read(page, size) if detections is None else detections
-            return detections if self.upright is None else self.upright(read, page, size, detections)
+            return read_upright(read, page, size, detections) if self.upright else detections
 
         detections = as_it_lies(page, detections)
         larger = self._larger(detections, pipeline.resize, size)

@@ -36,15 +36,12 @@ def this_rank() -> int:
     return int(getattr(rank_zero_only, "rank", 0))
 
 
-def gather_objects(value: T, group: Any = None) -> list[T]:
-    """The picklable objects of all ranks, in their order; of one process a list of one.
-
-    Also the ``dist_sync_fn`` of metrics whose states stay on the CPU: it works with NCCL as with gloo.
-    """
+def gather_objects(value: T) -> list[T]:
+    """The picklable objects of all ranks, in their order; of one process a list of one."""
     import torch.distributed
 
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [value]
-    values: list[Any] = [None] * torch.distributed.get_world_size(group)
-    torch.distributed.all_gather_object(values, value, group=group)
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
     return values

@@ -19,7 +19,7 @@ import yaml
 
 from ocr.data.sources.build import Source, build_sources
 from ocr.data.transforms.decode import resize_and_pad
-from ocr.metrics.matching import match
+from ocr.metrics.matching import match_pairs, pair
 from ocr.models.pretrained.ppocr import weights_file
 from ocr.training.loading import load_module
 from ocr.training.page_reader import PageReader
@@ -85,7 +85,7 @@ def main(root: str) -> None:
                     original = lambda image=photo.image: image  # noqa: E731
                     [found] = module.read([torch.from_numpy(padded)], [(WIDTH, HEIGHT)], [original])
                     seconds += time.perf_counter() - began
-                    hits = (match(found.polygons, photo.texts, photo.ignore).truth >= 0).sum()
+                    hits = (match_pairs(pair(found.polygons, photo.texts), photo.ignore).truth >= 0).sum()
                     matched += hits, len(found), len(photo.texts)
                 hmean = 2 * matched[0] / (matched[1] + matched[2])
                 lie = "turned at random" if turned else "upright"

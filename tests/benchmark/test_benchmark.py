@@ -3,20 +3,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import DictConfig
 
-from ocr.benchmark.clock import Timing, in_turns, median_ratio
+from ocr.benchmark.clock import in_turns
 from ocr.benchmark.memory import memory_of_family
-from ocr.benchmark.process import WorkerProcess
 from ocr.benchmark.rows import Goal, Row
+from ocr.benchmark.run import in_own_process
 from ocr.benchmark.workload import boxes, ideal_map, lines
 from ocr.data.targets.maps import TargetMaker
 from ocr.errors import UserError
@@ -31,18 +31,18 @@ from tests.tiny import TINY, run
 def test_works_are_timed_in_turns_without_the_warmup():
     order: list[str] = []
     timings = in_turns({"a": lambda: order.append("a"), "b": lambda: time.sleep(0.01)}, repeats=3, warmup=2)
-    assert order == ["a"] * 5 and timings["a"].repeats == timings["b"].repeats == 3
-    assert timings["b"].low >= 0.01 > timings["a"].high
-    assert timings["b"].per_piece(10).median == pytest.approx(timings["b"].median / 10)
+    assert order == ["a"] * 5 and len(timings["a"]) == len(timings["b"]) == 3
+    assert min(timings["b"]) >= 0.01 > statistics.median(timings["a"])
 
 
 def test_a_budget_ends_a_measurement_after_two_rounds():
-    assert in_turns({"a": lambda: time.sleep(0.02)}, repeats=50, budget=0.01)["a"].repeats == 2
+    assert len(in_turns({"a": lambda: time.sleep(0.02)}, repeats=50, budget=0.01)["a"]) == 2
 
 
-def test_ratios_are_taken_round_by_round():
-    """A machine that slows down by ten leaves the ratio as it is."""
-    assert median_ratio([(1, 2), (10, 20), (3, 6)]) == Timing(0.5, 0.5, 0.5, 3)
+def test_a_figure_is_the_median_of_its_repetitions_in_its_unit():
+    assert Row.of("x.y", [0.004, 0.001, 0.002], "ms", "on") == Row("x.y", 2.0, "ms", 1.5, 3.0, 3, "on")
+    assert Row.of("x.y", [0.004], "ms", pieces=4) == Row("x.y", 1.0, "ms", 1.0, 1.0, 1, "")
+    assert Row.of("x.y", [0.4, 0.6], "x").value == pytest.approx(0.5)
 
 
 def test_goals_say_what_they_ask_for():
@@ -50,7 +50,6 @@ def test_goals_say_what_they_ask_for():
     assert (str(Goal(most=1.5)), str(Goal(least=0.9))) == ("<= 1.5", ">= 0.9")
     with pytest.raises(UserError):
         Goal()
-    assert Row.time("x.y", Timing(0.002, 0.001, 0.003, 5), "ms").value == pytest.approx(2.0)
 
 
 def test_what_is_measured_on_is_what_it_says():
@@ -88,33 +87,26 @@ def test_a_module_of_a_checkout_comes_alone(tmp_path: Path):
         checkout_module(tmp_path, "Other", "peer_package.inner.work")
 
 
-def counting(start: int) -> Callable[[], tuple[int, int]]:
-    """Work for another process: its number, and how often it was done."""
-    done = [start]
-
-    def work() -> tuple[int, int]:
-        done[0] += 1
-        if done[0] > 3:
-            raise ValueError("enough")
-        return os.getpid(), done[0]
-
-    return work
+def its_process(config: DictConfig) -> list[Row]:
+    return [Row.of("part.process", [os.getpid()], config.unit)]
 
 
-def test_work_elsewhere_has_a_process_of_its_own_and_says_why_it_fails():
-    work = WorkerProcess(counting, 1)
-    assert [work()[1], work()[1]] == [2, 3]
-    with pytest.raises(RuntimeError, match="enough"):
-        work()
-    other = WorkerProcess(counting, 0)
-    assert other()[0] not in (os.getpid(), work._process.pid)
-    other.close()
-    assert other._process.exitcode == 0
-    with pytest.raises(RuntimeError, match="missing 1 required"):
-        WorkerProcess(counting)
-    with closing(WorkerProcess(counting, -1)) as killed, pytest.raises(RuntimeError, match="exit code -9"):
-        os.kill(killed._process.pid, signal.SIGKILL)
-        killed()
+def failing(config: DictConfig) -> list[Row]:
+    raise ValueError("enough")
+
+
+def killed(config: DictConfig) -> list[Row]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return []
+
+
+def test_a_part_has_a_process_of_its_own_and_says_why_it_fails():
+    [row], peak = in_own_process("part", f"{__name__}.its_process", {"unit": "x"})
+    assert row.value != os.getpid() and row.unit == "x" and peak > 10
+    with pytest.raises(RuntimeError, match=r"(?s)bench=part failed: Traceback.*in failing.*enough"):
+        in_own_process("part", f"{__name__}.failing", {})
+    with pytest.raises(RuntimeError, match="bench=part failed: .*terminated"):
+        in_own_process("part", f"{__name__}.killed", {})
 
 
 @pytest.mark.slow

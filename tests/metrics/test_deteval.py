@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ocr.metrics.collection import PooledMetric
 from ocr.metrics.deteval import DetEval, deteval
-from ocr.metrics.matching import compare, pair
+from ocr.metrics.matching import pair
+from ocr.metrics.protocol import evaluate
 from ocr.types import Detections, Truth
 
 
@@ -55,18 +55,12 @@ def test_a_text_that_two_detections_touch_matches_only_as_one_of_many():
     assert deteval(pair(found, [LINE]), np.zeros(1, bool)) == pytest.approx((1, 1, 1, 2))
 
 
-def test_images_are_pooled_and_ranks_add_up():
+def test_images_are_pooled():
     cases = [([LINE], [LINE]), ([box(0, 0, 50, 10), box(50, 0, 50, 10)], [LINE]), ([], [LINE])]
     images = [(Detections(f, np.ones(len(f))), Truth(w, np.zeros(len(w), bool))) for f, w in cases]
-    whole, parts = PooledMetric(DetEval()), [PooledMetric(DetEval()), PooledMetric(DetEval())]
-    whole.update([compare(f, w) for f, w in images])
-    for k, (f, w) in enumerate(images):
-        parts[k % 2].update([compare(f, w)])
-    scores, _ = whole.compute()
+    scores = evaluate(DetEval(), *zip(*images))
     assert scores["deteval_recall"] == pytest.approx(1.8 / 3)
     assert scores["deteval_precision"] == pytest.approx(2.6 / 3)
-    parts[0].totals += parts[1].totals
-    assert parts[0].compute() == whole.compute()
 
 
 def test_exactly_two_fifths_on_ignored_text_counts_and_two_fifths_of_a_merge_are_enough():

@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocr.metrics import hmean
-from ocr.metrics.collection import PooledMetric
+from ocr.metrics import collection
 from ocr.metrics.hmean import Hmean
-from ocr.metrics.matching import compare, match, scores
+from ocr.metrics.matching import ComparedImage, match_pairs, pair, scores
 from ocr.metrics.protocol import evaluate
 from ocr.types import Detections, Truth
 from tests.conftest import all_metrics
@@ -29,7 +27,9 @@ def box(x: float, y: float, w: float, h: float, angle: float = 0.0) -> np.ndarra
 
 
 def count(found: Detections, truth: Truth, threshold: float = 0.5) -> tuple[int, int, int]:
-    return hmean.count(match(found.polygons, truth.polygons, truth.ignore, threshold), truth.ignore)
+    pairs = pair(found.polygons, truth.polygons)
+    image = ComparedImage(found, truth, pairs, match_pairs(pairs, truth.ignore, threshold))
+    return tuple(Hmean().count(image).tolist())
 
 
 def slow_count(detections: list, truth: list, ignore: list, threshold: float) -> tuple[int, int, int]:
@@ -75,7 +75,7 @@ def test_shifted_copies_match_their_originals(wanted, seed):
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(truth))
     found = [truth[i] + rng.normal(0, 0.3, 2).astype(np.float32) for i in order]
-    result = match(found, truth, np.zeros(len(truth), bool))
+    result = match_pairs(pair(found, truth), np.zeros(len(truth), bool))
     for i, j in enumerate(result.truth):
         assert (j >= 0) == (result.iou[i] > 0.5)
         if j >= 0:
@@ -136,25 +136,24 @@ def test_degenerate_polygons_match_nothing_and_fail_nothing():
     assert count(found, Truth([box(5, 5, 9, 9)], np.zeros(1, bool))) == (0, 3, 1)
 
 
-def test_pooled_over_images_and_merged_over_ranks():
+def test_pooled_over_images_and_merged_over_ranks(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(0)
     images = []
     for _ in range(6):
         truth = [box(*rng.uniform(20, 80, 2), 20, 8) for _ in range(5)]
         found = [p + rng.normal(0, 2, 2).astype(np.float32) for p in truth[: rng.integers(1, 6)]]
         images.append((Detections(found, np.ones(len(found))), Truth(truth, np.zeros(5, bool))))
-    whole = PooledMetric(Hmean())
-    whole.update([compare(d, t) for d, t in images])
-    ranks = [PooledMetric(Hmean()), PooledMetric(Hmean())]
+    whole, *ranks = all_metrics(), all_metrics(), all_metrics()
+    whole.update(*zip(*images))
     for k, (d, t) in enumerate(images):
-        ranks[k % 2].update([compare(d, t)])
-    merged = PooledMetric(Hmean())
-    merged.totals = torch.stack([r.totals for r in ranks]).sum(dim=0)  # what dist_reduce_fx="sum" does
-    merged._update_count = 1
-    assert merged._reductions["totals"].__name__ == "dim_zero_sum"
-    assert whole.compute() == merged.compute()
+        ranks[k % 2].update([d], [t])
+    pooled = whole.compute()
     totals = np.sum([slow_count(d.polygons, t.polygons, [False] * 5, 0.5) for d, t in images], axis=0)
-    assert whole.compute()[0]["hmean"] == pytest.approx(plain(*totals)["hmean"])
+    assert pooled[0]["hmean"] == pytest.approx(plain(*totals)["hmean"])
+    monkeypatch.setattr(collection, "gather_objects", lambda totals: [rank.totals for rank in ranks])
+    merged = ranks[0].compute()
+    assert {k: v.item() for k, v in merged[0].items()} == pytest.approx({k: v.item() for k, v in pooled[0].items()})
+    assert merged[1] == pooled[1]
 
 
 def test_lists_of_different_length_are_an_error():

@@ -9,9 +9,10 @@ import pytest
 
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.metrics.matching import pair
-from ocr.models.orientation import MIN_TEXTS, UprightReader
+from ocr.models import orientation
+from ocr.models.orientation import MIN_TEXTS, read_upright
 from ocr.models.pretrained.ppocr import weights_file
-from ocr.models.text_direction import TextDirection
+from ocr.models.text_direction import upside_down
 from ocr.training.callbacks.predictions import prediction_line
 from ocr.training.loading import load_module
 from ocr.training.module import DetectionModule
@@ -78,11 +79,11 @@ def test_an_image_with_few_texts_stays_as_it_is(detector: DetectionModule, page:
 def test_a_page_that_is_longer_than_opencv_warps_is_looked_at():
     found = [np.array([[2, y], [60, y], [60, y + 9], [2, y + 9]], np.float32) for y in range(32_800, 32_990, 20)]
     page = np.full((33_000, 64, 3), 255, np.uint8)
-    chances = TextDirection().upside_down(page, found)
+    chances = upside_down(page, found)
     assert chances.shape == (len(found),) and ((chances >= 0) & (chances <= 1)).all()
 
 
-def test_a_page_is_read_once_more_only_where_it_looks_turned():
+def test_a_page_is_read_once_more_only_where_it_looks_turned(monkeypatch: pytest.MonkeyPatch):
     """Reads are counted: an upright page has none beside its first."""
     lines = [np.array([[10, y], [200, y], [200, y + 20], [10, y + 20]], np.float32) for y in range(10, 300, 30)]
     page, reads = np.full((320, 240, 3), 255, np.uint8), []
@@ -91,31 +92,31 @@ def test_a_page_is_read_once_more_only_where_it_looks_turned():
         reads.append((image.shape, size))
         return Detections(lines, np.ones(len(lines), np.float32))
 
-    reader = UprightReader()
-    reader.direction.upside_down = lambda page, polygons: np.full(len(polygons), 0.1)  # type: ignore[method-assign]
-    found = reader(read, page, (480, 640), Detections(lines, np.ones(len(lines), np.float32)))
+    monkeypatch.setattr(orientation, "upside_down", lambda page, polygons: np.full(len(polygons), 0.1))
+    found = read_upright(read, page, (480, 640), Detections(lines, np.ones(len(lines), np.float32)))
     assert found.orientation == 0 and reads == []
     square = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], np.float32)
     squares = [square + np.float32([100, 20 * k]) for k in range(12)]
-    found = reader(read, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
+    found = read_upright(read, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
     assert found.orientation == 90 and reads == [((240, 320, 3), (640, 480))]
     few = lambda image, size: Detections(lines[: MIN_TEXTS - 1], np.ones(MIN_TEXTS - 1, np.float32))  # noqa: E731
-    found = reader(few, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
+    found = read_upright(few, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
     assert found.orientation == 0 and len(found) == len(squares), "a few long boxes are no better reading"
-    reader.direction.upside_down = lambda page, polygons: np.full(len(polygons), 0.9)  # type: ignore[method-assign]
-    found = reader(read, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
+    monkeypatch.setattr(orientation, "upside_down", lambda page, polygons: np.full(len(polygons), 0.9))
+    found = read_upright(read, page, (480, 640), Detections(squares, np.ones(len(squares), np.float32)))
     assert found.orientation == 270 and len(reads) == 3
 
 
 @pytest.mark.parametrize("texts, turned", [(17, 0), (18, 90)])
-def test_a_page_of_which_nothing_is_found_as_it_lies_needs_more_texts(texts: int, turned: int):
+def test_a_page_of_which_nothing_is_found_as_it_lies_needs_more_texts(
+    texts: int, turned: int, monkeypatch: pytest.MonkeyPatch
+):
     line = np.array([[10, 10], [190, 10], [190, 19], [10, 19]], np.float32)
     lines = [line + np.float32([0, 20 * k]) for k in range(texts)]
     again = Detections(lines, np.ones(texts, np.float32))
-    reader = UprightReader()
-    reader.direction.upside_down = lambda page, polygons: np.zeros(len(polygons))  # type: ignore[method-assign]
+    monkeypatch.setattr(orientation, "upside_down", lambda page, polygons: np.zeros(len(polygons)))
     nothing = Detections([], np.zeros(0, np.float32))
-    found = reader(lambda page, size: again, np.full((200, 400, 3), 255, np.uint8), (400, 200), nothing)
+    found = read_upright(lambda page, size: again, np.full((200, 400, 3), 255, np.uint8), (400, 200), nothing)
     assert (found.orientation, len(found)) == (turned, texts if turned else 0)
 
 
@@ -125,7 +126,7 @@ def test_any_number_of_texts_can_be_found(first: int, then: int):
     lines = [np.array([[10, y], [90, y], [90, y + 9], [10, y + 9]], np.float32) for y in range(10, 170, 20)]
     first_found, again = (Detections(lines[:n], np.ones(n, np.float32)) for n in (first, then))
     page = np.full((200, 100, 3), 255, np.uint8)
-    found = UprightReader()(lambda page, size: again, page, (100, 200), first_found)
+    found = read_upright(lambda page, size: again, page, (100, 200), first_found)
     assert len(found) in (first, then) and len(found.scores) == len(found)
 
 

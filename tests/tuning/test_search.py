@@ -18,7 +18,7 @@ from ocr.errors import UserError
 from ocr.jobs.tune import tuning_metrics
 from ocr.metrics.deteval import DetEval
 from ocr.metrics.hmean import Hmean
-from ocr.metrics.matching import compare, match
+from ocr.metrics.matching import compare
 from ocr.metrics.protocol import evaluate
 from ocr.models.postprocess.db import detect
 from ocr.pipeline import Pipeline
@@ -68,7 +68,7 @@ def test_counts_equal_those_of_the_real_way(images: list[CachedImage], pipeline:
             found = detect(image.probability(320), *image.size, real)
             sums += Hmean().count(compare(found, image.truth))
             deteval_sums += DetEval().count(compare(found, image.truth))
-            fit += match(found.polygons, image.truth.polygons, image.truth.ignore).iou.sum()
+            fit += compare(found, image.truth).match.iou.sum()
         texts, detections, matched, overlap, others, precision_sum, recall_sum = counts[:, k].sum(axis=0).tolist()
         assert overlap == pytest.approx(fit)
         assert sums.tolist() == [matched, detections, texts], combination

@@ -1,1 +1,1 @@
-"""ONNX files: import, fuse, fold, export, run."""
+"""ONNX files: import, fuse, export, run."""

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from ocr.models.onnx.runtime import PIPELINE_KEY
 from ocr.pipeline import Pipeline
 from ocr.utils.files import write_atomic
 
-PRECISIONS = ("fp32", "fp16_weights", "fp16", "int8")
 OPSET = 17
 INPUT, OUTPUT = "x", "probability"
 # What RapidOCR and PaddleOCR's own ONNX tools feed to a detector unless told otherwise
@@ -42,11 +43,6 @@ class _Exported(nn.Module):
         return self.network(x if self.same else self.adapt(x)).probability.sigmoid()
 
 
-def export_pipeline(pipeline: Pipeline) -> Pipeline:
-    """The pipeline of an exported file: RapidOCR's normalisation, all else as it was."""
-    return replace(pipeline, **RAPIDOCR, fill=pipeline.fill_colour)
-
-
 def export_onnx(network: nn.Module, pipeline: Pipeline, path: Path, metadata: Mapping[str, str]) -> Pipeline:
     """Write a float32 file with dynamic batch, height and width.
 
@@ -57,11 +53,9 @@ def export_onnx(network: nn.Module, pipeline: Pipeline, path: Path, metadata: Ma
         metadata: more entries beside the pipeline.
 
     Returns:
-        The pipeline that goes with the file's input.
+        The pipeline that goes with the file's input: RapidOCR's normalisation, all else as it was.
     """
-    import onnx
-
-    wants = export_pipeline(pipeline)
+    wants = replace(pipeline, **RAPIDOCR, fill=pipeline.fill_colour)
     path.parent.mkdir(parents=True, exist_ok=True)
     side = 2 * pipeline.resize.multiple
     axes = {name: {0: "batch", 2: "height", 3: "width"} for name in (INPUT, OUTPUT)}
@@ -82,9 +76,6 @@ def to_fp16_weights(source: Path, target: Path) -> None:
 
     Runtimes turn the weights back into float32 when they read the file.
     """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
     model = onnx.load(str(source))
     graph, casts = model.graph, []
     for item in graph.initializer:
@@ -95,30 +86,27 @@ def to_fp16_weights(source: Path, target: Path) -> None:
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
-    _write(model, target, {item.key: item.value for item in model.metadata_props})
+    write_atomic(target, model.SerializeToString())
 
 
 def to_fp16(source: Path, target: Path) -> None:
     """Weights and arithmetic in half precision; input and output stay float32."""
-    import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     model = onnx.load(str(source))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it tells of every small number that is cut to zero
         half = convert_float_to_float16(model, keep_io_types=True, op_block_list=["Resize"])
-    _write(half, target, {item.key: item.value for item in model.metadata_props})
+    write_atomic(target, half.SerializeToString())
 
 
 def to_int8(source: Path, target: Path, inputs: Sequence[np.ndarray]) -> None:
-    """Convolutions in 8 bits, with ranges from given network inputs, float32 (1, 3, H, W) each."""
-    import onnx
+    """Convolutions in 8 bits but for the first and the last, with ranges from network inputs, float32 (1, 3, H, W)."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.left: Iterator[np.ndarray] = iter(inputs)
+        left = iter(inputs)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.left, None)
@@ -128,24 +116,16 @@ def to_int8(source: Path, target: Path, inputs: Sequence[np.ndarray]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepared, raw = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        nodes = onnx.load(str(prepared)).graph.node
-        first, last = (sorted_names(nodes)[k] for k in (0, -1))
+        nodes = onnx.load(str(prepared)).graph.node  # in order of execution
+        names = [node.name for node in nodes if node.op_type in ("Conv", "ConvTranspose")]
         quantize_static(
             str(prepared), str(raw), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-            op_types_to_quantize=["Conv"], nodes_to_exclude=[first, last],
+            op_types_to_quantize=["Conv"], nodes_to_exclude=[names[0], names[-1]],
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         )  # fmt: skip
         _write(onnx.load(str(raw)), target, kept)
 
 
-def sorted_names(nodes: Any) -> list[str]:
-    """Names of the convolutions in order of execution: the first and the last of them stay in float."""
-    return [node.name for node in nodes if node.op_type in ("Conv", "ConvTranspose")]
-
-
-def _write(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
-    import onnx
-
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, dict(metadata))
+def _write(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:
+    helper.set_model_props(model, dict(metadata))
     write_atomic(path, model.SerializeToString())

@@ -22,9 +22,7 @@ def fuse(nodes: list[dict[str, Any]], weights: Weights) -> tuple[list[dict[str, 
         nodes: see :mod:`ocr.models.onnx.graph`, the last one the result; changed in place.
         weights: float32 arrays by ``<node>.<parameter>``; those of other nodes are left out.
     """
-    fuser = _Fuser(nodes, weights)
-    fuser.run()
-    return fuser.nodes, fuser.weights
+    return _Fuser(nodes, weights).run()
 
 
 def leading_to(nodes: Sequence[dict[str, Any]], last: str) -> list[dict[str, Any]]:
@@ -45,7 +43,7 @@ class _Fuser:
         self.makers: dict[str, dict[str, Any]] = {}
         self.uses: Counter[str] = Counter()
 
-    def run(self) -> None:
+    def run(self) -> tuple[list[dict[str, Any]], Weights]:
         for rule in (self._fuse_gelu, self._fuse_hardswish, self._fuse_affine):
             self.makers = {node["name"]: node for node in self.nodes}
             self.uses = Counter(name for node in self.nodes for name in node["inputs"])
@@ -56,6 +54,7 @@ class _Fuser:
             self.nodes = leading_to(self.nodes, self.nodes[-1]["name"])
         self.weights = {k: v for k, v in self.weights.items() if k.split(".")[0] in {n["name"] for n in self.nodes}}
         self._number_again()
+        return self.nodes, self.weights
 
     def _maker(self, name: str, op: str, uses: int = 1) -> dict[str, Any] | None:
         node = self.makers.get(name)
@@ -121,8 +120,7 @@ class _Fuser:
                 old_shift = None if old_shift is None else old_shift * scale
             if shift is not None:
                 old_shift = shift if old_shift is None else old_shift + shift
-            merged = {"scale": old_scale, "shift": old_shift}
-            for key, value in merged.items():
+            for key, value in (("scale", old_scale), ("shift", old_shift)):
                 before[key] = 0 if value is None else value.size
                 if value is not None:
                     self.weights[f"{before['name']}.{key}"] = value

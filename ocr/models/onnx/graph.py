@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,22 +23,6 @@ from ocr.models.detector import Maps
 Node = Mapping[str, Any]
 IMAGE = "image"
 THRESHOLD = "threshold_"  # prefix of the nodes of the threshold branch
-
-
-class Mean(nn.Module):
-    """Mean over height and width, kept as 1 x 1."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) to (B, C, 1, 1)."""
-        return x.mean((2, 3), keepdim=True)
-
-
-class Concat(nn.Module):
-    """Several inputs to one, along the channels."""
-
-    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) each, to (B, sum of C, H, W)."""
-        return torch.cat(parts, dim=1)
 
 
 class Affine(nn.Module):
@@ -54,59 +39,24 @@ class Affine(nn.Module):
         return x * self.scale if self.shift is None else torch.addcmul(self.shift, x, self.scale)
 
 
-class HardSigmoid(nn.Module):
-    """clamp(alpha x + beta, 0, 1); torch's own has alpha 1/6 only."""
+class Function(nn.Module):
+    """A function without weights as a layer of one input or several."""
 
-    def __init__(self, alpha: float, beta: float) -> None:
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
         super().__init__()
-        self.alpha, self.beta = alpha, beta
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (x * self.alpha + self.beta).clamp(0, 1)
-
-
-class Clip(nn.Module):
-    """Values cut to low..high; None for no limit."""
-
-    def __init__(self, low: float | None, high: float | None) -> None:
-        super().__init__()
-        self.low, self.high = low, high
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.clamp(self.low, self.high)
-
-
-class Upsample(nn.Module):
-    """Height and width times a whole number."""
-
-    def __init__(self, scale: int, mode: str) -> None:
-        super().__init__()
-        self.scale, self.mode = float(scale), mode
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.interpolate(x, scale_factor=self.scale, mode=self.mode)
-
-
-class Pad(nn.Module):
-    """Constant border: left, right, top, bottom."""
-
-    def __init__(self, pads: Sequence[int], value: float) -> None:
-        super().__init__()
-        self.pads, self.value = tuple(pads), value
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.pad(x, self.pads, value=self.value)
-
-
-class Join(nn.Module):
-    """Several inputs to one."""
-
-    def __init__(self, how: Callable[..., torch.Tensor]) -> None:
-        super().__init__()
-        self.how = how
+        self.function = function
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self.how(*inputs)
+        return self.function(*inputs)
+
+
+def _concat(*parts: torch.Tensor) -> torch.Tensor:
+    return torch.cat(parts, dim=1)
+
+
+def _hard_sigmoid(x: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
+    """clamp(alpha x + beta, 0, 1); torch's own has alpha 1/6 only."""
+    return (x * alpha + beta).clamp(0, 1)
 
 
 OPS: dict[str, Callable[..., nn.Module]] = {
@@ -118,18 +68,17 @@ OPS: dict[str, Callable[..., nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
     "gelu": nn.GELU,
     "hardswish": nn.Hardswish,
-    "hardsigmoid": HardSigmoid,
+    "hardsigmoid": lambda alpha, beta: Function(partial(_hard_sigmoid, alpha=alpha, beta=beta)),
     "sigmoid": nn.Sigmoid,
-    "silu": nn.SiLU,
-    "clip": Clip,
-    "mean": Mean,
+    "clip": lambda low, high: Function(partial(torch.clamp, min=low, max=high)),
+    "mean": lambda: Function(partial(torch.mean, dim=(2, 3), keepdim=True)),
     "max_pool": nn.MaxPool2d,
     "avg_pool": nn.AvgPool2d,
-    "upsample": Upsample,
-    "pad": Pad,
-    "add": lambda: Join(torch.add),
-    "mul": lambda: Join(torch.mul),
-    "concat": Concat,
+    "upsample": lambda scale, mode: Function(partial(F.interpolate, scale_factor=float(scale), mode=mode)),
+    "pad": lambda pads, value: Function(partial(F.pad, pad=tuple(pads), value=value)),  # left, right, top, bottom
+    "add": lambda: Function(torch.add),
+    "mul": lambda: Function(torch.mul),
+    "concat": lambda: Function(_concat),
 }
 _NOT_SETTINGS = ("op", "name", "inputs")
 
@@ -155,7 +104,12 @@ class GraphDetector(nn.Module):
         super().__init__()
         self.nodes = [deepcopy(dict(node)) for node in nodes]
         self.head = head_of(self.nodes)
-        branch = [_renamed(node, set(self.head)) for node in self.nodes if node["name"] in self.head]
+        renamed = {name: THRESHOLD + name for name in self.head}
+        branch = [
+            {**node, "name": renamed[node["name"]], "inputs": [renamed.get(name, name) for name in node["inputs"]]}
+            for node in self.nodes
+            if node["name"] in renamed
+        ]
         self._train_run = _with_last_uses(self.nodes + branch, {self.nodes[-1]["name"], branch[-1]["name"]})
         self._run = _with_last_uses(self.nodes, {self.nodes[-1]["name"]})
         known = {IMAGE}
@@ -230,8 +184,7 @@ class GraphDetector(nn.Module):
         would saturate the branch for good.
         """
         for name in self.head:
-            twin = self.layers[THRESHOLD + name]
-            twin.load_state_dict(self.layers[name].state_dict())
+            self.layers[THRESHOLD + name].load_state_dict(self.layers[name].state_dict())
         trained, last = self.layers[self._last], self.layers[THRESHOLD + self._last]
         assert isinstance(trained, nn.ConvTranspose2d | nn.Conv2d)
         assert isinstance(last, nn.ConvTranspose2d | nn.Conv2d)
@@ -268,13 +221,8 @@ def stem_of(nodes: Sequence[Node]) -> set[str]:
     return stem
 
 
-def _renamed(node: Node, head: set[str]) -> Node:
-    inputs = [THRESHOLD + name if name in head else name for name in node["inputs"]]
-    return {**deepcopy(dict(node)), "name": THRESHOLD + node["name"], "inputs": inputs}
-
-
 def _with_last_uses(nodes: Sequence[Node], keep: set[str]) -> list[tuple[Node, list[str]]]:
-    """Yield each node with the names whose values no later node needs."""
+    """Each node with the names whose values no later node needs."""
     seen, run = set(keep), []
     for node in reversed(nodes):
         last = [name for name in dict.fromkeys(node["inputs"]) if name not in seen]

@@ -6,7 +6,6 @@ Operators become nodes here, one by one; :mod:`ocr.models.onnx.fuse` then puts t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ocr.errors import UserError, first_line
 from ocr.models.onnx.fuse import Weights, fuse, leading_to
 
 FLOAT32 = 1  # ONNX's number for the type
+PLAIN = {"Relu": "relu", "Sigmoid": "sigmoid", "Erf": "erf", "HardSwish": "hardswish", "GlobalAveragePool": "mean"}
 
 
 def read_onnx(path: str | Path) -> tuple[list[dict[str, Any]], Weights]:
@@ -75,10 +75,8 @@ class _Reader:
             settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
             if node.op_type == "Constant":
                 self.constants[node.output[0]] = numpy_helper.to_array(settings["value"])
-            elif node.input and all(
-                name in self.constants for name in node.input if name
-            ):  # half-precision weights, ...
-                given = {name: self.constants[name] for name in node.input if name}
+            elif node.input and self.constants.keys() >= {name for name in node.input if name}:
+                given = {name: self.constants[name] for name in node.input if name}  # half-precision weights, ...
                 self.constants |= zip(node.output, map(np.asarray, ReferenceEvaluator(node).run(None, given)))
             elif node.op_type in ("Identity", "Dropout") or (node.op_type == "Cast" and settings["to"] == FLOAT32):
                 self.alias[node.output[0]] = node.input[0]
@@ -96,10 +94,12 @@ class _Reader:
     def read(self) -> tuple[list[dict[str, Any]], Weights]:
         for op, inputs, output, settings in self.raw:
             inputs = [self._origin(name) for name in inputs]
-            make = getattr(self, f"_{op.lower()}", None)
-            if make is None:
+            if op in PLAIN:
+                self.names[output] = self._add_node(PLAIN[op], [self.names[inputs[0]]])
+            elif (make := getattr(self, f"_{op.lower()}", None)) is not None:
+                self.names[output] = make(inputs, settings)
+            else:
                 raise _Unfit(f"operator {op} is not known")
-            self.names[output] = make(inputs, settings)
         self.names[self.output] = self.names[self._origin(self.output)]
         nodes = leading_to(self.nodes, self.names[self.output])
         if not nodes or nodes[-1]["op"] != "sigmoid":
@@ -132,8 +132,7 @@ class _Reader:
             kernel_size=list(weight.shape[2:]), stride=stride, padding=padding,
             dilation=list(settings.get("dilations", [1, 1])), groups=settings.get("group", 1), bias=len(inputs) > 2,
         )  # fmt: skip
-        self._put(name, weight, inputs)
-        return name
+        return self._with_weights(name, inputs)
 
     def _convtranspose(self, inputs: list[str], settings: dict[str, Any]) -> str:
         weight = self._constant(inputs[1])
@@ -147,13 +146,12 @@ class _Reader:
             output_padding=list(settings.get("output_padding", [0, 0])), groups=settings.get("group", 1),
             dilation=list(settings.get("dilations", [1, 1])), bias=len(inputs) > 2,
         )  # fmt: skip
-        self._put(name, weight, inputs)
-        return name
+        return self._with_weights(name, inputs)
 
-    def _put(self, name: str, weight: np.ndarray, inputs: list[str]) -> None:
-        self.weights[f"{name}.weight"] = weight
-        if len(inputs) > 2:
-            self.weights[f"{name}.bias"] = self._constant(inputs[2])
+    def _with_weights(self, node: str, inputs: list[str]) -> str:
+        for key, constant in zip(("weight", "bias"), inputs[1:]):
+            self.weights[f"{node}.{key}"] = self._constant(constant)
+        return node
 
     def _padded(
         self, source: str, kernel: Any, stride: list[int], settings: dict[str, Any], value: float
@@ -163,9 +161,7 @@ class _Reader:
         if how in (b"SAME_UPPER", b"SAME_LOWER"):
             if stride != [1, 1]:
                 raise _Unfit(f"auto_pad {how.decode()} with stride {stride} depends on the image's size")
-            total = [k - 1 for k in kernel]
-            less = [t // 2 for t in total]
-            more = [t - low for t, low in zip(total, less)]
+            less, more = [(k - 1) // 2 for k in kernel], [k // 2 for k in kernel]
             pads = less + more if how == b"SAME_UPPER" else more + less
         else:
             pads = list(settings.get("pads", [0] * 4))
@@ -185,51 +181,37 @@ class _Reader:
     def _batchnormalization(self, inputs: list[str], settings: dict[str, Any]) -> str:
         scale, shift, mean, variance = (self._constant(name).astype(np.float64) for name in inputs[1:5])
         factor = scale / np.sqrt(variance + settings.get("epsilon", 1e-5))
-        return self._affine(self.names[inputs[0]], factor, shift - mean * factor)
+        return self._affine(inputs[0], scale=factor, shift=shift - mean * factor)
 
-    def _affine(self, source: str, scale: np.ndarray | None, shift: np.ndarray | None) -> str:
-        sizes = {}
-        for key, value in (("scale", scale), ("shift", shift)):
-            if value is not None and value.size not in (1, max(value.shape, default=1)):
+    def _affine(self, source: str, **constants: np.ndarray) -> str:
+        """A node that multiplies by ``scale`` and adds ``shift``, where they are given."""
+        for value in constants.values():
+            if value.size not in (1, max(value.shape, default=1)):
                 raise _Unfit(f"a constant of shape {value.shape} is neither one number nor one per channel")
-            sizes[key] = 0 if value is None else value.size
-        name = self._add_node("affine", [source], **sizes)
-        for key, value in (("scale", scale), ("shift", shift)):
-            if value is not None:
-                self.weights[f"{name}.{key}"] = np.asarray(value, np.float32).reshape(-1, 1, 1)
+        sizes = {key: constants[key].size if key in constants else 0 for key in ("scale", "shift")}
+        name = self._add_node("affine", [self.names[source]], **sizes)
+        for key, value in constants.items():
+            self.weights[f"{name}.{key}"] = np.asarray(value, np.float32).reshape(-1, 1, 1)
         return name
 
-    def _with_constant(self, inputs: list[str], op: str) -> tuple[str, np.ndarray] | None:
-        """(node, constant) where one of two inputs is constant."""
-        a, b = inputs
-        if b in self.constants:
-            return self.names[a], self.constants[b]
-        return (self.names[b], self.constants[a]) if a in self.constants else None
+    def _affine_or(self, op: str, key: str, inputs: list[str]) -> str:
+        """An affine node where one of two inputs is constant; else a node of both."""
+        for source, constant in (inputs, inputs[::-1]):
+            if constant in self.constants:
+                return self._affine(source, **{key: self.constants[constant]})
+        return self._add_node(op, [self.names[name] for name in inputs])
 
     def _add(self, inputs: list[str], settings: dict[str, Any]) -> str:
-        if (pair := self._with_constant(inputs, "add")) is not None:
-            return self._affine(pair[0], None, pair[1])
-        return self._add_node("add", [self.names[name] for name in inputs])
+        return self._affine_or("add", "shift", inputs)
 
     def _mul(self, inputs: list[str], settings: dict[str, Any]) -> str:
-        if (pair := self._with_constant(inputs, "mul")) is not None:
-            return self._affine(pair[0], pair[1], None)
-        return self._add_node("mul", [self.names[name] for name in inputs])
+        return self._affine_or("mul", "scale", inputs)
 
     def _div(self, inputs: list[str], settings: dict[str, Any]) -> str:
-        return self._affine(self.names[inputs[0]], 1 / self._constant(inputs[1]).astype(np.float64), None)
+        return self._affine(inputs[0], scale=1 / self._constant(inputs[1]).astype(np.float64))
 
     def _sub(self, inputs: list[str], settings: dict[str, Any]) -> str:
-        return self._affine(self.names[inputs[0]], None, -self._constant(inputs[1]))
-
-    def _plain(op: str) -> Callable[[_Reader, list[str], dict[str, Any]], str]:  # type: ignore[misc]  # noqa: N805
-        def make(self: _Reader, inputs: list[str], settings: dict[str, Any]) -> str:
-            return self._add_node(op, [self.names[inputs[0]]])
-
-        return make
-
-    _relu, _sigmoid, _erf = _plain("relu"), _plain("sigmoid"), _plain("erf")
-    _hardswish, _globalaveragepool = _plain("hardswish"), _plain("mean")
+        return self._affine(inputs[0], shift=-self._constant(inputs[1]))
 
     def _gelu(self, inputs: list[str], settings: dict[str, Any]) -> str:
         return self._add_node(

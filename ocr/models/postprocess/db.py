@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import cv2
@@ -134,13 +133,13 @@ def _unclip_outline(contour: np.ndarray, params: PostProcess) -> np.ndarray | No
     if len(outline) < 3:
         return None
     shape = shapely.Polygon(outline).buffer(0.5, join_style="mitre")
-    if shape.is_empty or not shape.length:
+    if shape.is_empty:
         return None
     distance = unclip_distance(shape.area, shape.length, params.unclip, params.unclip_ratio)
     unclipped = shape.buffer(distance, quad_segs=2)
     if not isinstance(unclipped, shapely.Polygon):
         return None
     (_, sides, _) = cv2.minAreaRect(shapely.get_coordinates(unclipped).astype(np.float32))
-    if min(sides) < params.min_size or math.isclose(unclipped.area, 0):
+    if min(sides) < params.min_size:
         return None
     return shapely.get_coordinates(unclipped.exterior.simplify(0.5))[:-1]

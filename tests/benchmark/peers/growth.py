@@ -60,12 +60,12 @@ def _of_one_size(config: DictConfig, size: int) -> list[Row]:
     evaluation, evaluated = _evaluation(min(size, EVALUATED))
     on = f"{size} images"
     return [
-        Row.once(f"growth.{size}.first_start", fresh, "s", on),
-        Row.once(f"growth.{size}.later_start", again, "s", on),
-        Row.once(f"growth.{size}.index", sum(a.nbytes for a in arrays) / 1e6, "MB", on),
-        Row.once(f"growth.{size}.epoch_image", 1e3 * epoch, "ms", f"{on}, {WORKERS} workers, no network"),
-        Row.once(f"growth.{size}.memory", memory, "MB", f"{on}, main process and {WORKERS} workers"),
-        Row.once(f"growth.{size}.evaluation_image", 1e3 * evaluation, "ms", f"all protocols, {evaluated} images"),
+        Row.of(f"growth.{size}.first_start", [fresh], "s", on),
+        Row.of(f"growth.{size}.later_start", [again], "s", on),
+        Row.of(f"growth.{size}.index", [sum(a.nbytes for a in arrays) / 1e6], "MB", on),
+        Row.of(f"growth.{size}.epoch_image", [epoch], "ms", f"{on}, {WORKERS} workers, no network"),
+        Row.of(f"growth.{size}.memory", [memory], "MB", f"{on}, main process and {WORKERS} workers"),
+        Row.of(f"growth.{size}.evaluation_image", [evaluation], "ms", f"all protocols, {evaluated} images"),
     ]
 
 

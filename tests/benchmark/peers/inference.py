@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import logging
+import multiprocessing
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,8 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ocr.benchmark.clock import in_turns
-from ocr.benchmark.process import WorkerProcess
 from ocr.benchmark.rows import Row
+from ocr.errors import first_line
 from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
@@ -25,27 +28,35 @@ def inference(config: DictConfig) -> list[Row]:
 
     Each in a process of its own: ours keeps freed memory, as all its jobs do, which would speed up the other as well.
     """
-    plain = OmegaConf.to_container(config, resolve=True)
+    plain, spawn = OmegaConf.to_container(config, resolve=True), multiprocessing.get_context("spawn")
     with ExitStack() as stack:
+        works = {
+            who: partial(_in_process, stack.enter_context(ProcessPoolExecutor(1, spawn)), who, plain) for who in READERS
+        }
         try:
-            works = {
-                who: stack.enter_context(closing(WorkerProcess(prepare, plain)))
-                for who, prepare in (("ours", read_with_ours), ("rapidocr", read_with_rapidocr))
-            }
-        except RuntimeError as error:
-            log.warning("peers: inference by rapidocr is not there: %s", str(error).strip().splitlines()[-1])
+            (images, mine), (_, other) = (work() for work in works.values())
+        except Exception as error:  # another version of theirs
+            log.warning("peers: inference by rapidocr is not there: %s", first_line(error))
             return []
-        (images, mine), (_, other) = (work() for work in works.values())
         if abs(mine - other) > 0.1 * max(mine, other):
             log.warning("peers: inference by rapidocr does not count: %d boxes, ours %d", other, mine)
             return []
-        timings = {k: t.per_piece(images) for k, t in in_turns(works, 5).items()}
-    ratio = timings["ours"].median / timings["rapidocr"].median
+        timings = in_turns(works, 5)
     on = f"{images} images of {config.data.name}, {cores()} threads"
-    return [
-        *(Row.time(f"peers.inference.{who}", timing, note=on) for who, timing in timings.items()),
-        Row.once("peers.inference.ours_over_fastest", ratio, "x", f"{mine} boxes, theirs {other}"),
-    ]
+    rows = [Row.of(f"peers.inference.{who}", timing, "ms", on, images) for who, timing in timings.items()]
+    ratio = rows[0].value / rows[1].value
+    return [*rows, Row.of("peers.inference.ours_over_fastest", [ratio], "x", f"{mine} boxes, theirs {other}")]
+
+
+def _in_process(process: ProcessPoolExecutor, who: str, plain: Any) -> tuple[int, int]:
+    return process.submit(_read, who, plain).result()
+
+
+def _read(who: str, plain: dict[str, Any]) -> tuple[int, int]:
+    """Images and boxes of a pass; the first one in a process prepares the reader."""
+    if who not in _ready:
+        _ready[who] = READERS[who](plain)
+    return _ready[who]()
 
 
 def _images(plain: dict[str, Any]) -> list[np.ndarray]:
@@ -57,7 +68,7 @@ def _images(plain: dict[str, Any]) -> list[np.ndarray]:
 
 
 def read_with_ours(plain: dict[str, Any]) -> Callable[[], tuple[int, int]]:
-    """Images and boxes of a pass."""
+    """Gives images and boxes of a pass."""
     import torch
 
     from ocr.data.transforms.decode import resize_and_pad
@@ -82,6 +93,10 @@ def read_with_rapidocr(plain: dict[str, Any]) -> Callable[[], tuple[int, int]]:
     detector = _rapidocr_with_stock_weights()
     images = [np.ascontiguousarray(image[..., ::-1]) for image in _images(plain)]
     return lambda: (len(images), sum(len(detector(image)) for image in images))
+
+
+READERS = {"ours": read_with_ours, "rapidocr": read_with_rapidocr}
+_ready: dict[str, Callable[[], tuple[int, int]]] = {}
 
 
 def _ours_with_stock_weights() -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,12 +51,12 @@ def peers(config: DictConfig) -> list[Row]:
             except Exception as error:  # another version of theirs: ours is measured all the same
                 log.warning("peers: %s by %s does not run: %s", name, peer, first_line(error))
         timings = in_turns(works, config.repeats, budget=config.budget)
-        rows += [Row.time(f"peers.{name}.{who}", timing) for who, timing in timings.items()]
-        others_only = {who: timing for who, timing in timings.items() if who != "ours"}
-        ratios = {who: timings["ours"].median / timing.median for who, timing in others_only.items()}
-        rows += [Row.once(f"peers.{name}.ours_over_{who}", ratio, "x") for who, ratio in ratios.items()]
+        rows += [Row.of(f"peers.{name}.{who}", timing, "ms") for who, timing in timings.items()]
+        own = statistics.median(timings.pop("ours"))
+        ratios = {who: own / statistics.median(timing) for who, timing in timings.items()}
+        rows += [Row.of(f"peers.{name}.ours_over_{who}", [ratio], "x") for who, ratio in ratios.items()]
         if ratios:
-            rows.append(Row.once(f"peers.{name}.ours_over_fastest", max(ratios.values()), "x"))
+            rows.append(Row.of(f"peers.{name}.ours_over_fastest", [max(ratios.values())], "x"))
     return [*rows, *inference(config)]
 
 
@@ -179,7 +180,7 @@ def _postprocess(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callab
     """
     from ocr.benchmark.workload import ideal_map, lines
     from ocr.data.targets.maps import TargetMaker
-    from ocr.metrics.matching import match
+    from ocr.metrics.matching import match_pairs, pair
     from ocr.models.postprocess.db import find_polygons
     from ocr.pipeline import PostProcess
 
@@ -191,7 +192,7 @@ def _postprocess(root: Path | None) -> tuple[Callable[[], Any], dict[str, Callab
 
     def check(boxes: Any) -> None:
         boxes = [np.asarray(b, np.float32).reshape(-1, 2) for b in boxes]
-        found = match(boxes, [p.astype(np.float32) for p in ours], np.zeros(len(ours), bool), 0.85)
+        found = match_pairs(pair(boxes, [p.astype(np.float32) for p in ours]), np.zeros(len(ours), bool), 0.85)
         if len(boxes) != len(ours) or (found.truth < 0).any():
             raise Different(f"{len(boxes)} boxes instead of {len(ours)}, {(found.truth < 0).sum()} unlike ours")
 
