@@ -22,7 +22,7 @@ from ocr.data.synthetic.paper import ShopStyle
 from ocr.data.synthetic.shop import draw_shop_receipt
 from ocr.data.synthetic.words import SYLLABLES
 from ocr.errors import UserError
-from ocr.geometry.polygons import normal_form, normal_quads
+from ocr.geometry.polygons import normal_form
 from ocr.types import LazySample, Truth
 
 
@@ -94,9 +94,7 @@ class SyntheticReceipts:
         photo = simulate_camera(paper, rng, self.difficulty, self.effects)
         polygons = photo.project_polygons([cell.quad for cell in cells])
         if not photo.curl:
-            quads = np.stack(polygons)
-            sound, normal = normal_quads(quads, *photo.size)
-            polygons = [normal[k] if sound[k] else normal_form(quads[k]) for k in range(len(cells))]
+            polygons = [normal_form(polygon) for polygon in polygons]
         truth = Truth(polygons, np.zeros(len(polygons), bool), [cell.text for cell in cells])
         return RenderedSample(photo.jpeg, *photo.size, truth)
 
