@@ -13,6 +13,7 @@ from ocr.data.formats.detect import SPLITS
 from ocr.data.index.identity import in_hash_range
 from ocr.data.index.report import Report
 from ocr.data.sources.build import Source, StoredSource, build_source, check_sources
+from ocr.data.sources.joined import Sources
 from ocr.data.sources.splits import resolve_sources
 from ocr.errors import UserError
 from ocr.migrations import migrate_sources
@@ -37,7 +38,7 @@ class ReadSplit:
 
     def counts(self) -> dict[str, int]:
         """Images, instances (ignored ones included) and ignored instances."""
-        return {key: sum(source.counts()[key] for source in self.sources) for key in COUNTS}
+        return Sources(self.sources).counts()
 
 
 def read_splits(data: Mapping[str, Any], whole: bool = False) -> dict[str, ReadSplit]:

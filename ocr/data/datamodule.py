@@ -17,6 +17,7 @@ from ocr.data.index.report import Report
 from ocr.data.loader_workers import start_worker, worker_count
 from ocr.data.samplers import EpochBatches, EpochRest, EpochSampler, ShardSampler, draws_per_epoch
 from ocr.data.sources.build import Source, StoredSource, build_sources, check_sources, source_root
+from ocr.data.sources.joined import Sources
 from ocr.data.sources.shards import ShardSource
 from ocr.data.sources.splits import resolve_sources
 from ocr.data.sources.subset import draw_subset
@@ -168,7 +169,7 @@ class DetectionData(L.LightningDataModule):
 
     def identities(self, split: str) -> np.ndarray:
         """int64 (S,), see :meth:`ocr.data.sources.build.Source.identities`, of a split that was read."""
-        return np.concatenate([np.zeros(0, np.int64), *(source.identities() for source in self.sources[split])])
+        return Sources(self.sources[split]).identities()
 
     def drop_images(self, split: str, known: np.ndarray) -> None:
         """Drop the images of a split, all of it from files, whose identities are among the known ones."""
@@ -185,11 +186,7 @@ class DetectionData(L.LightningDataModule):
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Images, instances and ignored instances of every split that was read."""
-        keys = ("images", "instances", "ignored")
-        return {
-            split: {key: sum(s.counts()[key] for s in sources) for key in keys}
-            for split, sources in self.sources.items()
-        }
+        return {split: Sources(sources).counts() for split, sources in self.sources.items()}
 
     def fingerprint(self) -> dict[str, str]:
         """A digest per split, equal for equal data wherever it lies."""

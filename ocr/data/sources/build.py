@@ -17,6 +17,7 @@ from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex
 from ocr.data.sources.camera import CameraSimulation
 from ocr.data.sources.files import FileSource, LabelledFiles, build_index
+from ocr.data.sources.joined import Sources
 from ocr.data.sources.shards import ShardSource
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.data.storage.mirror import local_folder
@@ -172,7 +173,7 @@ def build_sources(
     report = Report(strict)
     sources = [build_source(spec, root, report, cache_gb) for spec in specs]
     report.log(split)
-    totals = {key: sum(s.counts()[key] for s in sources) for key in ("images", "instances", "ignored")}
+    totals = Sources(sources).counts()
     if not specs or totals["images"] == 0:
         ranges = [spec["hash_range"] for spec in specs if spec.get("hash_range")]
         hint = f", with a hash_range of {ranges}: the hashes of few names may all fall on one side; lower "
