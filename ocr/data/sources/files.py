@@ -44,7 +44,8 @@ class FileSource:
         return decode(self.index.path(i)), self.index.truth(i)
 
     def open(self, i: int) -> LazySample:
-        return LazySample(*self.size(i), self.index.truth(i), partial(decode, self.index.path(i)))
+        width, height = self.index.sizes[i].tolist()
+        return LazySample(width, height, self.index.truth(i), partial(decode, self.index.path(i)))
 
     def sizes(self) -> np.ndarray:
         return self.index.sizes
@@ -58,15 +59,6 @@ class FileSource:
     def identities(self) -> np.ndarray:
         """Hashes of file name, length in bytes, width and height."""
         return file_hashes((self.index.path(i) for i in range(len(self))), self.index.sizes.tolist())
-
-    def size(self, i: int) -> tuple[int, int]:
-        """Width and height of sample i."""
-        width, height = self.index.sizes[i].tolist()
-        return width, height
-
-    def truth(self, i: int) -> Truth:
-        """Labels of sample i."""
-        return self.index.truth(i)
 
     def image_file(self, i: int) -> bytes:
         """The content of sample i's image file."""

@@ -83,19 +83,11 @@ class ShardSource:
 
     def open(self, i: int) -> LazySample:
         label, image = self._read(i)
-        return LazySample(*self.size(i), read_label(label), partial(decode_data, image, self.name(i)))
+        record, pixels = self.index.records[i], partial(decode_data, image, self.name(i))
+        return LazySample(int(record["width"]), int(record["height"]), read_label(label), pixels)
 
     def sizes(self) -> np.ndarray:
         return np.stack([self.index.records["width"], self.index.records["height"]], axis=1)
-
-    def size(self, i: int) -> tuple[int, int]:
-        """Width and height of sample i."""
-        record = self.index.records[i]
-        return int(record["width"]), int(record["height"])
-
-    def truth(self, i: int) -> Truth:
-        """Labels of sample i, read from its shard."""
-        return read_label(self._read(i)[0])
 
     def image_file(self, i: int) -> bytes:
         """The content of sample i's image file."""
