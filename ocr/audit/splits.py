@@ -12,9 +12,8 @@ from pydantic import Field
 from ocr.data.formats.detect import SPLITS
 from ocr.data.index.identity import in_hash_range
 from ocr.data.index.report import Report
-from ocr.data.sources.build import Source, StoredSource, build_source, check_sources
+from ocr.data.sources.build import Source, StoredSource, build_source, check_sources, resolve_sources
 from ocr.data.sources.joined import Sources
-from ocr.data.sources.splits import resolve_sources
 from ocr.errors import UserError
 from ocr.migrations import migrate_sources
 from ocr.utils.typed import faults

@@ -16,10 +16,9 @@ from ocr.data.datasets import EvalSet, TrainSet, collate_eval
 from ocr.data.index.report import Report
 from ocr.data.loader_workers import start_worker, worker_count
 from ocr.data.samplers import EpochBatches, EpochRest, EpochSampler, ShardSampler, draws_per_epoch
-from ocr.data.sources.build import Source, StoredSource, build_sources, check_sources, source_root
+from ocr.data.sources.build import Source, StoredSource, build_sources, check_sources, resolve_sources, source_root
 from ocr.data.sources.joined import Sources
 from ocr.data.sources.shards import ShardSource
-from ocr.data.sources.splits import resolve_sources
 from ocr.data.sources.subset import draw_subset
 from ocr.data.storage.remote import below, is_remote
 from ocr.data.targets.maps import TargetMaker
