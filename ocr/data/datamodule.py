@@ -258,10 +258,10 @@ class DetectionData(L.LightningDataModule):
 
 
 def _in_words(spec: Mapping[str, Any]) -> str:
-    if not spec.get("annotations") and not spec.get("of"):
-        return str(spec["format"])
     if spec.get("of"):
         return f"{spec['format']}: " + "; ".join(map(_in_words, spec["of"]))
+    if not spec.get("annotations"):
+        return str(spec["format"])
     part = f"hashes in {spec['hash_range']}" if spec.get("hash_range") else "all"
     part = f"those in {spec['ids']}" if spec.get("ids") else part
     return f"{spec['format']} labels in {spec['annotations']}, images in {spec['images']} ({part})"
