@@ -37,24 +37,14 @@ INTERPOLATED_KEYS = {
 
 
 class DetectionData(L.LightningDataModule):
-    """The data of a run.
+    """The data of a run. Settings that are not listed here are described in ``configs/data/default.yaml``.
 
     Args:
+        pipeline: resize policy and normalisation.
         train, val, test: the splits, each a list of sources, see :func:`build_source`; None or empty for none.
         mix: sources that training sees beside those of ``train``.
         mix_ratio: their fraction of an epoch's samples, 0 <= mix_ratio < 1.
-        epoch_samples: samples per epoch, whatever the sizes of the sets; None for every training image once.
-        train_fraction: of the training images that are files, 0..1, to train on: for a learning curve.
-        train_draw: which of them, see :func:`draw_subset`.
         root: folder or address that relative paths in the sources start from; None for the current folder.
-        cache_gb: the most that may be kept on disk of what lies at an address, in 10^9 bytes.
-        shuffle_window: how far a sample of shards may stand from its place in their order, in samples.
-        pipeline: resize policy and normalisation.
-        batch_size: crops a training step and device; "auto" for the most that fits a GPU, see :class:`FindBatchSize`.
-        eval_batch_size: images a validation or test step and device.
-        num_workers: loader processes; "auto" for a number that fits the machine, see :func:`worker_count`.
-        strict: stop at the first unsound image or label.
-        geometry, light, targets: see their classes.
         seed: of the order and of the random transforms.
         words: settings that only interpolations of the config use: ``name``, those of ``data=folder`` and ``mix``.
 

@@ -178,9 +178,9 @@ def _file_index(name: str, spec: Mapping[str, Any], root: Path, report: Report) 
     if not images.is_dir():
         raise UserError(f"image folder not found: {images} (set data.root=<folder>)")
     ids = read_ids(root / spec["ids"]) if spec.get("ids") else None
-    low, high = spec.get("hash_range") or (0.0, 1.0)
-    shared = bool(spec.get("shared_images"))
-    files = LabelledFiles(name, images, annotations, ids, (float(low), float(high)), spec.get("categories"), shared)
+    files = LabelledFiles(
+        name, images, annotations, ids, spec.get("hash_range"), spec.get("categories"), bool(spec.get("shared_images"))
+    )
     key = stamp([name, spec, str(root.resolve()), ids], [images, annotations])
     return cached(key, report, partial(build_index, files), SampleIndex)
 

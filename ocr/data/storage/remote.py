@@ -42,16 +42,12 @@ def check_address(url: str) -> None:
     ocr.errors.UserError: data.root has a login in its address, which configs and records repeat: see docs/data.md ...
     """
     parts = urlsplit(url)
-    if "@" in parts.netloc and (parts.scheme.startswith("http") or ":" in parts.netloc.split("@")[0]):
-        problem = "a login"
-    elif parts.query or parts.fragment:
-        problem = "a query"
-    else:
-        return
-    raise UserError(
-        f"data.root has {problem} in its address, which configs and records repeat: "
-        "see docs/data.md for where credentials go"
-    )
+    login = "@" in parts.netloc and (parts.scheme.startswith("http") or ":" in parts.netloc.split("@")[0])
+    if login or parts.query or parts.fragment:
+        raise UserError(
+            f"data.root has {'a login' if login else 'a query'} in its address, which configs and records repeat: "
+            "see docs/data.md for where credentials go"
+        )
 
 
 def below(url: str, *names: str) -> str:
