@@ -83,8 +83,6 @@ def plot_learning_curve(
         points: of trainings: number of images, score, whether the curve was fitted to it.
         curve: gives ``value``, ``low`` and ``high`` of the score for a number of images.
         whole: number of images of the set.
-        path: of the picture.
-        title: above it.
     """
     figure, axes = figure_of(1)
     axis = axes[0, 0]
@@ -110,10 +108,7 @@ def plot_learning_curve(
 def plot_surface(table: Table, path: Path, title: str) -> Path:
     """Highest objective over the thresholds, over the kinds of unclipping, and over input sizes.
 
-    Args:
-        table: combinations of parameters, each with its ``objective``.
-        path: of the picture.
-        title: above it.
+    The table has combinations of parameters, each with its ``objective``.
     """
     figure, axes = figure_of(3)
     figure.suptitle(title)

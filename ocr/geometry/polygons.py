@@ -52,11 +52,8 @@ def signed_areas(polygons: Sequence[np.ndarray]) -> np.ndarray:
 def normal_form(polygon: np.ndarray) -> np.ndarray:
     """Clockwise on screen, starting at the corner nearest the top left (least x + y), no repeated points.
 
-    Args:
-        polygon: (N, 2), any start and direction, possibly closed by repeating the first point.
-
-    Returns:
-        float32 (K, 2) with K <= N; fewer than three points when the input has no more distinct ones.
+    From (N, 2), any start and direction, possibly closed, to float32 (K, 2) with K <= N; fewer than three points when
+    the input has no more distinct ones.
     """
     polygon = np.asarray(polygon, np.float32).reshape(-1, 2)
     if len(polygon) > 1:

@@ -98,21 +98,19 @@ def resolve_sources(
     """Replace ``auto`` in sources by what the folders have; leave out sources whose part does not exist.
 
     Args:
-        specs: sources of a split, see :func:`build_source`.
-        root: that of the data.
+        specs, root, cache_gb: see :func:`build_source`.
         whole: take all of a folder without parts, whatever the split.
-        cache_gb: see :func:`build_source`.
 
     Raises:
         UserError: nothing is found, or several things are.
     """
     resolved = []
     for spec in specs:
-        if not spec.get("of"):
-            part = fill_in(spec, source_root(spec, root, cache_gb), whole)
-        else:
+        if spec.get("of"):
             inner = resolve_sources(spec["of"], root, whole, cache_gb)
             part = {**spec, "of": inner} if inner else None
+        else:
+            part = fill_in(spec, source_root(spec, root, cache_gb), whole)
         if part is not None:
             resolved.append(part)
     return resolved

@@ -31,7 +31,7 @@ class ShardSource:
         shards: that it points into.
         location: folder or address of the tars.
         cache: of their parts, where that is an address; None for a folder.
-        weight: of the source.
+        weight: as for any source.
     """
 
     index: ShardIndex
@@ -49,7 +49,6 @@ class ShardSource:
                 :func:`ocr.data.storage.mirror.local_folder`.
             hash_range: low and high: only images whose name's hash lies in it; None: all.
             cache_gb: the most that may be kept of remote shards, in 10^9 bytes.
-            weight: of the source.
 
         Raises:
             UserError: there is no list, an index is not the one that it names, or a tar is not as long as it says.
