@@ -12,9 +12,9 @@ from pydantic import Field
 from ocr.data.formats.detect import SPLITS
 from ocr.data.index.identity import in_hash_range
 from ocr.data.index.report import Report
-from ocr.data.sources.build import Source, StoredSource, build_source, check_sources
+from ocr.data.sources.build import Source, StoredSource, build_source, check_sources, resolve_sources
 from ocr.data.sources.files import FileSource
-from ocr.data.sources.splits import resolve_sources
+from ocr.data.sources.joined import Sources
 from ocr.errors import UserError
 from ocr.migrations import migrate_sources
 from ocr.types import Truth
@@ -40,7 +40,7 @@ class ReadSplit:
 
     def counts(self) -> dict[str, int]:
         """Images, instances (ignored ones included) and ignored instances."""
-        return {key: sum(source.counts()[key] for source in self.sources) for key in COUNTS}
+        return Sources(self.sources).counts()
 
 
 def read_splits(data: Mapping[str, Any], whole: bool = False) -> dict[str, ReadSplit]:

@@ -16,9 +16,9 @@ from ocr.data.datasets import EvalSet, TrainSet, collate_eval
 from ocr.data.index.report import Report
 from ocr.data.loader_workers import start_worker, worker_count
 from ocr.data.samplers import EpochBatches, EpochRest, EpochSampler, ShardSampler, draws_per_epoch
-from ocr.data.sources.build import Source, StoredSource, build_sources, check_sources, source_root
+from ocr.data.sources.build import Source, StoredSource, build_sources, check_sources, resolve_sources, source_root
+from ocr.data.sources.joined import Sources
 from ocr.data.sources.shards import ShardSource
-from ocr.data.sources.splits import resolve_sources
 from ocr.data.sources.subset import draw_subset
 from ocr.data.storage.remote import below, is_remote
 from ocr.data.targets.maps import TargetMaker
@@ -37,24 +37,14 @@ INTERPOLATED_KEYS = {
 
 
 class DetectionData(L.LightningDataModule):
-    """The data of a run.
+    """The data of a run. Settings that are not listed here are described in ``configs/data/default.yaml``.
 
     Args:
+        pipeline: resize policy and normalisation.
         train, val, test: the splits, each a list of sources, see :func:`build_source`; None or empty for none.
         mix: sources that training sees beside those of ``train``.
         mix_ratio: their fraction of an epoch's samples, 0 <= mix_ratio < 1.
-        epoch_samples: samples per epoch, whatever the sizes of the sets; None for every training image once.
-        train_fraction: of the training images that are files, 0..1, to train on: for a learning curve.
-        train_draw: which of them, see :func:`draw_subset`.
         root: folder or address that relative paths in the sources start from; None for the current folder.
-        cache_gb: the most that may be kept on disk of what lies at an address, in 10^9 bytes.
-        shuffle_window: how far a sample of shards may stand from its place in their order, in samples.
-        pipeline: resize policy and normalisation.
-        batch_size: crops a training step and device; "auto" for the most that fits a GPU, see :class:`FindBatchSize`.
-        eval_batch_size: images a validation or test step and device.
-        num_workers: loader processes; "auto" for a number that fits the machine, see :func:`worker_count`.
-        strict: stop at the first unsound image or label.
-        geometry, light, targets: see their classes.
         seed: of the order and of the random transforms.
         words: settings that only interpolations of the config use: ``name``, those of ``data=folder`` and ``mix``.
 
@@ -168,7 +158,7 @@ class DetectionData(L.LightningDataModule):
 
     def identities(self, split: str) -> np.ndarray:
         """int64 (S,), see :meth:`ocr.data.sources.build.Source.identities`, of a split that was read."""
-        return np.concatenate([np.zeros(0, np.int64), *(source.identities() for source in self.sources[split])])
+        return Sources(self.sources[split]).identities()
 
     def drop_images(self, split: str, known: np.ndarray) -> None:
         """Drop the images of a split, all of it from files, whose identities are among the known ones."""
@@ -185,11 +175,7 @@ class DetectionData(L.LightningDataModule):
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Images, instances and ignored instances of every split that was read."""
-        keys = ("images", "instances", "ignored")
-        return {
-            split: {key: sum(s.counts()[key] for s in sources) for key in keys}
-            for split, sources in self.sources.items()
-        }
+        return {split: Sources(sources).counts() for split, sources in self.sources.items()}
 
     def fingerprint(self) -> dict[str, str]:
         """A digest per split, equal for equal data wherever it lies."""
@@ -262,10 +248,10 @@ class DetectionData(L.LightningDataModule):
 
 
 def _in_words(spec: Mapping[str, Any]) -> str:
-    if not spec.get("annotations") and not spec.get("of"):
-        return str(spec["format"])
     if spec.get("of"):
         return f"{spec['format']}: " + "; ".join(map(_in_words, spec["of"]))
+    if not spec.get("annotations"):
+        return str(spec["format"])
     part = f"hashes in {spec['hash_range']}" if spec.get("hash_range") else "all"
     part = f"those in {spec['ids']}" if spec.get("ids") else part
     return f"{spec['format']} labels in {spec['annotations']}, images in {spec['images']} ({part})"

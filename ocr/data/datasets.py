@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 from ocr.data.index.check import notes_on
 from ocr.data.samplers import PADDING_INDEX
 from ocr.data.sources.build import ImageSource, Source
+from ocr.data.sources.joined import Sources
 from ocr.data.sources.shards import ShardSource
 from ocr.data.targets.maps import TargetMaker
 from ocr.data.transforms.decode import UndecodableImage, resize_and_pad, shrink_for
@@ -21,43 +22,10 @@ from ocr.data.transforms.random import RandomGeometry, RandomLight, warp_image, 
 from ocr.errors import UserError
 from ocr.geometry.polygons import flatten, unflatten
 from ocr.pipeline import Pipeline
-from ocr.types import LazySample, Truth
 from ocr.utils.machine import cores
 
 log = logging.getLogger(__name__)
 SORTED_SAMPLES = 1024  # of shards that are sorted by size at a time
-
-
-class Sources:
-    """Several sources one after the other under one index."""
-
-    def __init__(self, sources: Sequence[ImageSource]) -> None:
-        self.sources = list(sources)
-        self.starts = np.cumsum([0] + [len(s) for s in self.sources])
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def _find(self, i: int) -> tuple[ImageSource, int]:
-        which = int(np.searchsorted(self.starts, i, side="right")) - 1
-        return self.sources[which], int(i - self.starts[which])
-
-    def load(self, i: int) -> tuple[np.ndarray, Truth]:
-        source, local = self._find(i)
-        return source.load(local)
-
-    def open(self, i: int) -> LazySample:
-        source, local = self._find(i)
-        return source.open(local)  # type: ignore[attr-defined]
-
-    def name(self, i: int) -> str:
-        source, local = self._find(i)
-        return source.name(local)
-
-    def sizes(self) -> np.ndarray | None:
-        """int32 (S, 2), width and height; None when a source does not know them."""
-        sizes = [source.sizes() for source in self.sources]
-        return None if any(s is None for s in sizes) else np.concatenate(sizes)  # type: ignore[arg-type]
 
 
 class TrainSet(Dataset[dict[str, Any]]):

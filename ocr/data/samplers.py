@@ -163,15 +163,11 @@ class ShardSampler(Sampler[int]):
     """
 
     def __init__(self, length: int, rank: int = 0, world_size: int = 1, order: Sequence[int] | None = None) -> None:
-        self.length, self.rank, self.world_size, self.order = length, rank, world_size, order
+        self.order, self.rank, self.world_size = range(length) if order is None else order, rank, world_size
 
     def __len__(self) -> int:
-        return -(-self.length // self.world_size)
+        return -(-len(self.order) // self.world_size)
 
     def __iter__(self) -> Iterator[int]:
-        for k in range(len(self)):
-            position = k * self.world_size + self.rank
-            if position >= self.length:
-                yield PADDING_INDEX
-            else:
-                yield position if self.order is None else self.order[position]
+        padding = [PADDING_INDEX] * (len(self) * self.world_size - len(self.order))
+        return iter([*self.order, *padding][self.rank :: self.world_size])

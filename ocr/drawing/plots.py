@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +83,6 @@ def plot_learning_curve(
         points: of trainings: number of images, score, whether the curve was fitted to it.
         curve: gives ``value``, ``low`` and ``high`` of the score for a number of images.
         whole: number of images of the set.
-        path: of the picture.
-        title: above it.
     """
     figure, axes = figure_of(1)
     axis = axes[0, 0]
@@ -110,23 +108,20 @@ def plot_learning_curve(
 def plot_surface(table: Table, path: Path, title: str) -> Path:
     """Highest objective over the thresholds, over the kinds of unclipping, and over input sizes.
 
-    Args:
-        table: combinations of parameters, each with its ``objective``.
-        path: of the picture.
-        title: above it.
+    The table has combinations of parameters, each with its ``objective``.
     """
     figure, axes = figure_of(3)
     figure.suptitle(title)
     _heat(axes[0, 0], table)
     for kind, colour, marker in (("ratio", P, "o"), ("exact", R, "s")):
         rows = [r for r in table if r["unclip"] == kind]
-        points = {amount: best for amount, _, best in _surface(rows, "unclip_ratio", "unclip")}
-        if points:
-            axes[0, 1].plot(list(points), list(points.values()), marker + "-", color=colour, label=f"unclip={kind}")
+        if points := _best(rows, "unclip_ratio"):
+            xs = [amount for (amount,) in points]
+            axes[0, 1].plot(xs, list(points.values()), marker + "-", color=colour, label=f"unclip={kind}")
     axes[0, 1].set(xlabel="unclip_ratio", title="highest objective over all else")
     axes[0, 1].legend(fontsize=8)
-    sides = [(side, best) for side, _, best in _surface([{**r, "_": 0} for r in table], "long_side", "_")]
-    axes[0, 2].plot([s for s, _ in sides], [b for _, b in sides], "o-", color=P)
+    sides = _best(table, "long_side")
+    axes[0, 2].plot([side for (side,) in sides], list(sides.values()), "o-", color=P)
     axes[0, 2].set(xlabel="long_side", title="highest objective over all else")
     for axis in axes[0, 1:]:
         axis.grid(alpha=0.3)
@@ -134,7 +129,7 @@ def plot_surface(table: Table, path: Path, title: str) -> Path:
 
 
 def _heat(axis: Axes, table: Table) -> None:
-    cells = {(x, y): value for x, y, value in _surface(table, "thresh", "box_thresh")}
+    cells = _best(table, "thresh", "box_thresh")
     xs, ys = sorted({x for x, _ in cells}), sorted({y for _, y in cells})
     grid = [[cells[x, y] for x in xs] for y in ys]
     top = max(map(max, grid))
@@ -151,11 +146,10 @@ def _heat(axis: Axes, table: Table) -> None:
     axis.set(xlabel="thresh", ylabel="box_thresh", title="highest objective over all else")
 
 
-def _surface(table: Table, x: str, y: str) -> Iterator[tuple[Any, Any, float]]:
-    """The highest objective for every pair of values of two parameters: (x, y, objective)."""
-    best: dict[tuple[Any, Any], float] = {}
+def _best(table: Table, *parameters: str) -> dict[tuple[Any, ...], float]:
+    """The highest objective by the values of some parameters, in their order."""
+    best: dict[tuple[Any, ...], float] = {}
     for row in table:
-        key = row[x], row[y]
+        key = tuple(row[name] for name in parameters)
         best[key] = max(best.get(key, 0.0), row["objective"])
-    for (a, b), value in sorted(best.items()):
-        yield a, b, value
+    return dict(sorted(best.items()))

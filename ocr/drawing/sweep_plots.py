@@ -30,10 +30,7 @@ def plot_parallel(columns: Columns, scores: Sequence[float], path: Path, metric:
 
     Args:
         columns: values of each setting by trial, the best trial first; numbers or texts.
-        scores: of the trials.
-        path: of the picture.
-        metric: name of the score.
-        maximize: whether more is better.
+        scores: of the trials, by the name ``metric``; more is better where ``maximize``.
     """
     values = np.array(scores)
     axes_of = [_positions(column) for column in columns.values()]
@@ -63,7 +60,7 @@ def plot_settings(
     """The score over each setting, with the spread over seeds, and how much of it each setting explains.
 
     Args:
-        columns, scores, path, metric: as of :func:`plot_parallel`.
+        columns, scores, metric: as of :func:`plot_parallel`.
         spreads: standard deviations over seeds; 0 for a single one.
         importance: share of the variance by setting; may be empty.
     """
@@ -86,9 +83,8 @@ def plot_settings(
 def _plot_setting(axis: Axes, values: Sequence[Any], scores: Sequence[float], spreads: Sequence[float]) -> None:
     xs = values
     if isinstance(values[0], str):
-        labels = sorted(set(values))
-        xs = [labels.index(text) for text in values]
-        axis.set_xticks(range(len(labels)), [label[:MAX_LABEL] for label in labels], fontsize=7)
+        labels, xs = _numbered(values)
+        axis.set_xticks(range(len(labels)), labels, fontsize=7)
     elif is_logarithmic(values):
         axis.set_xscale("log")
         axis.set_xticks([], minor=True)
@@ -99,12 +95,17 @@ def _plot_setting(axis: Axes, values: Sequence[Any], scores: Sequence[float], sp
 def _positions(values: Sequence[Any]) -> tuple[np.ndarray, list[tuple[float, str]]]:
     """Places 0..1 on an axis for the values of a setting, and the axis's labels."""
     if isinstance(values[0], str):
-        labels = sorted(set(values))
+        labels, indices = _numbered(values)
         step = 1 / max(1, len(labels) - 1)
-        ticks = [(k * step, label[:MAX_LABEL]) for k, label in enumerate(labels)]
-        return np.array([labels.index(text) * step for text in values]), ticks
+        return np.array(indices) * step, [(k * step, label) for k, label in enumerate(labels)]
     ends = [f"{value:.3g}" for value in (min(values), max(values))]
     return _scaled(np.log(values) if is_logarithmic(values) else np.array(values), ends)
+
+
+def _numbered(texts: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Labels of an axis for some choices, and which of them each text is."""
+    choices = sorted(set(texts))
+    return [choice[:MAX_LABEL] for choice in choices], [choices.index(text) for text in texts]
 
 
 def _scaled(values: np.ndarray, ends: Sequence[str]) -> tuple[np.ndarray, list[tuple[float, str]]]:

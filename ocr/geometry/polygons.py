@@ -28,20 +28,20 @@ def unflatten(points: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
     return [points[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist())]
 
 
-def to_shapely(points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Flat polygons (each of at least three points) to an object array of shapely Polygons."""
-    if len(offsets) <= 1:
+def to_shapely(polygons: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays (N, 2), N >= 3, to an object array of shapely Polygons."""
+    if not len(polygons):
         return np.zeros(0, object)
-    counts = np.diff(offsets)
-    owner = np.repeat(np.arange(len(counts)), counts)
-    rings = shapely.linearrings(points.astype(np.float64), indices=owner)
+    owner = np.repeat(np.arange(len(polygons)), [len(p) for p in polygons])
+    rings = shapely.linearrings(np.concatenate(polygons).astype(np.float64), indices=owner)
     return np.atleast_1d(shapely.polygons(rings))
 
 
-def signed_area(points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Shoelace formula; positive for clockwise as seen on screen (y down). Returns float64 (M,)."""
-    if len(offsets) <= 1:
+def signed_areas(polygons: Sequence[np.ndarray]) -> np.ndarray:
+    """Areas float64 (M,) of arrays (N, 2), N >= 1, by the shoelace formula; positive for clockwise on screen."""
+    if not len(polygons):
         return np.zeros(0)
+    points, offsets = flatten(polygons)
     p = points.astype(np.float64)
     following = np.arange(len(p)) + 1
     following[offsets[1:] - 1] = offsets[:-1]
@@ -52,18 +52,15 @@ def signed_area(points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 def normal_form(polygon: np.ndarray) -> np.ndarray:
     """Clockwise on screen, starting at the corner nearest the top left (least x + y), no repeated points.
 
-    Args:
-        polygon: (N, 2), any start and direction, possibly closed by repeating the first point.
-
-    Returns:
-        float32 (K, 2) with K <= N; fewer than three points when the input has no more distinct ones.
+    From (N, 2), any start and direction, possibly closed, to float32 (K, 2) with K <= N; fewer than three points when
+    the input has no more distinct ones.
     """
     polygon = np.asarray(polygon, np.float32).reshape(-1, 2)
     if len(polygon) > 1:
         polygon = polygon[np.any(polygon != np.roll(polygon, 1, axis=0), axis=1)]
     if len(polygon) < 3:
         return polygon
-    if signed_area(polygon, np.array([0, len(polygon)]))[0] < 0:
+    if signed_areas([polygon])[0] < 0:
         polygon = polygon[::-1]
     start = int(np.argmin(polygon.sum(axis=1)))
     return np.ascontiguousarray(np.roll(polygon, -start, axis=0))
@@ -115,13 +112,10 @@ def to_valid_shapely(polygons: Sequence[np.ndarray]) -> np.ndarray:
     """Arrays (N, 2) to an object array of valid shapely Polygons; a shape without area becomes an empty one."""
     usable = [i for i, p in enumerate(polygons) if len(p) >= 3 and np.isfinite(p).all()]
     shapes = np.full(len(polygons), shapely.Polygon(), object)
-    if usable:
-        points = np.concatenate([polygons[i] for i in usable]).astype(np.float64)
-        owner = np.repeat(np.arange(len(usable)), [len(polygons[i]) for i in usable])
-        drawn = np.atleast_1d(shapely.polygons(shapely.linearrings(points, indices=owner)))
-        wrong = ~shapely.is_valid(drawn)
-        drawn[wrong] = shapely.buffer(drawn[wrong], 0)
-        shapes[usable] = drawn
+    drawn = to_shapely([polygons[i] for i in usable])
+    wrong = ~shapely.is_valid(drawn)
+    drawn[wrong] = shapely.buffer(drawn[wrong], 0)
+    shapes[usable] = drawn
     return shapes
 
 

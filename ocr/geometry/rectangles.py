@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import shapely
 
-from ocr.geometry.polygons import flatten, signed_area, to_shapely
+from ocr.geometry.polygons import signed_areas, to_shapely
 
 RECTANGLE_TOLERANCE = 0.25  # pixels that the corners of a quadrangle may be off those of a rectangle that stands for it
 WORD_ASPECT = 2  # below this a quadrangle is read along its first edge, from here on along its longer side
@@ -75,7 +75,7 @@ def areas_and_perimeters(polygons: Sequence[np.ndarray], rectangles: Rectangles)
     area, perimeter = 4 * rectangles.halves.prod(axis=1), 4 * rectangles.halves.sum(axis=1)
     others = np.flatnonzero(~rectangles.exact)
     if len(others):
-        shapes = to_shapely(*flatten([polygons[k] for k in others.tolist()]))
+        shapes = to_shapely([polygons[k] for k in others.tolist()])
         area[others], perimeter[others] = shapely.area(shapes), shapely.length(shapes)
     return area, perimeter
 
@@ -100,7 +100,7 @@ def offset_polygons(
     others = np.flatnonzero(~rectangles.exact)
     if not len(others):
         return outlines, owner
-    shapes = to_shapely(*flatten([polygons[k] for k in others.tolist()]))
+    shapes = to_shapely([polygons[k] for k in others.tolist()])
     with np.errstate(divide="ignore", invalid="ignore"):  # GEOS sets their flags on its way to a sound result
         offset = shapely.buffer(shapes, distances[others], join_style="mitre", quad_segs=2)
     parts, of = shapely.get_parts(offset, return_index=True)
@@ -111,4 +111,4 @@ def offset_polygons(
 
 def areas(outlines: Sequence[np.ndarray], owner: np.ndarray) -> np.ndarray:
     """Area within the outlines of each owner, float64 (max(owner) + 1,)."""
-    return np.bincount(owner, np.abs(signed_area(*flatten(outlines))))
+    return np.bincount(owner, np.abs(signed_areas(outlines)))

@@ -74,7 +74,8 @@ def convert(settings: ConvertSettings) -> dict[str, Path]:
             written[name] = write_shards(_samples_to_write(sources), folder, round(settings.shard_mb * MEGABYTE))
             continue
         chosen = writable()[settings.format]
-        lines = [label_line(s.name(i), *s.size(i), s.truth(i)) for s, i in _samples(sources)]
+        samples = ((source.name(i), source.open(i)) for source, i in _samples(sources))
+        lines = [label_line(name, sample.width, sample.height, sample.truth) for name, sample in samples]
         for words in drop_what_cannot_be_said(chosen, lines):
             log.warning("%s: %s", name, words)
         names = _place_images(sources, folder / "images")
@@ -96,8 +97,8 @@ def _samples_to_write(sources: Sequence[StoredSource]) -> Iterator[ShardSample]:
     names = [Path(source.name(i)).name for source, i in places]
     for k in np.argsort([name_hash(name) for name in names], kind="stable").tolist():
         source, i = places[k]
-        width, height = source.size(i)
-        yield ShardSample(names[k], source.image_file(i), width, height, source.truth(i))
+        sample = source.open(i)
+        yield ShardSample(names[k], source.image_file(i), sample.width, sample.height, sample.truth)
 
 
 def _place_images(sources: Sequence[StoredSource], folder: Path) -> list[str]:

@@ -22,8 +22,8 @@ from ocr.data.formats import label_format, label_formats
 from ocr.data.formats.writers import writable, write_labels
 from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex
+from ocr.data.sources.build import resolve_sources
 from ocr.data.sources.files import LabelledFiles, build_index
-from ocr.data.sources.splits import resolve_sources
 from ocr.errors import UserError, printable
 from ocr.types import Sample
 from tests.conftest import ROOT, write_format, write_image

@@ -10,7 +10,7 @@ from ocr.geometry.polygons import (
     flatten,
     normal_form,
     normal_quads,
-    signed_area,
+    signed_areas,
     to_shapely,
     unflatten,
     untangle_quad,
@@ -52,9 +52,9 @@ def test_flat_and_back_and_areas():
     points, offsets = flatten(polygons)
     for a, b in zip(unflatten(points, offsets), polygons, strict=True):
         np.testing.assert_array_equal(a, b)
-    np.testing.assert_allclose(signed_area(points, offsets), [50, -8])
-    np.testing.assert_allclose(shapely.area(to_shapely(points, offsets)), [50, 8])
-    assert len(to_shapely(*flatten([]))) == 0
+    np.testing.assert_allclose(signed_areas(polygons), [50, -8])
+    np.testing.assert_allclose(shapely.area(to_shapely(polygons)), [50, 8])
+    assert len(to_shapely([])) == 0
 
 
 def test_untangle_and_clip():

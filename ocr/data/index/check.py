@@ -173,7 +173,7 @@ def _check_one(instance: Instance, sample: Sample, width: int, height: int, repo
         else:
             hull = shapely.convex_hull(shapely.MultiPoint(polygon))
             polygon, ignore = geometry.normal_form(shapely.get_coordinates(hull.exterior)), True
-    if abs(geometry.signed_area(polygon, np.array([0, len(polygon)]))[0]) < geometry.MIN_AREA:
+    if abs(geometry.signed_areas([polygon])[0]) < geometry.MIN_AREA:
         report.add("zero_area", where, f"{instance.text!r} covers less than a pixel", instance.line)
         return None
     low, high = polygon.min(axis=0), polygon.max(axis=0)

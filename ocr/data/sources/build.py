@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ocr.data.formats import label_format
+from ocr.data.formats.detect import fill_in
 from ocr.data.formats.files import read_ids
 from ocr.data.formats.shards import NAME as SHARDS
 from ocr.data.index.cache import cached, stamp
@@ -17,6 +18,7 @@ from ocr.data.index.report import Report
 from ocr.data.index.sample_index import SampleIndex
 from ocr.data.sources.camera import CameraSimulation
 from ocr.data.sources.files import FileSource, LabelledFiles, build_index
+from ocr.data.sources.joined import Sources
 from ocr.data.sources.shards import ShardSource
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.data.storage.mirror import local_folder
@@ -66,6 +68,7 @@ SOURCE_KINDS: dict[str, Any] = {
     "count": int, "seed": Seed, "difficulty": float, "of": list[dict[str, Any]],
     "style": str, "fonts": str | None, "alphabets": list[str], "effects": dict[str, Any] | None,
 }  # fmt: skip
+FILE_SETTINGS = {"images", "annotations", "ids", "hash_range", "categories", "shared_images"}
 
 
 def check_sources(specs: Any, prefix: str) -> None:
@@ -89,6 +92,30 @@ def source_root(spec: Mapping[str, Any], root: str | Path | None, cache_gb: floa
     return local_folder(spec.get("root") or root or ".", cache_gb)
 
 
+def resolve_sources(
+    specs: Sequence[Mapping[str, Any]], root: str | None, whole: bool = False, cache_gb: float = 0
+) -> list[dict[str, Any]]:
+    """Replace ``auto`` in sources by what the folders have; leave out sources whose part does not exist.
+
+    Args:
+        specs, root, cache_gb: see :func:`build_source`.
+        whole: take all of a folder without parts, whatever the split.
+
+    Raises:
+        UserError: nothing is found, or several things are.
+    """
+    resolved = []
+    for spec in specs:
+        if spec.get("of"):
+            inner = resolve_sources(spec["of"], root, whole, cache_gb)
+            part = {**spec, "of": inner} if inner else None
+        else:
+            part = fill_in(spec, source_root(spec, root, cache_gb), whole)
+        if part is not None:
+            resolved.append(part)
+    return resolved
+
+
 def build_source(spec: Mapping[str, Any], root: str | Path | None, report: Report, cache_gb: float = 0) -> Source:
     """A source from its config.
 
@@ -104,19 +131,15 @@ def build_source(spec: Mapping[str, Any], root: str | Path | None, report: Repor
     Raises:
         UserError: an unknown format or setting, a missing folder, an empty set.
     """
-    spec = dict(spec)
     root = source_root(spec, root, cache_gb)
-    spec.pop("root", None)
-    name = spec.pop("format", None)
-    weight = float(spec.pop("weight", 1.0))
+    name, weight = spec.get("format"), float(spec.get("weight", 1.0))
+    spec = {key: value for key, value in spec.items() if key not in ("root", "format", "weight")}
     if not weight > 0:
         raise UserError(f"the weight of a source must be positive, got {weight}")
     if name in ("camera", "photographed"):  # the latter is the name of earlier releases
-        unknown = set(spec) - {"of", "seed", "difficulty", "effects"}
-        if unknown or not spec.get("of"):
+        if fault := _fault(spec, {"of", "seed", "difficulty", "effects"}, "of"):
             raise UserError(
-                "a camera source takes of (a list of sources), seed, difficulty, effects and weight"
-                + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; of is missing")
+                f"a camera source takes of (a list of sources), seed, difficulty, effects and weight; {fault}"
             )
         of = [source for part in spec.pop("of") if len(source := build_source(part, root, report, cache_gb))]
         return CameraSimulation(of, weight=weight, **spec)
@@ -126,39 +149,38 @@ def build_source(spec: Mapping[str, Any], root: str | Path | None, report: Repor
         except TypeError as error:
             raise UserError(f"synthetic source: {error}") from error
     if name == SHARDS:
-        return _shard_source(spec, root, weight, cache_gb)
-    form = label_format(str(name))  # an unknown format is the first thing to say
+        refused = {key for key in ("ids", "categories") if spec.get(key)}
+        if fault := _fault(spec, FILE_SETTINGS - refused, "images"):
+            raise UserError(f"a source of shards takes root, images (their folder), hash_range and weight; {fault}")
+        return ShardSource.of_folder(root / spec["images"], spec.get("hash_range"), cache_gb, weight)
+    return FileSource(_file_index(str(name), spec, root, report), weight)
+
+
+def _fault(spec: Mapping[str, Any], known: Set[str], *needed: str) -> str:
+    """The settings of a source that are unknown or missing, in words; empty where there are none."""
+    if unknown := sorted(spec.keys() - known):
+        return f"unknown: {', '.join(unknown)}"
+    return "" if all(spec.get(key) for key in needed) else f"{' or '.join(needed)} is missing"
+
+
+def _file_index(name: str, spec: Mapping[str, Any], root: Path, report: Report) -> SampleIndex:
+    form = label_format(name)  # an unknown format is the first thing to say
     if spec.get("categories") and not form.has_categories:
         raise UserError(f"labels of format {name} have no categories: leave out data.categories")
-    unknown = set(spec) - {"images", "annotations", "ids", "hash_range", "categories", "shared_images"}
-    if unknown or not spec.get("images") or not spec.get("annotations"):
+    if fault := _fault(spec, FILE_SETTINGS, "images", "annotations"):
         raise UserError(
             f"a source of format {name} takes root, images, annotations, ids, categories, hash_range, "
-            "shared_images and weight"
-            + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "; images or annotations is missing")
+            f"shared_images and weight; {fault}"
         )
     images, annotations = root / spec["images"], root / spec["annotations"]
     if not images.is_dir():
         raise UserError(f"image folder not found: {images} (set data.root=<folder>)")
     ids = read_ids(root / spec["ids"]) if spec.get("ids") else None
-
-    low, high = spec.get("hash_range") or (0.0, 1.0)
-    shared = bool(spec.get("shared_images"))
-    part = (float(low), float(high))
-    files = LabelledFiles(str(name), images, annotations, ids, part, spec.get("categories"), shared)
+    files = LabelledFiles(
+        name, images, annotations, ids, spec.get("hash_range"), spec.get("categories"), bool(spec.get("shared_images"))
+    )
     key = stamp([name, spec, str(root.resolve()), ids], [images, annotations])
-    return FileSource(cached(key, report, partial(build_index, files), SampleIndex), weight)
-
-
-def _shard_source(spec: dict[str, Any], root: Path, weight: float, cache_gb: float) -> ShardSource:
-    unknown = set(spec) - {"images", "annotations", "ids", "hash_range", "categories", "shared_images"}
-    unread = [key for key in ("ids", "categories") if spec.get(key)]
-    if unknown or unread or not spec.get("images"):
-        raise UserError(
-            "a source of shards takes root, images (their folder), hash_range and weight"
-            + (f"; unknown: {', '.join(sorted([*unknown, *unread]))}" if unknown or unread else "; images is missing")
-        )
-    return ShardSource.of_folder(root / spec["images"], spec.get("hash_range"), cache_gb, weight)
+    return cached(key, report, partial(build_index, files), SampleIndex)
 
 
 def build_sources(
@@ -172,7 +194,7 @@ def build_sources(
     report = Report(strict)
     sources = [build_source(spec, root, report, cache_gb) for spec in specs]
     report.log(split)
-    totals = {key: sum(s.counts()[key] for s in sources) for key in ("images", "instances", "ignored")}
+    totals = Sources(sources).counts()
     if not specs or totals["images"] == 0:
         ranges = [spec["hash_range"] for spec in specs if spec.get("hash_range")]
         hint = f", with a hash_range of {ranges}: the hashes of few names may all fall on one side; lower "

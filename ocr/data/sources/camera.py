@@ -5,31 +5,30 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from ocr.data.sources.render_cache import RenderCache, RenderedSample, cache_key
+from ocr.data.sources.joined import Sources
+from ocr.data.sources.render_cache import RenderCache, RenderedSample, RenderedSource, cache_key
 from ocr.data.synthetic.camera import MAX_PAGE_SIDE, check_camera, simulate_camera
-from ocr.types import LazySample, Truth
+from ocr.types import Truth
 
 if TYPE_CHECKING:
     from ocr.data.sources.build import Source
 
 
 @dataclass
-class CameraSimulation:
+class CameraSimulation(RenderedSource):
     """The images of other sources as a phone would see them, each one picture, the same in every process.
 
     Attributes:
         of: sources of the scans.
         seed: of the disturbances.
-        difficulty: see :func:`simulate_camera`.
+        difficulty, effects: see :func:`simulate_camera`.
         weight: as for any source.
-        effects: see :func:`simulate_camera`.
     """
 
     of: Sequence[Source]
@@ -40,7 +39,7 @@ class CameraSimulation:
 
     def __post_init__(self) -> None:
         check_camera(self.difficulty, self.effects)
-        self._ends = np.cumsum([len(source) for source in self.of])
+        self._scans = Sources(self.of)
         self._cache = RenderCache(cache_key("camera", *self._settings()))
 
     def _settings(self) -> list[str]:
@@ -48,40 +47,24 @@ class CameraSimulation:
         effects = [str(sorted(self.effects.items()))] if self.effects else []
         return [str(self.seed), str(self.difficulty), *effects, *(source.fingerprint() for source in self.of)]
 
-    def _find(self, i: int) -> tuple[Source, int]:
-        k = int(np.searchsorted(self._ends, i, side="right"))
-        return self.of[k], i - (int(self._ends[k - 1]) if k else 0)
-
     def __len__(self) -> int:
-        return sum(len(source) for source in self.of)
+        return len(self._scans)
 
     def name(self, i: int) -> str:
         """The page's with what tells this picture from it, and from pictures of it with other disturbances."""
-        source, k = self._find(i)
         effects = "_phone" if self.effects else ""
-        return f"{source.name(k)}_camera_{self.difficulty:g}{effects}_{self.seed}.jpg"
-
-    def load(self, i: int) -> tuple[np.ndarray, Truth]:
-        """Image uint8 (H, W, 3) RGB and labels of sample i."""
-        picture = self.open(i)
-        return picture.pixels(1), picture.truth
-
-    def open(self, i: int) -> LazySample:
-        """Load a photo with pixels only as fine as they are needed."""
-        return self._cache(self._file_name(i), partial(self._render, i)).lazy()
+        return f"{self._scans.name(i)}_camera_{self.difficulty:g}{effects}_{self.seed}.jpg"
 
     def _file_name(self, i: int) -> str:
-        """File name in the cache, with the size and time of the scan's file."""
-        source, k = self._find(i)
+        """With the size and time of the scan's file."""
         try:
-            status = Path(source.name(k)).stat()
+            status = Path(self._scans.name(i)).stat()
         except OSError:
             return str(i)
         return f"{i}_{status.st_size}_{status.st_mtime_ns}"
 
     def _render(self, i: int) -> RenderedSample:
-        source, k = self._find(i)
-        paper, truth = source.load(k)
+        paper, truth = self._scans.load(i)
         scale = min(1.0, MAX_PAGE_SIDE / max(paper.shape[:2]))
         size = [max(1, round(side * scale)) for side in paper.shape[1::-1]]
         sheet = cv2.resize(paper, size, interpolation=cv2.INTER_AREA) if scale < 1 else paper
@@ -90,14 +73,8 @@ class CameraSimulation:
         polygons = photo.project_polygons([polygon * shrink for polygon in truth.polygons])
         return RenderedSample(photo.jpeg, *photo.size, Truth(polygons, truth.ignore, truth.texts))
 
-    def sizes(self) -> None:
-        """Unknown before they are rendered."""
-        return None
-
     def counts(self) -> dict[str, int]:
-        """Numbers of images, instances and ignored instances."""
-        every = [source.counts() for source in self.of]
-        return {key: sum(counts[key] for counts in every) for key in ("images", "instances", "ignored")}
+        return self._scans.counts()
 
     def fingerprint(self) -> str:
         """Hex digest of the settings and of the scans."""
@@ -105,4 +82,4 @@ class CameraSimulation:
 
     def identities(self) -> np.ndarray:
         """Identities of the scans: who has seen the scan knows its text."""
-        return np.concatenate([source.identities() for source in self.of])
+        return self._scans.identities()

@@ -24,7 +24,6 @@ from ocr.utils.machine import cores
 
 PARALLEL_MIN_IMAGES = 4000  # images; below that one process is as quick
 IMAGES_PER_TASK = 2000  # at least
-HashRange = tuple[float, float]  # of name_hash: low, high
 
 
 @dataclass
@@ -44,7 +43,8 @@ class FileSource:
         return decode(self.index.path(i)), self.index.truth(i)
 
     def open(self, i: int) -> LazySample:
-        return LazySample(*self.size(i), self.index.truth(i), partial(decode, self.index.path(i)))
+        width, height = self.index.sizes[i].tolist()
+        return LazySample(width, height, self.index.truth(i), partial(decode, self.index.path(i)))
 
     def sizes(self) -> np.ndarray:
         return self.index.sizes
@@ -58,15 +58,6 @@ class FileSource:
     def identities(self) -> np.ndarray:
         """Hashes of file name, length in bytes, width and height."""
         return file_hashes((self.index.path(i) for i in range(len(self))), self.index.sizes.tolist())
-
-    def size(self, i: int) -> tuple[int, int]:
-        """Width and height of sample i."""
-        width, height = self.index.sizes[i].tolist()
-        return width, height
-
-    def truth(self, i: int) -> Truth:
-        """Labels of sample i."""
-        return self.index.truth(i)
 
     def image_file(self, i: int) -> bytes:
         """The content of sample i's image file."""
@@ -95,7 +86,7 @@ class LabelledFiles:
     images: Path
     annotations: Path
     ids: Sequence[str] | None = None
-    hash_range: HashRange = (0.0, 1.0)
+    hash_range: Sequence[float] | None = None
     categories: Sequence[str] | None = None
     shared_images: bool = False
 
@@ -126,9 +117,9 @@ def _part(files: LabelledFiles, strict: bool) -> tuple[SampleIndex, dict[str, An
 def _build_part(files: LabelledFiles, report: Report) -> SampleIndex:
     report.counted_as = {"image_without_label": "unlisted_image"} if files.shared_images else {}
     chosen = {"categories": files.categories} if files.categories else {}
-    low, high = files.hash_range
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite: the checks count it
         samples = label_format(files.name).read(files.images, files.annotations, files.ids, report, **chosen)
-        if (low, high) != (0.0, 1.0):
+        if files.hash_range:
+            low, high = files.hash_range
             samples = (s for s in samples if low <= name_hash(s.image.stem) < high)
         return SampleIndex.build(samples, report)

@@ -47,10 +47,6 @@ class RenderedSample:
     height: int
     truth: Truth
 
-    def lazy(self) -> LazySample:
-        """The sample with its pixels still to be decoded."""
-        return LazySample(self.width, self.height, self.truth, partial(_decode, self.jpeg))
-
     def to_bytes(self) -> bytes:
         """A line of JSON, then the JPEG."""
         labels = {
@@ -161,3 +157,29 @@ class RenderCache:
             log.warning("rendered images cannot be stored in %s (%s): they are rendered again every epoch; "
                         "XDG_CACHE_HOME names another place", self.folder, error)  # fmt: skip
         self._left = 0
+
+
+class RenderedSource:
+    """Base of sources whose samples are rendered; each is taken from :attr:`_cache` from the second time on."""
+
+    _cache: RenderCache
+
+    def load(self, i: int) -> tuple[np.ndarray, Truth]:
+        """Image uint8 (H, W, 3) RGB and labels of sample i."""
+        sample = self.open(i)
+        return sample.pixels(1), sample.truth
+
+    def open(self, i: int) -> LazySample:
+        """Sample i with pixels only as fine as they are needed."""
+        sample = self._cache(self._file_name(i), partial(self._render, i))
+        return LazySample(sample.width, sample.height, sample.truth, partial(_decode, sample.jpeg))
+
+    def sizes(self) -> None:
+        """Unknown before they are rendered."""
+
+    def _file_name(self, i: int) -> str:
+        """Name of sample i in the cache."""
+        return str(i)
+
+    def _render(self, i: int) -> RenderedSample:
+        raise NotImplementedError

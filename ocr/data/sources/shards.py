@@ -31,7 +31,7 @@ class ShardSource:
         shards: that it points into.
         location: folder or address of the tars.
         cache: of their parts, where that is an address; None for a folder.
-        weight: of the source.
+        weight: as for any source.
     """
 
     index: ShardIndex
@@ -49,7 +49,6 @@ class ShardSource:
                 :func:`ocr.data.storage.mirror.local_folder`.
             hash_range: low and high: only images whose name's hash lies in it; None: all.
             cache_gb: the most that may be kept of remote shards, in 10^9 bytes.
-            weight: of the source.
 
         Raises:
             UserError: there is no list, an index is not the one that it names, or a tar is not as long as it says.
@@ -83,19 +82,11 @@ class ShardSource:
 
     def open(self, i: int) -> LazySample:
         label, image = self._read(i)
-        return LazySample(*self.size(i), read_label(label), partial(decode_data, image, self.name(i)))
+        record, pixels = self.index.records[i], partial(decode_data, image, self.name(i))
+        return LazySample(int(record["width"]), int(record["height"]), read_label(label), pixels)
 
     def sizes(self) -> np.ndarray:
         return np.stack([self.index.records["width"], self.index.records["height"]], axis=1)
-
-    def size(self, i: int) -> tuple[int, int]:
-        """Width and height of sample i."""
-        record = self.index.records[i]
-        return int(record["width"]), int(record["height"])
-
-    def truth(self, i: int) -> Truth:
-        """Labels of sample i, read from its shard."""
-        return read_label(self._read(i)[0])
 
     def image_file(self, i: int) -> bytes:
         """The content of sample i's image file."""

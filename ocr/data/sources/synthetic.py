@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ocr.data.index.identity import hashes
-from ocr.data.sources.render_cache import RenderCache, RenderedSample, cache_key
+from ocr.data.sources.render_cache import RenderCache, RenderedSample, RenderedSource, cache_key
 from ocr.data.synthetic import fonts
 from ocr.data.synthetic.camera import check_camera, simulate_camera
 from ocr.data.synthetic.layout import draw_receipt
@@ -22,13 +21,13 @@ from ocr.data.synthetic.paper import ShopStyle
 from ocr.data.synthetic.shop import draw_shop_receipt
 from ocr.data.synthetic.words import SYLLABLES
 from ocr.errors import UserError
-from ocr.geometry.polygons import normal_form, normal_quads
-from ocr.types import LazySample, Truth
+from ocr.geometry.polygons import normal_form
+from ocr.types import Truth
 
 
 @dataclass
-class SyntheticReceipts:
-    """A source of drawn receipts.
+class SyntheticReceipts(RenderedSource):
+    """A source of drawn receipts, one polygon per text cell.
 
     Attributes:
         count: how many.
@@ -79,30 +78,15 @@ class SyntheticReceipts:
     def name(self, i: int) -> str:
         return f"synthetic_{'shop_' if self._shop else ''}{self.seed}_{i:06d}.jpg"
 
-    def load(self, i: int) -> tuple[np.ndarray, Truth]:
-        """Image uint8 (H, W, 3) RGB and its truth, one polygon a text cell."""
-        sample = self.open(i)
-        return sample.pixels(1), sample.truth
-
-    def open(self, i: int) -> LazySample:
-        """Load a receipt with pixels only as fine as they are needed."""
-        return self._cache(str(i), partial(self._render, i)).lazy()
-
     def _render(self, i: int) -> RenderedSample:
         rng = np.random.default_rng([self.seed, i])
         paper, cells = draw_shop_receipt(rng, self._shop) if self._shop else draw_receipt(rng)
         photo = simulate_camera(paper, rng, self.difficulty, self.effects)
         polygons = photo.project_polygons([cell.quad for cell in cells])
         if not photo.curl:
-            quads = np.stack(polygons)
-            sound, normal = normal_quads(quads, *photo.size)
-            polygons = [normal[k] if sound[k] else normal_form(quads[k]) for k in range(len(cells))]
+            polygons = [normal_form(polygon) for polygon in polygons]
         truth = Truth(polygons, np.zeros(len(polygons), bool), [cell.text for cell in cells])
         return RenderedSample(photo.jpeg, *photo.size, truth)
-
-    def sizes(self) -> None:
-        """Unknown before they are drawn."""
-        return None
 
     def counts(self) -> dict[str, int]:
         """Numbers of images and, estimated from a few, of instances."""

@@ -13,7 +13,7 @@ import numpy as np
 from ocr.data.formats.files import IMAGE_SUFFIXES
 from ocr.data.index.check import read_header
 from ocr.data.index.sample_index import StringTable
-from ocr.data.transforms.decode import UndecodableImage, decode
+from ocr.data.transforms.decode import UndecodableImage, decode, named
 from ocr.errors import UserError
 from ocr.types import Truth
 
@@ -31,7 +31,6 @@ class UnlabelledImages:
 
     paths: StringTable
     others: dict[str, list[str]] = field(default_factory=dict)
-    weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -42,10 +41,8 @@ class UnlabelledImages:
     def load(self, i: int) -> tuple[np.ndarray, Truth]:
         """Image uint8 (H, W, 3) RGB, once its file has been found whole, and no labels."""
         path = Path(self.paths[i])
-        try:
+        with named(path):
             read_header(path)
-        except UndecodableImage as error:
-            raise UndecodableImage(f"{path}: {error}") from error
         return decode(path), Truth([], np.zeros(0, bool))
 
     def sizes(self) -> np.ndarray:

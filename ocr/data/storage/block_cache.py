@@ -26,7 +26,6 @@ class BlockCache:
     """A cache that all processes of a machine share.
 
     Args:
-        folder: of the blocks.
         limit_bytes: of all blocks together; 0: nothing is kept.
     """
 

@@ -42,16 +42,12 @@ def check_address(url: str) -> None:
     ocr.errors.UserError: data.root has a login in its address, which configs and records repeat: see docs/data.md ...
     """
     parts = urlsplit(url)
-    if "@" in parts.netloc and (parts.scheme.startswith("http") or ":" in parts.netloc.split("@")[0]):
-        problem = "a login"
-    elif parts.query or parts.fragment:
-        problem = "a query"
-    else:
-        return
-    raise UserError(
-        f"data.root has {problem} in its address, which configs and records repeat: "
-        "see docs/data.md for where credentials go"
-    )
+    login = "@" in parts.netloc and (parts.scheme.startswith("http") or ":" in parts.netloc.split("@")[0])
+    if login or parts.query or parts.fragment:
+        raise UserError(
+            f"data.root has {'a login' if login else 'a query'} in its address, which configs and records repeat: "
+            "see docs/data.md for where credentials go"
+        )
 
 
 def below(url: str, *names: str) -> str:
@@ -79,10 +75,10 @@ def file_system(url: str) -> tuple[Any, str]:
 
 
 def persistently(read: Callable[[], T], url: str) -> T:
-    """What ``read()`` gives, tried several times; errors as a line that names the address.
+    """What ``read()`` gives, tried several times.
 
     Raises:
-        UserError: it failed each time, or at once where another time changes nothing.
+        UserError: it failed each time, or at once where another time changes nothing; the address is named.
     """
     for attempt in range(ATTEMPTS):
         try:
@@ -146,7 +142,7 @@ def read_files(urls: Sequence[str]) -> list[bytes | None]:
     def read() -> list[bytes | None]:
         system, _ = file_system(urls[0])
         paths = [file_system(url)[1] for url in urls]
-        contents = system.cat(paths, on_error="return") if len(paths) > 1 else {paths[0]: _one(system, paths[0])}
+        contents = system.cat(paths, on_error="return")
         readable = any(isinstance(value, bytes) for value in contents.values())
         for value in contents.values():
             missing = isinstance(value, FileNotFoundError) or (readable and _is_denied(value))
@@ -155,10 +151,3 @@ def read_files(urls: Sequence[str]) -> list[bytes | None]:
         return [data if isinstance(data := contents[path], bytes) else None for path in paths]
 
     return persistently(read, urls[0])
-
-
-def _one(system: Any, path: str) -> bytes | Exception:
-    try:
-        return system.cat_file(path)
-    except FileNotFoundError as error:
-        return error

@@ -8,21 +8,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ocr.data.synthetic import fonts
+from ocr.data.synthetic.words import digits
 
 SHOPS = (
     "GOLDEN BAKERY", "City Mart", "RIVERSIDE CAFE", "Sunrise Grocers", "HARDWARE & CO", "Blue Door Books", "NOODLE BAR",
     "Pharmacy Plus", "GREEN LEAF MARKET", "Station Kiosk", "PERNIAGAAN JAYA SDN BHD", "Old Mill Coffee", "TECH WORLD",
 )  # fmt: skip
 STREETS = (
-    "Market Street",
-    "Jalan Sagu",
-    "High Road",
-    "Station Avenue",
-    "Garden Lane",
-    "Taman Daya",
-    "Lake View",
-    "Elm St",
-)
+    "Market Street", "Jalan Sagu", "High Road", "Station Avenue", "Garden Lane", "Taman Daya", "Lake View", "Elm St",
+)  # fmt: skip
 TOWNS = ("Springfield", "Johor Bahru", "Northport", "Kuala Lumpur", "Oakville", "Lakeside", "Riverton", "Selangor")
 ITEMS = (
     "Milk 1L", "WHITE BREAD", "Eggs (12)", "Green tea", "COFFEE LARGE", "Rice 5kg", "Chicken fillet", "Apple juice",
@@ -32,17 +26,8 @@ ITEMS = (
 )  # fmt: skip
 HANGUL_SHOPS = ("행복마트", "서울식당", "푸른약국", "한빛문구", "아침커피")
 HANGUL_ITEMS = (
-    "우유 1L",
-    "식빵",
-    "김치찌개",
-    "아메리카노",
-    "삼각김밥",
-    "사과 주스",
-    "계란 10구",
-    "라면",
-    "생수",
-    "비누",
-)
+    "우유 1L", "식빵", "김치찌개", "아메리카노", "삼각김밥", "사과 주스", "계란 10구", "라면", "생수", "비누",
+)  # fmt: skip
 LABELS = {
     False: ("SUBTOTAL", "TAX", "TOTAL", "CASH", "CHANGE", "Qty", "Item", "Amount", "THANK YOU", "Please come again"),
     True: ("소계", "부가세", "합계", "현금", "거스름돈", "수량", "품명", "금액", "감사합니다", "또 오세요"),
@@ -58,6 +43,12 @@ class Cell:
 
     quad: np.ndarray
     text: str
+
+    @classmethod
+    def around(cls, left: float, top: float, right: float, bottom: float, pad: int, text: str) -> Cell:
+        """The cell of a text whose ink's box is given."""
+        a, b, c, d = left - pad, top - pad, right + pad, bottom + pad
+        return cls(np.array([[a, b], [c, b], [c, d], [a, d]], np.float32), text)
 
 
 class _Sheet:
@@ -81,30 +72,27 @@ class _Sheet:
     def font(self, factor: float = 1.0) -> ImageFont.FreeTypeFont:
         return fonts.load(self.path, max(9, round(self.size * factor)))
 
-    def put(self, text: str, x: float, anchor: str, factor: float = 1.0) -> float:
-        """Draw one cell on the current line (anchor l, m or r); returns the x where its ink ends."""
+    def put(self, text: str, x: float, anchor: str, factor: float = 1.0) -> None:
+        """Draw one cell on the current line (anchor l, m or r)."""
         font = self.font(factor)
         room = self.width - 2 * self.margin
         while text and font.getlength(text) > room:
             text = text[:-1].rstrip()
         if not text:
-            return x
+            return
         mask, offset = font.getmask2(text, mode="L", anchor=anchor + "a")
         glyphs = Image.frombytes("L", mask.size, bytes(mask))
         ink = glyphs.getbbox()
         if ink is None:
-            return x
+            return
         corner = (round(x) + offset[0], round(self.y) + offset[1])
         self.image.paste(self.ink, corner, glyphs)
         left, top, right, bottom = (ink[k] + corner[k % 2] for k in range(4))
         pad = round(font.size * MARGIN_EMS)
-        left, top, right, bottom = left - pad, top - pad, right + pad, bottom + pad
-        quad = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
-        self.cells.append(Cell(quad, text))
-        return float(right)
+        self.cells.append(Cell.around(left, top, right, bottom, pad, text))
 
-    def feed(self, factor: float = 1.0, extra: float = 0.0) -> None:
-        self.y += round(self.size * factor * self.leading + extra)
+    def feed(self, factor: float = 1.0) -> None:
+        self.y += round(self.size * factor * self.leading)
 
     def line(self, text: str, factor: float = 1.0, anchor: str = "m") -> None:
         x = {"m": self.width / 2, "l": self.margin, "r": self.width - self.margin}[anchor]
@@ -132,7 +120,7 @@ class _Sheet:
             self.draw.rectangle((round(x), round(self.y), round(x) + bar - 1, round(bottom)), fill=self.ink)
             x += bar + int(self.rng.integers(1, 5))
         self.y = bottom + 4
-        self.line("".join(str(d) for d in self.rng.integers(0, 10, 12)), 0.9)
+        self.line(digits(self.rng, 12), 0.9)
 
 
 def draw_receipt(rng: np.random.Generator) -> tuple[np.ndarray, list[Cell]]:
@@ -211,8 +199,7 @@ def _items(sheet: _Sheet, labels: tuple[str, ...]) -> float:
         sheet.put(amount, right, "r")
         sheet.feed()
         if rng.random() < 0.12:
-            code = "".join(str(d) for d in rng.integers(0, 10, 8))
-            sheet.put(code, sheet.margin + 12, "l", 0.9)
+            sheet.put(digits(rng, 8), sheet.margin + 12, "l", 0.9)
             sheet.feed(0.9)
         total += price * quantity
     return total

@@ -42,8 +42,9 @@ class Paper:
         able = [a for a in style.alphabets if fonts.has_letter(self.path, words.PROBES[a])]
         self.alphabet = able[rng.integers(len(able))] if able else "latin"
         advance = fonts.load(self.path, self.size).getlength("n")
-        self.margin = int(rng.integers(4, 40))
-        self.width = round(min(max(rng.integers(26, 50) * advance, 260), 900)) + 2 * self.margin
+        self.left = int(rng.integers(4, 40))
+        self.right = self.left + round(min(max(rng.integers(26, 50) * advance, 260), 900))
+        self.width = self.right + self.left
         self.leading = float(rng.uniform(1.1, 1.7))
         self.ink = int(rng.integers(0, 90))
         self.gap = float(np.exp(rng.uniform(np.log(MIN_GAP), np.log(3.0))))  # the least between columns, heights
@@ -51,14 +52,6 @@ class Paper:
         self.pixels = np.full((MAX_HEIGHT, self.width), 255, np.uint8)
         self.y = float(rng.integers(4, 50))
         self.cells: list[Cell] = []
-
-    @property
-    def left(self) -> int:
-        return self.margin
-
-    @property
-    def right(self) -> int:
-        return self.width - self.margin
 
     def height(self, factor: float = 1.0) -> int:
         """Pixels of the type."""
@@ -80,7 +73,7 @@ class Paper:
     def put(
         self, text: str, x: float, anchor: str = "l", factor: float = 1.0, tall: float = 1.0, inverse: bool = False,
         path: str | None = "", limits: tuple[float, float] | None = None,
-    ) -> tuple[float, float]:  # fmt: skip
+    ) -> float:  # fmt: skip
         """Print a cell on the current line, cut to its limits.
 
         Args:
@@ -92,7 +85,7 @@ class Paper:
             limits: the x that the ink must stay between; None: the margins.
 
         Returns:
-            The left and right end of its ink, both x where nothing fits.
+            The right end of its ink, x where nothing fits.
         """
         path = self.path if path == "" else path
         low, high = limits or (self.left, self.right)
@@ -103,27 +96,20 @@ class Paper:
             ink = self.glyphs(text, factor, tall, path) if text else np.zeros((0, 0), np.uint8)
         h, w = ink.shape
         left = round(min(max(x - {"l": 0, "m": w / 2, "r": w}[anchor], low), high - w))
-        top = round(self.y + self._rise(factor, tall, path, text))
+        rise = fonts.load(path, self.height(factor)).getbbox(text or "x")[1]  # of the ink below the line's top
+        top = round(self.y + rise * tall)
         pad = max(1, round(self.height(factor) * MARGIN_EMS))
         if not h or top < 0 or left < 0 or top + h + pad > MAX_HEIGHT or left + w > self.width:
-            return x, x
+            return x
         box = np.s_[top : top + h, left : left + w]
+        paint = np.uint8(self.ink)
         if inverse:
-            self.pixels[max(0, top - 2 * pad) : top + h + 2 * pad, max(0, left - 3 * pad) : left + w + 3 * pad] = (
-                self.ink
-            )
-            paint = np.uint8(250)
-        else:
-            paint = np.uint8(self.ink)
+            bar = np.s_[max(0, top - 2 * pad) : top + h + 2 * pad, max(0, left - 3 * pad) : left + w + 3 * pad]
+            self.pixels[bar], paint = self.ink, np.uint8(250)
         cover = ink.astype(np.float32) / 255
         self.pixels[box] = (self.pixels[box] * (1 - cover) + paint * cover).astype(np.uint8)
-        a, b, c, d = left - pad, top - pad, left + w + pad, top + h + pad
-        self.cells.append(Cell(np.array([[a, b], [c, b], [c, d], [a, d]], np.float32), text))
-        return float(left), float(left + w)
-
-    def _rise(self, factor: float, tall: float, path: str | None, text: str) -> float:
-        """Pixels from the top of the line to the top of a text's ink."""
-        return fonts.load(path, self.height(factor)).getbbox(text or "x")[1] * tall
+        self.cells.append(Cell.around(left, top, left + w, top + h, pad, text))
+        return float(left + w)
 
     def row(self, texts: Sequence[str], places: Sequence[tuple[float, str]], factor: float = 1.0) -> None:
         """Cells side by side, each cut where the next one begins; places are (x, anchor), rising."""
@@ -136,7 +122,7 @@ class Paper:
             following = min([s for s, t in zip(starts[k + 1 :], texts[k + 1 :]) if t], default=self.right + least)
             limits = (end + least, min(following - least, self.right))
             if text and limits[1] - limits[0] > self.height(factor) * 0.5:
-                end = max(end, self.put(text, x, anchor, factor, limits=limits)[1])
+                end = max(end, self.put(text, x, anchor, factor, limits=limits))
         self.feed(factor)
 
     def feed(self, factor: float = 1.0, extra: float = 0.0) -> None:

@@ -35,23 +35,25 @@ def phrase(rng: np.random.Generator, alphabet: str, least: int = 1, most: int = 
     return text.upper() if style < 0.6 else text.title() if style < 0.85 else text
 
 
+def digits(rng: np.random.Generator, count: int) -> str:
+    """Random digits."""
+    return "".join(str(digit) for digit in rng.integers(0, 10, count))
+
+
 def code(rng: np.random.Generator) -> str:
     """A product code, size or quantity."""
-    digits = "".join(str(d) for d in rng.integers(0, 10, rng.integers(1, 9)))
-    return str(
-        rng.choice([digits, f"{digits[:3]}ML", f"X{digits[:2]}", f"#{digits}", f"({digits[:2]})", f"{digits}-A"])
-    )
+    text = digits(rng, int(rng.integers(1, 9)))
+    return str(rng.choice([text, f"{text[:3]}ML", f"X{text[:2]}", f"#{text}", f"({text[:2]})", f"{text}-A"]))
 
 
 def number(rng: np.random.Generator) -> str:
     """A long number as receipts have: telephone, tax registration, card, barcode."""
-    digits = "".join(str(d) for d in rng.integers(0, 10, 14))
-    return str(
-        rng.choice([
-            f"{digits[:2]}-{digits[2:10]}", f"({digits[:3]}) {digits[3:6]}-{digits[6:10]}", digits[:12],
-            f"************{digits[:4]}", f"{digits[:6]}-{'ABCDKVX'[int(digits[0]) % 7]}", f"{digits[:5]}/{digits[5:8]}",
-        ])
-    )  # fmt: skip
+    n = digits(rng, 14)
+    forms = [
+        f"{n[:2]}-{n[2:10]}", f"({n[:3]}) {n[3:6]}-{n[6:10]}", n[:12], f"************{n[:4]}",
+        f"{n[:6]}-{'ABCDKVX'[int(n[0]) % 7]}", f"{n[:5]}/{n[5:8]}",
+    ]  # fmt: skip
+    return str(rng.choice(forms))
 
 
 def date(rng: np.random.Generator) -> str:

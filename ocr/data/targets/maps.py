@@ -105,7 +105,7 @@ class TargetMaker:
             ends *= (maps[SHRINK_MASK] > 0) & (maps[SHRINK_MAP] == 0)
             np.maximum(maps[SHRINK_MASK], ends, out=maps[SHRINK_MASK])
         fill(maps[SHRINK_MASK], masked, 0)
-        draw_borders(maps[THRESH_MAP], maps[THRESH_MASK], texts, rectangles, offset)
+        _draw_borders(maps[THRESH_MAP], maps[THRESH_MASK], texts, rectangles, offset)
         return maps
 
     def _weights(self, areas: np.ndarray) -> np.ndarray:
@@ -121,28 +121,15 @@ def _lengthened(rectangles: Rectangles, offsets: np.ndarray, reach: float) -> np
     return rectangles._replace(halves=halves).corners()
 
 
-def draw_borders(
-    thresh_map: np.ndarray,
-    thresh_mask: np.ndarray,
-    polygons: Sequence[np.ndarray],
-    rectangles: Rectangles,
+def _draw_borders(
+    thresh_map: np.ndarray, thresh_mask: np.ndarray, polygons: Sequence[np.ndarray], rectangles: Rectangles,
     offsets: np.ndarray,
-) -> None:
-    """Add instances to the threshold map and mask, in place, each on its bounding box only.
+) -> None:  # fmt: skip
+    """Add M instances to the threshold map and mask, in place, each on its bounding box only; the largest value holds.
 
-    Where several meet, the largest value holds.
-
-    Args:
-        thresh_map: uint8 (H, W), 0..255 for 0..1.
-        thresh_mask: uint8 (H, W), 0/1: inside a text or within its offset.
-        polygons: float (N, 2) each, M of them.
-        rectangles: of the polygons.
-        offsets: float64 (M,), pixels.
+    Their offsets are float64 (M,), pixels.
     """
-    if not polygons:
-        return
-    height, width = thresh_map.shape
-    windows = _windows(rectangles, offsets, height, width)
+    windows = _windows(rectangles, offsets, *thresh_map.shape)
     for k, (x0, y0, x1, y1) in enumerate(windows.tolist()):
         if x0 >= x1 or y0 >= y1:
             continue

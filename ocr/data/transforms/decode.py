@@ -48,11 +48,8 @@ def decode(path: Path, shrink: int = 1) -> np.ndarray:
     Raises:
         UndecodableImage: the file cannot be read or decoded, or its pixels are not those that its header describes.
     """
-    try:
-        with open_file(path) as file:
-            data = file.read()
-    except UndecodableImage as error:
-        raise UndecodableImage(f"{path}: {error}") from error
+    with named(path), open_file(path) as file:
+        data = file.read()
     return decode_data(data, path, shrink)
 
 
@@ -67,19 +64,16 @@ def decode_data(data: bytes, name: str | Path, shrink: int = 1) -> np.ndarray:
     Raises:
         UndecodableImage: it cannot be decoded, or its pixels are not those that its header describes.
     """
-    try:
-        with open_image(io.BytesIO(data)) as image:
-            width, height = shown_size(image)
-            transparent = image.has_transparency_data and not image.mode.startswith("I")  # Pillow bleaches 16-bit grey
-            by_decoder = shrink if image.format in ("JPEG", "MPO") else 1
-            pixels = _on_white(image) if transparent else _opaque(data, by_decoder)
-    except UndecodableImage as error:
-        raise UndecodableImage(f"{name}: {error}") from error
-    expected_size = -(-width // by_decoder), -(-height // by_decoder)
-    slack = 0 if by_decoder == 1 else 1
-    if any(abs(side - expected) > slack for side, expected in zip(pixels.shape[1::-1], expected_size)):
-        decoded = " x ".join(str(side * by_decoder) for side in pixels.shape[1::-1])
-        raise UndecodableImage(f"{name}: its header says {width} x {height} pixels, decoded it has {decoded}")
+    with named(name), open_image(io.BytesIO(data)) as image:
+        width, height = shown_size(image)
+        transparent = image.has_transparency_data and not image.mode.startswith("I")  # Pillow bleaches 16-bit grey
+        by_decoder = shrink if image.format in ("JPEG", "MPO") else 1
+        pixels = _on_white(image) if transparent else _opaque(data, by_decoder)
+        expected_size = -(-width // by_decoder), -(-height // by_decoder)
+        slack = 0 if by_decoder == 1 else 1
+        if any(abs(side - expected) > slack for side, expected in zip(pixels.shape[1::-1], expected_size)):
+            decoded = " x ".join(str(side * by_decoder) for side in pixels.shape[1::-1])
+            raise UndecodableImage(f"its header says {width} x {height} pixels, decoded it has {decoded}")
     if by_decoder < shrink:
         pixels = cv2.resize(pixels, (-(-width // shrink), -(-height // shrink)), interpolation=cv2.INTER_AREA)
     return pixels
@@ -101,6 +95,15 @@ def _on_white(image: Image.Image) -> np.ndarray:
     sheet = Image.new("RGB", ink.size, "white")
     sheet.paste(ink, mask=ink)
     return np.asarray(sheet)
+
+
+@contextmanager
+def named(name: str | Path) -> Iterator[None]:
+    """Put a file's name before what is said of it by an :class:`UndecodableImage`."""
+    try:
+        yield
+    except UndecodableImage as error:
+        raise UndecodableImage(f"{name}: {error}") from error
 
 
 @contextmanager
@@ -185,7 +188,4 @@ def resize_and_pad(image: np.ndarray, policy: ResizePolicy, fill: tuple[int, int
 def pad(image: np.ndarray, multiple: int, fill: tuple[int, int, int]) -> np.ndarray:
     """Image uint8 (H, W, 3) with sides of a multiple, padded at the right and bottom with ``fill``."""
     height, width = image.shape[:2]
-    out = np.empty((-(-height // multiple) * multiple, -(-width // multiple) * multiple, 3), np.uint8)
-    out[:] = fill
-    out[:height, :width] = image
-    return out
+    return cv2.copyMakeBorder(image, 0, -height % multiple, 0, -width % multiple, cv2.BORDER_CONSTANT, value=fill)

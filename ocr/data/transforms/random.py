@@ -14,6 +14,9 @@ from ocr.errors import UserError
 from ocr.pipeline import ResizePolicy
 from ocr.types import Truth
 
+NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / 256) for k in range(256)])  # what random bytes stand for in noise
+NORMAL /= NORMAL.std()
+
 
 @dataclass(frozen=True)
 class RandomGeometry:
@@ -130,12 +133,3 @@ def add_noise(image: np.ndarray, sigma: float, rng: np.random.Generator, tile: i
     noise = cv2.LUT(ranks, np.rint(NORMAL * sigma).astype(np.int16))
     noise = np.tile(noise, (-(-height // tile), -(-width // tile)) + (1,) * (image.ndim - 2))[:height, :width]
     return cv2.add(image, noise, dtype=cv2.CV_8U)
-
-
-def _normal_levels() -> np.ndarray:
-    """float64 (256,): what a byte, all values being as likely, stands for so that it is normally distributed."""
-    levels = np.array([NormalDist().inv_cdf((k + 0.5) / 256) for k in range(256)])
-    return levels / levels.std()
-
-
-NORMAL = _normal_levels()

@@ -12,8 +12,8 @@ import cv2
 import lightning as L
 import numpy as np
 
-from ocr.data.datasets import Sources
 from ocr.data.index.report import NOTES, Report
+from ocr.data.sources.joined import Sources
 from ocr.data.transforms.decode import UndecodableImage
 from ocr.drawing.polygons import draw_detections
 from ocr.types import Detections

@@ -121,7 +121,7 @@ def index(loose: Path, folder: Path) -> None:
             **dict.fromkeys(("format", "images", "annotations", "ids"), "auto"),
         }
     ]
-    from ocr.data.sources.splits import resolve_sources
+    from ocr.data.sources.build import resolve_sources
 
     [source], _ = build_sources(resolve_sources(split, str(loose)), str(loose), "train", False)
     tables = [source.index.paths, source.index.texts]

@@ -20,9 +20,8 @@ from ocr.data.datasets import EvalSet
 from ocr.data.formats.shards import LIST, ShardIndex, read_list
 from ocr.data.index import cache
 from ocr.data.index.report import Report
-from ocr.data.sources.build import build_source, build_sources
+from ocr.data.sources.build import build_source, build_sources, resolve_sources
 from ocr.data.sources.shards import ShardSource
-from ocr.data.sources.splits import resolve_sources
 from ocr.data.storage import remote
 from ocr.data.storage.block_cache import BLOCK_BYTES, BlockCache
 from ocr.data.storage.mirror import local_folder

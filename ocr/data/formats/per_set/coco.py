@@ -15,7 +15,7 @@ from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_s
 from ocr.data.formats.run_lengths import run_length_outlines
 from ocr.data.index.report import Report
 from ocr.errors import UserError
-from ocr.geometry.polygons import flatten, signed_area
+from ocr.geometry.polygons import signed_areas
 from ocr.types import Sample
 
 SUFFIXES = (".json",)
@@ -147,7 +147,7 @@ def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
         for (polygon, text, ignore), score in zip(labelled(line), line["scores"], strict=True):
             points = np.asarray(polygon, np.float64)
             low, high = points.min(axis=0), points.max(axis=0)
-            area = abs(float(signed_area(*flatten([points]))[0]))
+            area = abs(float(signed_areas([points])[0]))
             annotations.append({
                 "id": len(annotations) + 1, "image_id": k, "category_id": 1, "iscrowd": int(ignore),
                 "area": round(area, 2), "bbox": np.round([*low, *(high - low)], 2).tolist(), "score": score,
