@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # runs from a plain checkout, too
 
-import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
 from hydra.errors import HydraException  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
@@ -27,7 +26,7 @@ from ocr.jobs.command_line.arguments import check_command_line  # noqa: E402
 from ocr.jobs.command_line.compose import any_target, config_message, register_resolvers  # noqa: E402
 from ocr.jobs.command_line.hydra_job import folder_of_rank  # noqa: E402
 from ocr.jobs.command_line.hydra_log import clean_settings, known_secrets  # noqa: E402
-from ocr.jobs.command_line.overrides import CONFIGS  # noqa: E402
+from ocr.jobs.command_line.overrides import CONFIGS as CONFIG_FOLDER  # noqa: E402
 from ocr.jobs.command_line.resume import with_earlier_overrides  # noqa: E402
 from ocr.migrations import migrate_overrides  # noqa: E402
 from ocr.tracking.credentials import load_env_variables  # noqa: E402
@@ -36,6 +35,7 @@ from ocr.tracking.secrets import Redactor, redactor_for  # noqa: E402
 from ocr.utils.config import plain_config  # noqa: E402
 from ocr.utils.machine import limit_openmp_spin  # noqa: E402
 
+CONFIGS = str(CONFIG_FOLDER)
 log = logging.getLogger(__name__)
 
 
@@ -99,17 +99,12 @@ def _run(main: Callable[[], Any]) -> None:
         _fail(str(fault))
 
 
-def job(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Make a Hydra main function of ``configs/<config_name>.yaml`` from a task.
+def job(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Wrap a Hydra task: its errors end a single run at once; in a sweep they fail that job, and others go on.
 
-    Its errors end a single run at once; in a sweep they fail that job, and others go on. Neither log and screen nor the
-    settings that Hydra has written hold secrets.
+    From here on neither log and screen nor the settings that Hydra has written hold secrets.
     """
-    main = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
-    return lambda function: main(_guarded(function))
 
-
-def _guarded(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     @functools.wraps(function)
     def wrapped(config: DictConfig) -> Any:
         settings = HydraConfig.get()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from _launch import job, launch
+import hydra
+from _launch import CONFIGS, job, launch
 from omegaconf import DictConfig
 
 
-@job("audit")
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="audit")
+@job
 def main(config: DictConfig) -> None:
     from ocr.jobs.audit import AuditSettings, audit
     from ocr.utils.config import plain_config

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from _launch import job, launch
+import hydra
+from _launch import CONFIGS, job, launch
 from omegaconf import DictConfig
 
 
-@job("benchmark")
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="benchmark")
+@job
 def main(config: DictConfig) -> None:
     from ocr.benchmark.run import benchmark
     from ocr.jobs.settings import BenchmarkSettings, read

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from _launch import job, launch
+import hydra
+from _launch import CONFIGS, job, launch
 from omegaconf import DictConfig
 
 
-@job("leaderboard")
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="leaderboard")
+@job
 def main(config: DictConfig) -> None:
     from ocr.jobs.sweep.leaderboard import publish, write_leaderboard
     from ocr.tracking.schema import check_logger

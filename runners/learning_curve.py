@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from _launch import job, launch
+import hydra
+from _launch import CONFIGS, job, launch
 from omegaconf import DictConfig
 
 
-@job("learning_curve")
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="learning_curve")
+@job
 def main(config: DictConfig) -> None:
     from ocr.jobs.command_line.hydra_job import invocation
     from ocr.jobs.command_line.overrides import key_of, text_of

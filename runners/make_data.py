@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from _launch import job, launch
+import hydra
+from _launch import CONFIGS, job, launch
 from omegaconf import DictConfig
 
 
-@job("make_data")
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="make_data")
+@job
 def main(config: DictConfig) -> None:
     from ocr.jobs.make_data import write_icdar
     from ocr.jobs.settings import MakeDataSettings, read

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from _launch import job, launch
+import hydra
+from _launch import CONFIGS, job, launch
 from omegaconf import DictConfig
 
 
-@job("predict")
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="predict")
+@job
 def main(config: DictConfig) -> None:
     from ocr.jobs.build import find_model
     from ocr.jobs.predict import predict

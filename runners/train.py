@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from _launch import job, launch
+import hydra
+from _launch import CONFIGS, job, launch
 from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
 
-@job("train")
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
+@job
 def main(config: DictConfig) -> float | None:
     """Returns the metric named by ``optimized_metric``, for sweepers."""
     from ocr.jobs.settings import TrainSettings, job_of, read

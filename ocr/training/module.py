@@ -191,14 +191,18 @@ class DetectionModule(L.LightningModule):
 
     def _log_scores(self, stage: str) -> None:
         values, self.tables[stage] = self.metrics.compute()
-        self.metrics.reset()
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, rank_zero_only=False)
+
+    def on_validation_epoch_start(self) -> None:
+        self.metrics.reset()
 
     def validation_step(self, batch: dict[str, list[Any]], batch_idx: int) -> dict[str, Any] | None:
         return self._evaluate(batch, self.detect(batch["images"], batch["sizes"]))
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
+
+    on_test_epoch_start = on_validation_epoch_start
 
     def test_step(self, batch: dict[str, list[Any]], batch_idx: int) -> dict[str, Any] | None:
         return self._evaluate(batch, self._read_batch(batch, self.trainer.test_dataloaders))

@@ -22,7 +22,7 @@ from ocr.errors import UserError
 from ocr.geometry.offsets import short_side
 from ocr.jobs.tune import write_with_pipeline
 from ocr.metrics.faults import FALSE, MISSED, kinds
-from ocr.metrics.hmean import count
+from ocr.metrics.hmean import Hmean
 from ocr.metrics.matching import ComparedImage, compare, sample_scores, scores
 from ocr.metrics.protocol import EvaluationProtocol
 from ocr.models.postprocess.db import Candidates, find_candidates, to_image, unclip
@@ -156,7 +156,7 @@ class SplitPredictions:
 
     def _row(self, seen: Seen, image: ComparedImage) -> dict[str, Any]:
         """Figures of an image; ``missed`` as (kind, height at network size), ``false`` as (kind, score)."""
-        matched, detected, texts = count(image.match, image.truth.ignore)
+        matched, detected, texts = map(int, Hmean().count(image))
         of_texts, of_detections = kinds(image)
         heights, certain = self._heights(seen, image), image.detections.scores
         return {

@@ -11,7 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "runners"))
 
-from _launch import job, launch
+import hydra
+from _launch import CONFIGS, job, launch
 from omegaconf import DictConfig, OmegaConf
 
 PARTS = {name: f"tests.benchmark.peers.{name}.{name}" for name in ("peers", "training", "growth", "wandb_cost")}
@@ -27,7 +28,8 @@ GOALS = {
 SETTINGS = {"peers_root": None, "growth_most": 10_000}  # images of the largest set that growth makes
 
 
-@job("benchmark")
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="benchmark")
+@job
 def main(config: DictConfig) -> None:
     from ocr.benchmark.run import benchmark
 
