@@ -79,11 +79,14 @@ def test_a_checkpoint_goes_from_gpu_to_cpu_and_back(half_precision: Path, learne
     assert [last_of(folder)["epoch"] for folder in (half_precision, there, back)] == [4, 5, 6]
 
 
-def test_predictions_of_cpu_and_gpu_are_within_half_a_pixel(learned: Path, tmp_path: Path):
+@pytest.mark.parametrize("detector, pixels", [("learned", 0.5), ("receipts", 2)])
+def test_predictions_of_cpu_and_gpu_are_alike(detector: str, pixels: float, learned: Path, tmp_path: Path):
+    """Of a checkpoint, and of an ONNX file, which torch runs on the card and onnxruntime on the CPU."""
+    checkpoint = learned if detector == "learned" else detector
     images = write_icdar(tmp_path / "set", 4, 1, 0) / "images"
     found = {}
     for accelerator in ("cpu", "gpu"):
-        done = run("predict", f"ckpt_path={learned}", f"source={images}", f"output={accelerator}",
+        done = run("predict", f"ckpt_path={checkpoint}", f"source={images}", f"output={accelerator}",
                    f"accelerator={accelerator}", "num_workers=0", cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
         lines = (tmp_path / accelerator / "predictions.jsonl").read_text().splitlines()
@@ -95,7 +98,7 @@ def test_predictions_of_cpu_and_gpu_are_within_half_a_pixel(learned: Path, tmp_p
         assert len(one) == len(other) == len(partners)
         for k, polygon in enumerate(one):
             turned = [np.roll(other[partners[k]], by, axis=0) for by in range(len(polygon))]
-            assert min(np.abs(polygon - corners).max() for corners in turned) < 0.5
+            assert min(np.abs(polygon - corners).max() for corners in turned) < pixels
 
 
 def test_batches_come_from_pinned_memory_and_reach_the_card():

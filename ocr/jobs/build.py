@@ -6,10 +6,11 @@ import logging
 from pathlib import Path
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import Logger
 
 from ocr.data.datamodule import DetectionData
-from ocr.errors import UserError
+from ocr.errors import UserError, user_error
 from ocr.jobs.command_line.hydra_job import invocation
 from ocr.jobs.settings import DetectorSettings, ModelSettings, ModuleSettings, Node, TestSettings, TuneSettings
 from ocr.metrics.collection import MetricCollection
@@ -109,13 +110,23 @@ def open_detector(
     """
     prepare_process()
     L.seed_everything(settings.seed, workers=True, verbose=False)
-    module = load_detector(settings, checkpoint)
+    module = load_detector(settings, checkpoint, settings.trainer["accelerator"])
     return module, build_data(settings.data, module.pipeline, settings.seed).load(settings.split, whole=whole)
 
 
-def load_detector(settings: DetectorSettings, checkpoint: Path) -> DetectionModule:
-    """The detector of a checkpoint, as the command line changes it."""
+def load_detector(settings: DetectorSettings, checkpoint: Path, accelerator: str) -> DetectionModule:
+    """The detector of a checkpoint, as the command line changes it.
+
+    onnxruntime runs an ONNX file on a CPU; for an NVIDIA card its network is converted to torch's, where it can be.
+    """
     module = load_module(checkpoint, settings.overrides)
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        try:
+            module = trainable(module, checkpoint)
+        except Exception as error:  # Hydra wraps what a constructor raises
+            if (fault := user_error(error)) is None:
+                raise
+            log.warning("%s: onnxruntime runs it, on the CPU", fault)
     ignored = [override for override in invocation().get("overrides", ()) if "fallback_pipeline" in override]
     if ignored and has_own_pipeline(checkpoint):
         log.warning("%s has a pipeline of its own: %s changes nothing, resize.* and postprocess.* would", checkpoint,

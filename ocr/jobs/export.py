@@ -42,7 +42,7 @@ def export(settings: ExportSettings, checkpoint: Path) -> None:
         UserError: the file would not find what the checkpoint finds, or cost more hmean than ``max_loss``.
     """
     prepare_process()
-    module = trainable(load_detector(settings, checkpoint), checkpoint)
+    module = trainable(load_detector(settings, checkpoint, "cpu"), checkpoint)
     if tta := module.tta.changed():
         log.warning("the checkpoint was tuned for test-time augmentation (%s), an exported file does a single pass: "
                     "tune it again without", tta)  # fmt: skip

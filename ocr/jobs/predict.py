@@ -33,7 +33,7 @@ def predict(settings: PredictSettings, checkpoint: Path) -> None:
         UserError: no picture could be read.
     """
     prepare_process()
-    module = load_detector(settings, checkpoint)
+    module = load_detector(settings, checkpoint, settings.accelerator)
     module.page_reader = PageReader(settings.upright, settings.legible_height)
     output = Path(settings.output)
     check_formats(settings.formats)

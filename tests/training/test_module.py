@@ -20,6 +20,10 @@ from ocr.errors import UserError
 from ocr.jobs.build import build_data, build_module, load_detector
 from ocr.jobs.settings import PredictSettings, read
 from ocr.jobs.tune import write_with_pipeline
+from ocr.metrics.matching import pair
+from ocr.models.onnx.graph import GraphDetector
+from ocr.models.onnx.runtime import OnnxDetector
+from ocr.models.pretrained.ppocr import weights_file
 from ocr.models.tta import TestTimeAugmentation
 from ocr.training import trainer
 from ocr.training.callbacks.ema import warmed_up_ema
@@ -29,7 +33,7 @@ from ocr.tuning.choice import choose
 from ocr.types import Detections, Truth
 from ocr.utils.config import instantiate
 from tests.composing import settings
-from tests.conftest import ROOT
+from tests.conftest import ROOT, found_by
 from tests.tiny import TINY, network_config
 
 
@@ -161,9 +165,28 @@ def test_a_pipeline_that_a_checkpoint_does_not_need_is_said_to_change_nothing(
     path = tmp_path / "a.ckpt"
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
     for changes, told in ((["overlays=true"], 0), (["overlays=true", "fallback_pipeline.postprocess.thresh=0.2"], 1)):
-        load_detector(job(changes), path)
+        load_detector(job(changes), path, "cpu")
         assert len(caplog.records) == told
     assert "fallback_pipeline.postprocess.thresh=0.2 changes nothing, resize.* and postprocess.* would" in caplog.text
+
+
+def test_for_a_card_an_onnx_file_becomes_a_network_of_torch_where_it_can(
+    job: Callable[[list[str]], PredictSettings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    file = weights_file("receipts-small")
+    on_cpu, on_card = (load_detector(job([]), file, accelerator) for accelerator in ("cpu", "auto"))
+    assert isinstance(on_cpu.network, OnnxDetector) and isinstance(on_card.network, GraphDetector)
+    image = SyntheticReceipts(1, 77, 0.5, style="shop").load(0)[0]
+    one, other = (found_by(module, image).polygons for module in (on_cpu, on_card))
+    assert len(one) == len(other) > 10 and (pair(one, other).iou > 0.98).sum() == len(one)
+    monkeypatch.setattr(GraphDetector, "__init__", unreadable)
+    assert isinstance(load_detector(job([]), file, "gpu").network, OnnxDetector)
+    assert "cannot be read as a DB detector: unknown op 'x': onnxruntime runs it, on the CPU" in caplog.text
+
+
+def unreadable(self: GraphDetector, nodes: object) -> None:
+    raise ValueError("unknown op 'x'")
 
 
 class Modes(L.Callback):

@@ -29,14 +29,14 @@ MAX_SIDE = 65_500  # pixels of a JPEG
 
 
 @lru_cache(MAX_DETECTORS)
-def _detector(checkpoint: str, written: int) -> DetectionModule:
+def _detector(checkpoint: str, written: int, accelerator: str) -> DetectionModule:
     """A detector, read again where its file was ``written`` again."""
     arguments = [f"ckpt_path={text_of(checkpoint)}", "source=.", "output=."]
     prepare_process()
     try:
         with any_target():
             settings = read(compose_job("predict", arguments), PredictSettings)
-            module = load_detector(settings, find_model(settings)).eval()
+            module = load_detector(settings, find_model(settings), accelerator)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(config_message(error, "predict", arguments)) from error
     module.page_reader = PageReader(settings.upright, settings.legible_height)
@@ -72,7 +72,8 @@ def find_text(checkpoint: str, photo: str, max_pixels: int, accelerator: str) ->
         if width * height > max_pixels:
             raise UserError(f"{width} x {height} pixels: more than the {max_pixels / 1e6:g} megapixels taken here")
         file = Path(checkpoint)
-        module = _detector(checkpoint, file.stat().st_mtime_ns if file.is_file() else 0).to(device_of(accelerator))
+        written = file.stat().st_mtime_ns if file.is_file() else 0
+        module = _detector(checkpoint, written, accelerator).to(device_of(accelerator))
         began = time.perf_counter()
         pixels = decode(path)
     except UndecodableImage as error:
