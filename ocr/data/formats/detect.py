@@ -256,7 +256,7 @@ def _images(base: Path, annotations: Path) -> Path:
     """
     folders = _image_folders(base)
     if annotations.is_dir() and len(folders) != 1:
-        kinds = [f.naming(annotations) for f in label_formats().values() if f.naming]
+        kinds = [f.naming(annotations) for f in label_formats().values() if f.per_image]
         paths = {stem.removeprefix(prefix) for suffix, prefix in kinds for stem in label_files(annotations, suffix)}
         labelled = {Path(stem).name for stem in paths}
         if folders:

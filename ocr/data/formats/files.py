@@ -13,7 +13,6 @@ import numpy as np
 
 from ocr.data.index.report import Report
 from ocr.errors import UserError
-from ocr.types import Instance
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 ELLIPSE_POINTS = 16  # of the polygon that stands for one
@@ -161,7 +160,17 @@ def is_true(value: Any) -> bool:
 
 def is_flagged(flags: Any) -> bool:
     """Whether the attributes of a text, by name, mark it as one to ignore."""
-    return isinstance(flags, dict) and any(is_true(flags.get(key)) for key in IGNORE_FLAGS)
+    return any(is_true(as_object(flags).get(key)) for key in IGNORE_FLAGS)
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A JSON object; an empty one in place of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """A JSON list; an empty one in place of anything else."""
+    return value if isinstance(value, list) else []
 
 
 def read_json(path: Path) -> Any:
@@ -195,20 +204,6 @@ def _without_repeats(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]
     return content
 
 
-def instance_or_report(points: Any, text: str, ignore: bool, where: Path, line: int, report: Report) -> Instance | None:
-    """An Instance from ``[[x, y], ...]`` or ``[x1, y1, x2, y2, ...]``; None (counted) when they are no numbers."""
-    try:
-        polygon = np.asarray(points, np.float32)
-        if polygon.ndim == 1 and polygon.size and polygon.size % 2 == 0:
-            polygon = polygon.reshape(-1, 2)
-        if polygon.ndim != 2 or polygon.shape[1] != 2:
-            raise ValueError(f"shape {polygon.shape}")
-    except NO_NUMBERS as error:
-        report.add("unparsable_line", where, f"points of {text!r} are no list of [x, y] ({error})", line)
-        return None
-    return Instance(polygon, text, ignore, line)
-
-
 def with_corners(points: Any) -> Any:
     """Points as they are; two of them, or four numbers, as opposite corners of an upright box."""
     values = as_numbers(points)
@@ -226,6 +221,11 @@ def as_numbers(points: Any) -> np.ndarray | None:
 def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
     """Corners of an upright box, float32 (4, 2)."""
     return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
+
+
+def shortest(value: float) -> str:
+    """A number in as few digits as read back to it, a whole one without a point."""
+    return str(int(value)) if value == int(value) else repr(value)
 
 
 def rotated_box(

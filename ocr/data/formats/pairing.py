@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from ocr.data.formats.files import list_images, walk, without_suffix
@@ -123,10 +124,9 @@ class CommonTails:
     def find(self, path: str) -> list[str]:
         """Find the paths that share the most last parts with a path, at least the name; several in a tie."""
         parts = path.casefold().split("/")[::-1]
-        lengths = {
-            other: next((k for k, (a, b) in enumerate(zip(parts, other.casefold().split("/")[::-1])) if a != b), None)
-            for other in self._by_name.get(parts[0], ())
-        }
-        common = {other: min(len(parts), other.count("/") + 1) if k is None else k for other, k in lengths.items()}
+        common = {}
+        for other in self._by_name.get(parts[0], ()):
+            pairs = zip_longest(parts, other.casefold().split("/")[::-1])
+            common[other] = next((k for k, (a, b) in enumerate(pairs) if a != b), len(parts))
         most = max(common.values(), default=0)
         return [other for other, k in common.items() if k == most]

@@ -85,7 +85,7 @@ def _format_of(path: Path, *stamp: int) -> str | None:
 
 def per_image_formats() -> set[str]:
     """Names of the formats with one label file per image."""
-    return {f.name for f in label_formats().values() if f.naming}
+    return {f.name for f in label_formats().values() if f.per_image}
 
 
 def label_suffixes() -> set[str]:
