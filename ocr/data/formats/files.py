@@ -1,4 +1,4 @@
-"""Images, label files, id lists and points, for the readers of all formats."""
+"""Images, label files, id lists and marks of ignored text, for the readers of all formats."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-ELLIPSE_POINTS = 16  # of the polygon that stands for one
-RELATIVE_LIMIT = 1.5  # coordinates up to that are fractions of the image: a text is longer than that many pixels
 IGNORE_FLAGS = ("ignore", "difficult", "illegible")  # attributes of a text, in tools with free ones
 TOOL_FOLDERS = frozenset({"crop_img"})  # PPOCRLabel's crops of words: no images of the set
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-NO_NUMBERS = (TypeError, ValueError, OverflowError)  # what numbers and arrays raise of other things, or of huge ones
 CODE_PAGES = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "latin-1")  # by how little each accepts
 
 
@@ -204,49 +199,6 @@ def _without_repeats(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]
     return content
 
 
-def with_corners(points: Any) -> Any:
-    """Points as they are; two of them, or four numbers, as opposite corners of an upright box."""
-    values = as_numbers(points)
-    return box(*values.ravel()) if values is not None and values.shape in ((2, 2), (4,)) else points
-
-
-def as_numbers(points: Any) -> np.ndarray | None:
-    """Nested lists of numbers as float64 of any shape; None where they are ragged or hold other things."""
-    try:
-        return np.asarray(points, np.float64)
-    except NO_NUMBERS:
-        return None
-
-
-def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
-    """Corners of an upright box, float32 (4, 2)."""
-    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
-
-
 def shortest(value: float) -> str:
     """A number in as few digits as read back to it, a whole one without a point."""
     return str(int(value)) if value == int(value) else repr(value)
-
-
-def rotated_box(
-    x: float, y: float, width: float, height: float, degrees: float, about: tuple[float, float]
-) -> np.ndarray:
-    """Corners of a box turned clockwise as seen on screen, float32 (4, 2).
-
-    Args:
-        x, y, width, height: of the box before it is turned.
-        degrees: of the turn.
-        about: the point that stays.
-    """
-    corners = box(x, y, x + width, y + height).astype(np.float64) - about
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    return (corners @ np.array([[cos, sin], [-sin, cos]]) + about).astype(np.float32)
-
-
-def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float) -> np.ndarray:
-    """An ellipse turned clockwise as seen on screen, as a polygon, float32 (N, 2)."""
-    angles, turn = np.arange(ELLIPSE_POINTS) * 2 * np.pi / ELLIPSE_POINTS, np.deg2rad(degrees)
-    along, across = rx * np.cos(angles), ry * np.sin(angles)
-    xs = cx + along * np.cos(turn) - across * np.sin(turn)
-    ys = cy + along * np.sin(turn) + across * np.cos(turn)
-    return np.stack([xs, ys], axis=1).astype(np.float32)

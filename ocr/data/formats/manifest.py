@@ -13,8 +13,9 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from ocr.data.formats.files import NO_NUMBERS, list_images, without_suffix
+from ocr.data.formats.files import list_images, without_suffix
 from ocr.data.formats.pairing import CommonTails, parents_match
+from ocr.data.formats.shapes import NO_NUMBERS
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Instance, Sample

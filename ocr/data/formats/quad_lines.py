@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ocr.data.formats.files import RELATIVE_LIMIT, box, decode_text, is_ignored, numbered_lines, shortest
+from ocr.data.formats.files import decode_text, is_ignored, numbered_lines, shortest
 from ocr.data.formats.manifest import Entry, Row, labelled
+from ocr.data.formats.shapes import RELATIVE_LIMIT, box
 from ocr.data.index.report import Report
 from ocr.geometry.polygons import normal_quads
 

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
+from ocr.data.index.arrays import Index, StringTable
 from ocr.data.index.identity import hashes
-from ocr.data.index.sample_index import StringTable
 from ocr.errors import UserError, first_line
 from ocr.types import Truth
 from ocr.utils.files import replacing, write_atomic
@@ -190,18 +190,17 @@ def check_index_file(content: bytes, shard: Shard, where: str) -> None:
 
 
 @dataclass(frozen=True)
-class ShardIndex:
+class ShardIndex(Index):
     """Index of a set's S samples: shard, offset and length of each.
 
     Attributes:
         records: :data:`RECORD` (S,); ``shard`` is a position in the list of shards.
         names: of the image files.
-        folder: where it is mapped from, see :meth:`open`; None for one in memory.
     """
 
+    TABLES = ("names",)
     records: np.ndarray
     names: StringTable
-    folder: Path | None = None
 
     @classmethod
     def read(cls, folder: Path, shards: Sequence[Shard]) -> ShardIndex:
@@ -210,7 +209,7 @@ class ShardIndex:
         Raises:
             UserError: one is not there, or not the one that the list names.
         """
-        records, data, offsets = [np.zeros(0, RECORD)], [np.zeros(0, np.uint8)], [np.zeros(1, np.int64)]
+        records, names = [np.zeros(0, RECORD)], [StringTable.build([])]
         for k, shard in enumerate(shards):
             path = folder / shard.index_file
             try:
@@ -219,33 +218,10 @@ class ShardIndex:
                 raise UserError(f"{path}: {error.strerror}: copy the set again, with all its files") from error
             check_index_file(content, shard, str(path))
             with np.load(io.BytesIO(content)) as arrays:
-                part = arrays["records"].copy()
-                part["shard"] = k
-                records.append(part)
-                data.append(arrays["names"])
-                offsets.append(arrays["name_offsets"][1:] + offsets[-1][-1])
-        return cls(np.concatenate(records), StringTable(np.concatenate(data), np.concatenate(offsets)))
-
-    @classmethod
-    def open(cls, folder: Path) -> ShardIndex:
-        """Map what :meth:`save` wrote.
-
-        Raises:
-            OSError, ValueError, EOFError: the folder is not whole.
-        """
-        names = ("records", "names", "name_offsets")
-        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in names]
-        return cls(arrays[0], StringTable(*arrays[1:]), folder)
-
-    def save(self, folder: Path) -> None:
-        """Write all arrays into an existing folder."""
-        np.save(folder / "records.npy", self.records)
-        np.save(folder / "names.npy", self.names.data)
-        np.save(folder / "name_offsets.npy", self.names.offsets)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A process that is not forked maps the folder, too, instead of being sent a copy."""
-        return (ShardIndex.open, (self.folder,)) if self.folder else (ShardIndex, (self.records, self.names))
+                records.append(arrays["records"])
+                records[-1]["shard"] = k
+                names.append(StringTable(arrays["names"], arrays["name_offsets"]))
+        return cls(np.concatenate(records), StringTable.join(names))
 
     def __len__(self) -> int:
         return len(self.records)

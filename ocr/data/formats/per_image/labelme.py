@@ -8,19 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import (
-    NO_NUMBERS,
-    as_object,
-    ellipse,
-    is_flagged,
-    is_ignored,
-    is_true,
-    json_or_report,
-    list_images,
-    with_corners,
-)
+from ocr.data.formats.files import as_object, is_flagged, is_ignored, is_true, json_or_report, list_images
 from ocr.data.formats.manifest import Entry, ImageFinder, Row, labelled, samples_of, stated_size
 from ocr.data.formats.pairing import label_files
+from ocr.data.formats.shapes import NO_NUMBERS, ellipse, with_corners
 from ocr.data.index.report import Report
 from ocr.types import Sample
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ocr.data.formats.files import NO_NUMBERS, RELATIVE_LIMIT, decode_text, numbered_lines
+from ocr.data.formats.files import decode_text, numbered_lines
 from ocr.data.formats.manifest import Entry, Row, choose_categories, labelled, sample_of
 from ocr.data.formats.pairing import pair_by_stem
+from ocr.data.formats.shapes import NO_NUMBERS, RELATIVE_LIMIT
 from ocr.data.index.report import Report
 from ocr.types import RELATIVE, Sample
 

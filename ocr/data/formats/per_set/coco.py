@@ -10,19 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import (
-    NO_NUMBERS,
-    as_list,
-    as_numbers,
-    as_object,
-    is_flagged,
-    is_ignored,
-    is_true,
-    read_json,
-    rotated_box,
-)
+from ocr.data.formats.files import as_list, as_object, is_flagged, is_ignored, is_true, read_json
 from ocr.data.formats.manifest import Entry, Row, labelled, stated_size
 from ocr.data.formats.run_lengths import run_length_outlines
+from ocr.data.formats.shapes import NO_NUMBERS, as_numbers, rotated_box
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.geometry.polygons import flatten, signed_area

@@ -10,9 +10,10 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from ocr.data.formats.files import NO_NUMBERS, ellipse, is_flagged, is_ignored, read_text, rotated_box
+from ocr.data.formats.files import is_flagged, is_ignored, read_text
 from ocr.data.formats.manifest import Entry, Row, labelled, stated_size
 from ocr.data.formats.run_lengths import run_length_outlines
+from ocr.data.formats.shapes import NO_NUMBERS, ellipse, rotated_box
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import RELATIVE_LIMIT, as_numbers, as_object, read_json, with_corners
+from ocr.data.formats.files import as_object, read_json
 from ocr.data.formats.manifest import Entry, Row, labelled, stated_size
+from ocr.data.formats.shapes import RELATIVE_LIMIT, as_numbers, with_corners
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import RELATIVE

@@ -10,17 +10,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ocr.data.formats.files import (
-    IMAGE_SUFFIXES,
-    NO_NUMBERS,
-    as_list,
-    as_object,
-    ellipse,
-    is_ignored,
-    read_json,
-    rotated_box,
-)
+from ocr.data.formats.files import IMAGE_SUFFIXES, as_list, as_object, is_ignored, read_json
 from ocr.data.formats.manifest import Entry, Row, labelled, stated_size
+from ocr.data.formats.shapes import NO_NUMBERS, ellipse, rotated_box
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import RELATIVE

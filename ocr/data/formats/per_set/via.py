@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import NO_NUMBERS, as_list, as_object, box, ellipse, is_ignored, read_json
+from ocr.data.formats.files import as_list, as_object, is_ignored, read_json
 from ocr.data.formats.manifest import Entry, Row, labelled
+from ocr.data.formats.shapes import NO_NUMBERS, box, ellipse
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 
