@@ -12,11 +12,10 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -107,45 +106,29 @@ def _write_shard(samples: Iterable[ShardSample], folder: Path, number: int, befo
     file = f"shard-{number:06d}.tar"
     records: list[tuple[int, ...]] = []
     names: list[str] = []
-    with replacing(folder / file) as raw:
-        hashed = _Hashed(raw)
-        with tarfile.open(fileobj=hashed, mode="w|", format=tarfile.USTAR_FORMAT) as tar:  # type: ignore[call-overload]
-            for sample in samples:
-                label, length = _label(sample), len(sample.image)
-                [identity] = hashes([f"{sample.name} {length} {sample.width} {sample.height}"])
-                counts = len(sample.truth.polygons), int(np.count_nonzero(sample.truth.ignore))
-                position = number, tar.offset, len(label), length
-                for suffix, content in ((".json", label), (_suffix(sample.name), sample.image)):
-                    member = tarfile.TarInfo(f"{before + len(names):09d}{suffix}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
-                records.append((*position, sample.width, sample.height, *counts, identity))
-                names.append(sample.name)
-                if tar.offset >= shard_bytes:
-                    break
+    with replacing(folder / file) as raw, tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            label, length = _label(sample), len(sample.image)
+            [identity] = hashes([f"{sample.name} {length} {sample.width} {sample.height}"])
+            counts = len(sample.truth.polygons), int(np.count_nonzero(sample.truth.ignore))
+            position = number, tar.offset, len(label), length
+            image_suffix = Path(sample.name).suffix.lower() or ".image"  # WebDataset decodes by it
+            for suffix, content in ((".json", label), (image_suffix, sample.image)):
+                member = tarfile.TarInfo(f"{before + len(names):09d}{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            records.append((*position, sample.width, sample.height, *counts, identity))
+            names.append(sample.name)
+            if tar.offset >= shard_bytes:
+                break
     table, index = StringTable.build(names), io.BytesIO()
     np.savez(index, records=np.array(records, RECORD), names=table.data, name_offsets=table.offsets)
+    with (folder / file).open("rb") as written:
+        sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     index_sha256 = hashlib.sha256(index.getvalue()).hexdigest()
-    shard = Shard(file, len(records), hashed.size, hashed.digest.hexdigest(), index_sha256)
+    shard = Shard(file, len(records), (folder / file).stat().st_size, sha256, index_sha256)
     write_atomic(folder / shard.index_file, index.getvalue())
     return shard
-
-
-def _suffix(name: str) -> str:
-    """Suffix of a member's name: WebDataset decodes by it."""
-    return Path(name).suffix.lower() or ".image"
-
-
-class _Hashed:
-    """A file to write to that knows the digest of what was written."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.size, self.digest = file, 0, hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.size += len(data)
-        self.digest.update(data)
-        return self.file.write(data)
 
 
 def _label(sample: ShardSample) -> bytes:
@@ -171,16 +154,15 @@ def read_list(content: bytes, where: str) -> list[Shard]:
     """
     try:
         plain = json.loads(content)
-        version = plain["version"]
-        shards = [Shard(**shard) for shard in plain["shards"]] if version == VERSION else []
-        odd = [s.file for s in shards if Path(s.file).name != s.file or not s.file.endswith(".tar")]
-        if odd or sum(shard.samples for shard in shards) != (plain["samples"] if version == VERSION else 0):
-            raise ValueError(f"wrong names or numbers {odd}")
+        if (version := plain["version"]) == VERSION:
+            shards = [Shard(**shard) for shard in plain["shards"]]
+            odd = [s.file for s in shards if Path(s.file).name != s.file or not s.file.endswith(".tar")]
+            if odd or sum(shard.samples for shard in shards) != plain["samples"]:
+                raise ValueError(f"wrong names or numbers {odd}")
+            return shards
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where} is no list of shards ({first_line(error)}): runners/convert.py writes one") from error
-    if version != VERSION:
-        raise UserError(f"{where} is of version {version}, and {VERSION} is read here: convert the set again")
-    return shards
+    raise UserError(f"{where} is of version {version}, and {VERSION} is read here: convert the set again")
 
 
 def check_index_file(content: bytes, shard: Shard, where: str) -> None:
@@ -267,10 +249,3 @@ def read_label(label: bytes) -> Truth:
     plain = json.loads(label)
     polygons = [np.array(polygon, np.float32) for polygon in plain["polygons"]]
     return Truth(polygons, np.array(plain["ignore"], bool), plain["texts"])
-
-
-def runs_of(records: np.ndarray) -> Iterator[tuple[int, int]]:
-    """(first, end) of each run of samples that lie in one shard."""
-    edges = np.flatnonzero(np.diff(records["shard"])) + 1
-    starts = [0, *edges.tolist()] if len(records) else []
-    yield from zip(starts, [*starts[1:], len(records)])
