@@ -19,6 +19,16 @@ BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff
 CODE_PAGES = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "latin-1")  # by how little each accepts
 
 
+def suffix_of(name: str) -> str:
+    """The suffix of a file name in lower case."""
+    return os.path.splitext(name)[1].lower()
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image, by its name."""
+    return suffix_of(name) in IMAGE_SUFFIXES
+
+
 def list_images(folder: Path) -> dict[str, Path]:
     """Image files below a folder, sub-folders and linked folders included, as {relative path: path}, sorted.
 
@@ -31,7 +41,7 @@ def list_images(folder: Path) -> dict[str, Path]:
     for directory, names in walk(folder):
         below = directory.relative_to(folder).as_posix()
         for name in names:
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+            if is_image(name):
                 images[name if below == "." else f"{below}/{name}"] = directory / name
     if not images:
         raise UserError(f"no images in {folder} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
@@ -84,8 +94,7 @@ def without_suffix(name: str) -> str:
     >>> without_suffix("shop.1/r0.jpg"), without_suffix("r0.v2")
     ('shop.1/r0', 'r0.v2')
     """
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+    return os.path.splitext(name)[0] if is_image(name) else name
 
 
 def read_text(path: Path) -> str:

@@ -12,7 +12,7 @@ import yaml
 from ocr.data.formats.files import decode_text, numbered_lines
 from ocr.data.formats.manifest import Entry, Row, choose_categories, labelled, sample_of
 from ocr.data.formats.pairing import pair_by_stem
-from ocr.data.formats.shapes import NO_NUMBERS, RELATIVE_LIMIT
+from ocr.data.formats.shapes import NO_NUMBERS, RELATIVE_LIMIT, box
 from ocr.data.index.report import Report
 from ocr.types import RELATIVE, Sample
 
@@ -52,7 +52,7 @@ def _row(labels: Path, names: dict[int, str]) -> Row:
         points: Any = values[1:]
         if len(values) == BOX:
             cx, cy, w, h = points
-            points = [cx - w / 2, cy - h / 2, cx + w / 2, cy - h / 2, cx + w / 2, cy + h / 2, cx - w / 2, cy + h / 2]
+            points = box(cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
         entries.append(Entry(points, line=number, category=names.get(int(values[0]), str(int(values[0])))))
     return Row(labels.name, entries, 1, RELATIVE)
 
