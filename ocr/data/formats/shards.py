@@ -35,20 +35,12 @@ RECORD = np.dtype([("shard", "<i4"), ("offset", "<i8"), ("label_bytes", "<i4"), 
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar file and its index.
+    """A tar file and its index; digests are hex."""
 
-    Attributes:
-        file: name of the tar.
-        samples: in it.
-        size: of the tar in bytes.
-        sha256: of the tar, hex.
-        index_sha256: of the index, hex.
-    """
-
-    file: str
+    file: str  # name of the tar
     samples: int
-    size: int
-    sha256: str
+    size: int  # of the tar in bytes
+    sha256: str  # of the tar
     index_sha256: str
 
     @property
@@ -59,18 +51,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardSample:
-    """A sample to be written.
+    """A sample to be written."""
 
-    Attributes:
-        name: of its image file.
-        image: the content of that file.
-        width, height: of the image as a viewer shows it.
-        truth: its labels.
-    """
-
-    name: str
-    image: bytes
-    width: int
+    name: str  # of its image file
+    image: bytes  # the content of that file
+    width: int  # as a viewer shows the image
     height: int
     truth: Truth
 
@@ -97,12 +82,7 @@ def write_shards(samples: Iterable[ShardSample], folder: Path, shard_bytes: int)
 
 
 def _write_shard(samples: Iterable[ShardSample], folder: Path, number: int, before: int, shard_bytes: int) -> Shard:
-    """Write the next samples until a shard is full.
-
-    Args:
-        number: of the shard.
-        before: samples in earlier shards: WebDataset wants names without repeats.
-    """
+    """Write the next samples until a shard is full; ``before`` are in earlier ones, and names must not repeat."""
     file = f"shard-{number:06d}.tar"
     records: list[tuple[int, ...]] = []
     names: list[str] = []
