@@ -146,7 +146,7 @@ def _output_folder(settings: AuditSettings, images: Sequence[LabelledImage]) -> 
             raise UserError(f"{output / RELABEL} is there already, perhaps with your corrections: name another output")
         stems = Counter(str(Path(image.path).with_suffix("")) for image in images)
         twins = [stem for stem, count in stems.items() if count > 1]
-        if writable()[settings.witness_format].naming is not None and twins:
+        if writable()[settings.witness_format].per_image and twins:
             raise UserError(
                 f"witness_format={settings.witness_format} has a label file per stem, which several images share, e.g. "
                 f"{twins[0]}.*: take one with a file for all, such as label_studio"

@@ -126,7 +126,7 @@ def check_index(index: SampleIndex) -> None:
 def test_a_reader_gives_sound_labels_or_says_why_not(name: str, images: Path, workshop: Path):
     folder = workshop / name
     seeds = exports(name, images, folder)
-    per_set = label_format(name).naming is None
+    per_set = not label_format(name).per_image
     labels = folder / "labels"
     labels.mkdir()
     read = []

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocr.data.formats.per_image.icdar import read_quad_file
+from ocr.data.formats.manifest import sample_of
+from ocr.data.formats.quad_lines import read_quad_file
 from ocr.data.index.report import Report
 from ocr.metrics.cleval import CLEval
 from ocr.metrics.deteval import DetEval
@@ -24,7 +25,8 @@ FIGURES = ("precision", "recall", "hmean")
 def truth_of(labels: str | None) -> Truth:
     if labels is None:
         return Truth([], np.zeros(0, bool), [])
-    instances = read_quad_file(Path("image.jpg"), FIXTURES / labels, Report()).instances
+    row = read_quad_file(FIXTURES / labels, Report())
+    instances = sample_of([row], Path("image.jpg"), FIXTURES / labels, Report()).instances
     ignore = np.array([i.ignore and labels.startswith("icdar2015") for i in instances], bool)
     return Truth([i.polygon for i in instances], ignore, [i.text for i in instances])
 

@@ -186,7 +186,7 @@ def test_predictions_are_read_back_by_the_reader_of_each_format(learned: Path, t
     assert matched > 70, "half of the texts: formats of no polygons would be equal too"
     for name, chosen in writable().items():
         report = Report()
-        labels = tmp_path / "out" / (name if chosen.naming else str(chosen.file))
+        labels = tmp_path / "out" / (name if chosen.per_image else str(chosen.file))
         samples = list(label_formats()[name].read(images, labels, None, report))
         if name == "label_studio":  # pre-annotations, which are no labels before someone has accepted them
             tasks = json.loads(labels.read_text())

@@ -114,7 +114,7 @@ class PhotoPages:
         if name not in writable():
             raise HTTPException(422, "the form has a choice that the page does not offer")
         folder = self.settings.runs_folder / TO_LABEL / name
-        if writable()[name].naming is None:  # a file for all images, in which somebody may be working
+        if not writable()[name].per_image:  # a file for all images, in which somebody may be working
             folder /= held["id"]
         target = folder / "images" / f"{held['id']}.jpg"
         if target.exists():

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ocr.data.formats import label_format, label_formats
-from ocr.data.formats.files import list_images, read_ids, walk
+from ocr.data.formats.files import is_image, list_images, read_ids, suffix_of, walk
 from ocr.data.formats.manifest import ImageFinder
 from ocr.data.formats.pairing import label_files
-from ocr.data.formats.recognise import account_of, format_of, is_image, label_suffixes, per_image_formats, suffix_of
+from ocr.data.formats.recognise import account_of, format_of, label_suffixes, per_image_formats
 from ocr.data.formats.shards import LIST, read_list
 from ocr.data.formats.shards import NAME as SHARDS
 from ocr.errors import UserError
@@ -162,11 +163,6 @@ def _folders(base: Path) -> list[Path]:
     return [base, *sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))]
 
 
-def _image_folders(base: Path) -> list[Path]:
-    """``base`` and the folders in it that hold images themselves."""
-    return [folder for folder in _folders(base) if _image_stems(folder)]
-
-
 def _image_stems(folder: Path) -> set[str]:
     """Names of the images that lie in a folder itself."""
     return {os.path.splitext(e.name)[0] for e in os.scandir(folder) if is_image(e.name)}
@@ -178,24 +174,27 @@ def _label_files(base: Path) -> Iterator[tuple[str, Path]]:
     Label files per image may lie deeper, as their images do: theirs is the folder right below ``base``.
     """
     for folder in _folders(base):
-        files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in label_suffixes())
-        kinds = [(format_of(path), path) for path in files[:MAX_FILES_OPENED]]
-        if folder != base and not files:
-            parts = [f for f in _folders(folder)[1:] if f.name.lower() in SPLIT_WORDS]
-            kinds = _kinds_below(folder) if not parts else []
-            for part in parts:  # labels/train, labels/val
-                below = [kind for kind, _ in _kinds_below(part) if kind in per_image_formats()]
-                if below:
-                    yield max(set(below), key=below.count), part
-        per_image = [kind for kind, _ in kinds if kind in per_image_formats()]
-        if per_image:
-            yield max(set(per_image), key=per_image.count), folder
-        yield from ((kind, path) for kind, path in kinds if kind and kind not in per_image_formats())
+        files = [p for p in folder.iterdir() if p.is_file()]
+        if folder == base or any(suffix_of(p.name) in label_suffixes() for p in files):
+            yield from _labels_of(files, folder)
+        elif parts := [f for f in _folders(folder)[1:] if f.name.lower() in SPLIT_WORDS]:  # labels/train, labels/val
+            for part in parts:
+                yield from ((kind, path) for kind, path in _labels_of(_files_below(part), part) if path == part)
+        else:
+            yield from _labels_of(_files_below(folder), folder)
 
 
-def _kinds_below(folder: Path) -> list[tuple[str | None, Path]]:
-    paths = sorted(d / name for d, names in walk(folder) for name in names if suffix_of(name) in label_suffixes())
-    return [(format_of(path), path) for path in paths[:MAX_FILES_OPENED]]
+def _files_below(folder: Path) -> list[Path]:
+    return [directory / name for directory, names in walk(folder) for name in names]
+
+
+def _labels_of(paths: list[Path], folder: Path) -> Iterator[tuple[str, Path]]:
+    """(format, path) of the label files of whole sets; (format, folder) of those per image, where there are any."""
+    files = sorted(path for path in paths if suffix_of(path.name) in label_suffixes())
+    kinds = [(kind, path) for path in files[:MAX_FILES_OPENED] if (kind := format_of(path))]
+    per_image = Counter(kind for kind, _ in kinds if kind in per_image_formats())
+    yield from ((kind, folder) for kind, _ in per_image.most_common(1))
+    yield from ((kind, path) for kind, path in kinds if kind not in per_image_formats())
 
 
 def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, str], set[str]]:
@@ -254,9 +253,9 @@ def _images(base: Path, annotations: Path) -> Path:
 
     Of label files for a whole set the folder beside them, where only that has images.
     """
-    folders = _image_folders(base)
+    folders = [folder for folder in _folders(base) if _image_stems(folder)]
     if annotations.is_dir() and len(folders) != 1:
-        kinds = [f.naming(annotations) for f in label_formats().values() if f.naming]
+        kinds = [f.naming(annotations) for f in label_formats().values() if f.per_image]
         paths = {stem.removeprefix(prefix) for suffix, prefix in kinds for stem in label_files(annotations, suffix)}
         labelled = {Path(stem).name for stem in paths}
         if folders:

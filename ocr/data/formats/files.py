@@ -1,4 +1,4 @@
-"""Images, label files, id lists and points, for the readers of all formats."""
+"""Images, label files, id lists and marks of ignored text, for the readers of all formats."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ocr.data.index.report import Report
 from ocr.errors import UserError
-from ocr.types import Instance
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-ELLIPSE_POINTS = 16  # of the polygon that stands for one
-RELATIVE_LIMIT = 1.5  # coordinates up to that are fractions of the image: a text is longer than that many pixels
 IGNORE_FLAGS = ("ignore", "difficult", "illegible")  # attributes of a text, in tools with free ones
 TOOL_FOLDERS = frozenset({"crop_img"})  # PPOCRLabel's crops of words: no images of the set
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-NO_NUMBERS = (TypeError, ValueError, OverflowError)  # what numbers and arrays raise of other things, or of huge ones
 CODE_PAGES = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "latin-1")  # by how little each accepts
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file name in lower case."""
+    return os.path.splitext(name)[1].lower()
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image, by its name."""
+    return suffix_of(name) in IMAGE_SUFFIXES
 
 
 def list_images(folder: Path) -> dict[str, Path]:
@@ -37,7 +41,7 @@ def list_images(folder: Path) -> dict[str, Path]:
     for directory, names in walk(folder):
         below = directory.relative_to(folder).as_posix()
         for name in names:
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+            if is_image(name):
                 images[name if below == "." else f"{below}/{name}"] = directory / name
     if not images:
         raise UserError(f"no images in {folder} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
@@ -90,8 +94,7 @@ def without_suffix(name: str) -> str:
     >>> without_suffix("shop.1/r0.jpg"), without_suffix("r0.v2")
     ('shop.1/r0', 'r0.v2')
     """
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+    return os.path.splitext(name)[0] if is_image(name) else name
 
 
 def read_text(path: Path) -> str:
@@ -161,7 +164,17 @@ def is_true(value: Any) -> bool:
 
 def is_flagged(flags: Any) -> bool:
     """Whether the attributes of a text, by name, mark it as one to ignore."""
-    return isinstance(flags, dict) and any(is_true(flags.get(key)) for key in IGNORE_FLAGS)
+    return any(is_true(as_object(flags).get(key)) for key in IGNORE_FLAGS)
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A JSON object; an empty one in place of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """A JSON list; an empty one in place of anything else."""
+    return value if isinstance(value, list) else []
 
 
 def read_json(path: Path) -> Any:
@@ -195,58 +208,6 @@ def _without_repeats(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]
     return content
 
 
-def instance_or_report(points: Any, text: str, ignore: bool, where: Path, line: int, report: Report) -> Instance | None:
-    """An Instance from ``[[x, y], ...]`` or ``[x1, y1, x2, y2, ...]``; None (counted) when they are no numbers."""
-    try:
-        polygon = np.asarray(points, np.float32)
-        if polygon.ndim == 1 and polygon.size and polygon.size % 2 == 0:
-            polygon = polygon.reshape(-1, 2)
-        if polygon.ndim != 2 or polygon.shape[1] != 2:
-            raise ValueError(f"shape {polygon.shape}")
-    except NO_NUMBERS as error:
-        report.add("unparsable_line", where, f"points of {text!r} are no list of [x, y] ({error})", line)
-        return None
-    return Instance(polygon, text, ignore, line)
-
-
-def with_corners(points: Any) -> Any:
-    """Points as they are; two of them, or four numbers, as opposite corners of an upright box."""
-    values = as_numbers(points)
-    return box(*values.ravel()) if values is not None and values.shape in ((2, 2), (4,)) else points
-
-
-def as_numbers(points: Any) -> np.ndarray | None:
-    """Nested lists of numbers as float64 of any shape; None where they are ragged or hold other things."""
-    try:
-        return np.asarray(points, np.float64)
-    except NO_NUMBERS:
-        return None
-
-
-def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
-    """Corners of an upright box, float32 (4, 2)."""
-    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
-
-
-def rotated_box(
-    x: float, y: float, width: float, height: float, degrees: float, about: tuple[float, float]
-) -> np.ndarray:
-    """Corners of a box turned clockwise as seen on screen, float32 (4, 2).
-
-    Args:
-        x, y, width, height: of the box before it is turned.
-        degrees: of the turn.
-        about: the point that stays.
-    """
-    corners = box(x, y, x + width, y + height).astype(np.float64) - about
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    return (corners @ np.array([[cos, sin], [-sin, cos]]) + about).astype(np.float32)
-
-
-def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float) -> np.ndarray:
-    """An ellipse turned clockwise as seen on screen, as a polygon, float32 (N, 2)."""
-    angles, turn = np.arange(ELLIPSE_POINTS) * 2 * np.pi / ELLIPSE_POINTS, np.deg2rad(degrees)
-    along, across = rx * np.cos(angles), ry * np.sin(angles)
-    xs = cx + along * np.cos(turn) - across * np.sin(turn)
-    ys = cy + along * np.sin(turn) + across * np.cos(turn)
-    return np.stack([xs, ys], axis=1).astype(np.float32)
+def shortest(value: float) -> str:
+    """A number in as few digits as read back to it, a whole one without a point."""
+    return str(int(value)) if value == int(value) else repr(value)

@@ -13,8 +13,9 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from ocr.data.formats.files import NO_NUMBERS, instance_or_report, list_images, without_suffix
+from ocr.data.formats.files import list_images, without_suffix
 from ocr.data.formats.pairing import CommonTails, parents_match
+from ocr.data.formats.shapes import NO_NUMBERS
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.types import Instance, Sample
@@ -32,20 +33,22 @@ class Entry(NamedTuple):
     """One labelled text of a row.
 
     Attributes:
-        points: ``[[x, y], ...]``, ``[x1, y1, x2, y2, ...]`` or an array (N, 2), pixels.
+        points: ``[[x, y], ...]``, ``[x1, y1, x2, y2, ...]`` or an array (N, 2), pixels; what is none is counted.
         text: transcription.
         ignore: whether it neither counts as found nor as missed.
         line: in the file, for messages; 0 for that of the row.
         category: of the object, in formats that have categories.
         difficult: what marks it as difficult, for the report; empty where nothing does.
+        fault: why it cannot be read, for the report; empty where it can.
     """
 
-    points: Any
+    points: Any = None
     text: str = ""
     ignore: bool = False
     line: int = 0
     category: str = ""
     difficult: str = ""
+    fault: str = ""
 
 
 @dataclass
@@ -54,10 +57,9 @@ class Row:
 
     Attributes:
         name: of the image as the file gives it: a name, a path of any machine, or a URL.
-        entries: its texts.
+        entries: its texts, sound or not.
         line: line or entry number in the file, for messages.
         size: (width, height) that the file states, None where it does not.
-        count: entries that it has for the image, sound or not; None for the length of ``entries``.
         file: that has it, for messages; None for that of the set.
         either_order: ``size`` may as well be (height, width).
     """
@@ -66,7 +68,6 @@ class Row:
     entries: list[Entry] = field(default_factory=list)
     line: int = 0
     size: tuple[int, int] | None = None
-    count: int | None = None
     file: Path | None = None
     either_order: bool = False
 
@@ -93,16 +94,16 @@ def samples_of(
     paths = list_images(images)
     rows = choose_categories(list(rows), categories, annotations, report)
     finder = ImageFinder(paths)
-    chosen: set[str] | None = None if ids is None else set()
+    chosen = set(paths) if ids is None else set()
     for name in ids or ():
-        if len(candidates := finder.find(name)) == 1 and chosen is not None:
+        if len(candidates := finder.find(name)) == 1:
             chosen.add(candidates[0])
         else:
             report.add("label_without_image", annotations, f"the id list names {name}, which no image is called")
     matched: list[tuple[Row, str]] = []
     for row in rows:
         candidates = finder.find(row.name)
-        if chosen is not None and not chosen.intersection(candidates):
+        if ids is not None and not chosen.intersection(candidates):
             continue
         if len(candidates) == 1:
             matched.append((row, candidates[0]))
@@ -124,7 +125,7 @@ def samples_of(
             report.add("ambiguous", annotations, f"{names} may both be {image}", rows_of_it[-1].line)
             continue
         yield sample_of(rows_of_it, paths[image], annotations, report)
-    for image in sorted((set(paths) if chosen is None else chosen) - set(by_image)):
+    for image in sorted(chosen - set(by_image)):
         report.add("image_without_label", paths[image], f"not in {annotations}")
 
 
@@ -143,15 +144,12 @@ def choose_categories(
         UserError: a category is not in the file, or one outlines whole pages and none was chosen.
     """
     rows = [_with_ignored_categories(row, categories or ()) for row in rows]
-    used = Counter(entry.category for row in rows for entry in row.entries if not entry.ignore)
+    used = Counter(entry.category for row in rows for entry in row.entries if not entry.ignore and not entry.fault)
     listed = ", ".join(f"{name or 'none'} ({count})" for name, count in used.most_common(MAX_CATEGORIES_SHOWN))
     if categories is not None:
         if unknown := set(categories) - set(used):
             raise UserError(f"{annotations}: no category {', '.join(sorted(unknown))}; in use are {listed}")
-        return [
-            replace(row, entries=[e for e in row.entries if e.category in categories or _says_ignore(e)], count=None)
-            for row in rows
-        ]
+        return [replace(row, entries=[e for e in row.entries if _may_be_of(categories, e)]) for row in rows]
     pages = sorted(_page_categories(rows) & set(used) - {""})
     if pages:
         others = [name for name, _ in used.most_common(MAX_CATEGORIES_SHOWN) if name and name not in pages]
@@ -165,6 +163,11 @@ def choose_categories(
     return rows
 
 
+def _may_be_of(categories: Sequence[str], entry: Entry) -> bool:
+    is_unknown = entry.fault != "" and not entry.category
+    return is_unknown or entry.category in categories or _says_ignore(entry)
+
+
 def _says_ignore(entry: Entry) -> bool:
     """Whether a category is one such as ``ignore`` or ``Don't care``."""
     return re.sub(r"[\W_]", "", entry.category).lower() in IGNORED_CATEGORIES
@@ -172,14 +175,13 @@ def _says_ignore(entry: Entry) -> bool:
 
 def _with_ignored_categories(row: Row, chosen: Sequence[str]) -> Row:
     """Mark text of an ignored category to be ignored, unless that category was chosen as text."""
-    marked = [_says_ignore(entry) and entry.category not in chosen for entry in row.entries]
-    if not any(marked):
-        return row
     entries = [
-        entry._replace(ignore=True, difficult=f"category {entry.category}") if is_marked else entry
-        for entry, is_marked in zip(row.entries, marked)
+        e._replace(ignore=True, difficult=f"category {e.category}")
+        if _says_ignore(e) and e.category not in chosen and not e.fault
+        else e
+        for e in row.entries
     ]
-    return replace(row, entries=entries, count=len(row.entries) if row.count is None else row.count)
+    return replace(row, entries=entries)
 
 
 def _page_categories(rows: Iterable[Row]) -> set[str]:
@@ -188,22 +190,16 @@ def _page_categories(rows: Iterable[Row]) -> set[str]:
     for row in rows:
         if row.size is None and len({entry.category for entry in row.entries}) == 1:
             continue  # a lone text reaches as far as itself: what it covers of the image is not known
-        width, height = row.size or _extent(row)
-        for entry in row.entries if width * height > 0 else ():
+        boxes = []
+        for entry in row.entries:
             with contextlib.suppress(*NO_NUMBERS):
                 points = np.asarray(entry.points, np.float64).reshape(-1, 2)
-                coverage = float(np.ptp(points, axis=0).prod()) / (width * height)
-                coverages.setdefault(entry.category, []).append(coverage)
+                boxes.append((entry.category, points.min(axis=0), points.max(axis=0)))
+        reach = np.max([np.zeros(2), *(high for *_, high in boxes)], axis=0)  # the image is at least as large
+        area = float(np.prod(reach if row.size is None else row.size))
+        for category, low, high in boxes if area > 0 else ():
+            coverages.setdefault(category, []).append(float((high - low).prod()) / area)
     return {name for name, values in coverages.items() if float(np.median(values)) > PAGE_COVERAGE}
-
-
-def _extent(row: Row) -> tuple[float, float]:
-    """Largest x and y of a row's entries: a lower bound of the image's size."""
-    reach = np.zeros(2)
-    for entry in row.entries:
-        with contextlib.suppress(*NO_NUMBERS):
-            reach = np.maximum(reach, np.asarray(entry.points, np.float64).reshape(-1, 2).max(axis=0, initial=0))
-    return float(reach[0]), float(reach[1])
 
 
 def sample_of(rows: list[Row], image: Path, annotations: Path, report: Report) -> Sample:
@@ -216,12 +212,23 @@ def sample_of(rows: list[Row], image: Path, annotations: Path, report: Report) -
             where, line = row.file or annotations, entry.line or row.line
             if entry.difficult:
                 report.add("difficult", where, entry.difficult, line)
-            instance = instance_or_report(entry.points, entry.text, entry.ignore, where, line, report)
-            if instance is not None:
-                instances.append(instance)
-    count = sum(len(row.entries) if row.count is None else row.count for row in rows)
+            try:
+                instances.append(Instance(_polygon(entry), entry.text, entry.ignore, line))
+            except NO_NUMBERS as error:
+                fault = entry.fault or f"points of {entry.text!r} are no list of [x, y] ({error})"
+                report.add("unparsable_line", where, fault, line)
     first = rows[0]
+    count = sum(len(row.entries) for row in rows)
     return Sample(image, instances, first.file or annotations, count, first.size, first.either_order)
+
+
+def _polygon(entry: Entry) -> np.ndarray:
+    polygon = np.asarray(entry.points, np.float32)
+    if polygon.ndim == 1 and polygon.size and polygon.size % 2 == 0:
+        polygon = polygon.reshape(-1, 2)
+    if polygon.ndim != 2 or polygon.shape[1] != 2:
+        raise ValueError(f"shape {polygon.shape}")
+    return polygon
 
 
 class ImageFinder:
@@ -234,10 +241,10 @@ class ImageFinder:
     def __init__(self, paths: Iterable[str]) -> None:
         self._paths = set(paths)
         self._tails = CommonTails(self._paths)
-        self._stems = CommonTails(map(without_suffix, self._paths))
         self._by_stem: dict[str, list[str]] = {}
         for path in sorted(self._paths):
             self._by_stem.setdefault(without_suffix(path), []).append(path)
+        self._stems = CommonTails(self._by_stem)
 
     def find(self, name: str) -> list[str]:
         """The images that a name may mean; more than one where it does not tell them apart.
@@ -269,22 +276,13 @@ def _variants(name: str) -> list[str]:
     return list(dict.fromkeys([plain, unquote(plain), bare, folder + slash + UPLOAD_PREFIX.sub("", last)]))
 
 
-def stated_size(entry: Any, *keys: str | tuple[str, int]) -> tuple[int, int] | None:
-    """(width, height) that an entry states, None where it does not.
-
-    Args:
-        entry: of the file.
-        keys: of width and height; a pair for a place in a list.
-    """
-    values = []
-    for key in keys:
-        try:
-            value = entry[key] if isinstance(key, str) else entry[key[0]][key[1]]
-            values.append(int(min(float(value), MAX_SIDE)))
-        except (KeyError, IndexError, *NO_NUMBERS):
-            return None
-    width, height = values
-    return (width, height) if min(values) > 0 and max(values) > 1 else None  # 1 x 1 is a blank of some writers
+def stated_size(entry: Any, width: str | int, height: str | int) -> tuple[int, int] | None:
+    """(width, height) that an object or a list states under these keys or at these places; None where it does not."""
+    try:
+        w, h = (int(min(float(entry[key]), MAX_SIDE)) for key in (width, height))
+    except (KeyError, IndexError, *NO_NUMBERS):
+        return None
+    return (w, h) if min(w, h) > 0 and max(w, h) > 1 else None  # 1 x 1 is a blank of some writers
 
 
 def labelled(line: Mapping[str, Any]) -> list[tuple[Any, str, bool]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from ocr.data.formats.files import list_images, walk, without_suffix
@@ -46,26 +47,26 @@ def _pairs(images: Path, annotations: Path, suffix: str, prefix: str) -> dict[st
     A label file belongs to the image of the same path below its folder, else to the one whose path ends most alike;
     where folders tell images apart, not to one in a folder of another name.
     """
-    pairs: dict[str, tuple[list[Path], Path | None]] = {}
+    images_of: dict[str, list[Path]] = {}
+    label_of: dict[str, Path] = {}
     for name, path in list_images(images).items():
-        pairs.setdefault(os.path.splitext(name)[0], ([], None))[0].append(path)
-    tails = CommonTails(list(pairs))
+        images_of.setdefault(os.path.splitext(name)[0], []).append(path)
+    tails = CommonTails(images_of)
     labels = {name: (_without_prefix(name, prefix), label) for name, label in label_files(annotations, suffix).items()}
-    folders_match = any("/" in name and (name in pairs or bare in pairs) for name, (bare, _) in labels.items())
+    folders_match = any("/" in name and (name in images_of or bare in images_of) for name, (bare, _) in labels.items())
     for name, (bare, label) in labels.items():
-        stem = name if name in pairs or bare == name or (tails.find(name) and not tails.find(bare)) else bare
-        if pairs.get(stem, ([], None))[1] is not None:  # r0.txt and gt_r0.txt
+        stem = name if name in images_of or bare == name or (tails.find(name) and not tails.find(bare)) else bare
+        if stem in label_of:  # r0.txt and gt_r0.txt
             stem = name if stem != name else f"{name}{suffix}"
-        namesakes = [] if stem in pairs else tails.find(stem)
+        namesakes = [] if stem in images_of or stem in label_of else tails.find(stem)
         if folders_match:
             namesakes = [other for other in namesakes if parents_match(stem, other) is not False]
-        if stem in pairs or not namesakes:
-            pairs[stem] = (pairs.get(stem, ([], None))[0], label)
-        elif len(namesakes) == 1 and pairs[namesakes[0]][1] is None:
-            pairs[namesakes[0]] = (pairs[namesakes[0]][0], label)
-        else:
-            pairs[stem] = ([path for other in namesakes for path in pairs[other][0]], label)
-    return pairs
+        if len(namesakes) == 1 and namesakes[0] not in label_of:
+            stem = namesakes[0]
+        elif namesakes:
+            images_of[stem] = [path for other in namesakes for path in images_of[other]]
+        label_of[stem] = label
+    return {stem: (images_of.get(stem, []), label_of.get(stem)) for stem in images_of | label_of}
 
 
 def _without_prefix(name: str, prefix: str) -> str:
@@ -123,10 +124,9 @@ class CommonTails:
     def find(self, path: str) -> list[str]:
         """Find the paths that share the most last parts with a path, at least the name; several in a tie."""
         parts = path.casefold().split("/")[::-1]
-        lengths = {
-            other: next((k for k, (a, b) in enumerate(zip(parts, other.casefold().split("/")[::-1])) if a != b), None)
-            for other in self._by_name.get(parts[0], ())
-        }
-        common = {other: min(len(parts), other.count("/") + 1) if k is None else k for other, k in lengths.items()}
+        common = {}
+        for other in self._by_name.get(parts[0], ()):
+            pairs = zip_longest(parts, other.casefold().split("/")[::-1])
+            common[other] = next((k for k, (a, b) in enumerate(pairs) if a != b), len(parts))
         most = max(common.values(), default=0)
         return [other for other, k in common.items() if k == most]

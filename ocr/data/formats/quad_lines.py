@@ -14,16 +14,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ocr.data.formats.files import RELATIVE_LIMIT, box, decode_text, is_ignored, numbered_lines
-from ocr.data.formats.manifest import labelled
+from ocr.data.formats.files import decode_text, is_ignored, numbered_lines, shortest
+from ocr.data.formats.manifest import Entry, Row, labelled
+from ocr.data.formats.shapes import RELATIVE_LIMIT, box
 from ocr.data.index.report import Report
 from ocr.geometry.polygons import normal_quads
-from ocr.types import Instance, Sample
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|[+-]?inf"
-_COMMAS = re.compile(rf"\s*({_NUMBER})\s*(?:,|$)", re.IGNORECASE)
-_SEMICOLONS = re.compile(rf"\s*({_NUMBER})\s*(?:;|$)", re.IGNORECASE)
-_BLANKS = re.compile(rf"\s*({_NUMBER})(?:\s+|$)", re.IGNORECASE)
+_FIRST = re.compile(rf"\s*(?:{_NUMBER})\s*([,;]?)", re.IGNORECASE)
+_NUMBERS = {
+    mark: re.compile(rf"\s*({_NUMBER}){end}", re.IGNORECASE)
+    for mark, end in ((",", r"\s*(?:,|$)"), (";", r"\s*(?:;|$)"), ("", r"(?:\s+|$)"))
+}
 MIN_SHARE = 0.2  # of the lines of the most frequent number of coordinates: fewer are numbers in the text
 MAJORITY = 0.8  # of the lines
 MAX_COLUMNS = 3
@@ -131,12 +133,11 @@ def _column_kind(heads: list[str]) -> str | None:
 
 def split_line(text: str, number: int = 0) -> Line:
     """The leading numbers of a line, and what follows each of them."""
-    first = re.match(rf"\s*(?:{_NUMBER})\s*([,;]?)", text, re.IGNORECASE)
+    first = _FIRST.match(text)
     mark = first[1] if first is not None else ""
-    pattern = {",": _COMMAS, ";": _SEMICOLONS}.get(mark, _BLANKS)
     values: list[float] = []
     rests, at = [text.strip()], 0
-    while match := pattern.match(text, at):
+    while match := _NUMBERS[mark].match(text, at):
         values.append(float(match[1]))
         at = match.end()
         rests.append(text[at:].strip())
@@ -152,15 +153,8 @@ def is_quad_line(line: Any) -> bool:
     return count >= QUAD or (count == CORNERS and bool(split.rests[CORNERS]))
 
 
-def read_quad_file(image: Path, labels: Path, report: Report, keep_marks: bool = False) -> Sample:
-    """A Sample from one label file.
-
-    Args:
-        image: its image.
-        labels: the file.
-        report: gets lines that do not parse.
-        keep_marks: ``###`` and ``*`` are text; else they mark text to ignore.
-    """
+def read_quad_file(labels: Path, report: Report, keep_marks: bool = False) -> Row:
+    """The row of a label file; ``###`` and ``*`` mark text to ignore, unless ``keep_marks`` says that they are text."""
     text, fault = decode_text(labels)
     if fault:
         report.add("not_utf8", labels, fault.partition(": ")[2])
@@ -169,26 +163,23 @@ def read_quad_file(image: Path, labels: Path, report: Report, keep_marks: bool =
     if layout.columns or layout.lead:
         kinds = ", ".join([*(["a number"] if layout.lead else []), *layout.columns])
         report.add("ignored_column", labels, f"{kinds} beside the coordinates")
-    instances = []
+    entries = []
     for line in lines:
         count = layout.coordinates(line)
         if count is None or (count == CORNERS and not layout.ordered):
             got = f"{len(line.values)} numbers" if count is None else "no upper left and lower right corner"
-            report.add("unparsable_line", labels, f"expected x1,y1,...,x4,y4,text (got {got})", line.number)
+            entries.append(Entry(line=line.number, fault=f"expected x1,y1,...,x4,y4,text (got {got})"))
             continue
         rest, difficult = line.rests[layout.lead + count], False
         for kind in layout.columns:
             head, _, rest = rest.partition(",")
             difficult |= kind == "difficulty" and head.strip() == "1"
         content = _unquoted(rest.strip())
-        points = np.array(line.values[layout.lead : layout.lead + count], np.float64).reshape(-1, 2)
-        with np.errstate(over="ignore"):
-            polygon = box(*points.ravel()) if count == CORNERS else points.astype(np.float32)
-        if difficult:
-            report.add("difficult", labels, repr(content), line.number)
+        values = line.values[layout.lead : layout.lead + count]
         ignore = difficult or (is_ignored(content) and not keep_marks)
-        instances.append(Instance(polygon, content, ignore, line.number))
-    return Sample(image, instances, labels, len(lines))
+        points = box(*values) if count == CORNERS else values
+        entries.append(Entry(points, content, ignore, line.number, difficult=repr(content) if difficult else ""))
+    return Row(labels.name, entries)
 
 
 def _is_outline(values: list[float], sure: int) -> bool:
@@ -229,13 +220,9 @@ def write_quad_lines(line: dict[str, Any], ignore_mark: str | None) -> str:
     for polygon, text, skip in labelled(line):
         if skip and ignore_mark is None:
             continue
-        numbers = ",".join(_shortest(v) for point in polygon for v in point)
+        numbers = ",".join(shortest(v) for point in polygon for v in point)
         shown = ignore_mark if skip and ignore_mark else " ".join(text.split("\n")).replace("\r", " ")
         if re.match(_NUMBER, shown, re.IGNORECASE) or shown.startswith('"'):  # it would be taken for more
             shown = '"' + shown.replace('"', '""') + '"'
         rows.append(f"{numbers},{shown}\n")
     return "".join(rows)
-
-
-def _shortest(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)

@@ -9,21 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ocr.data.formats import label_formats
-from ocr.data.formats.files import IMAGE_SUFFIXES, decode_text, numbered_lines, walk
+from ocr.data.formats.files import decode_text, is_image, numbered_lines, suffix_of, walk
 from ocr.errors import UserError
 
 LINES_SUFFIXES, LINES_LOOKED_AT, HEAD_CHARACTERS = (".txt", ".csv", ".jsonl"), 5, 2**20
 MAX_FILES_SHOWN = 5  # in a message
-
-
-def is_image(name: str) -> bool:
-    """Whether a file is an image, by its name."""
-    return suffix_of(name) in IMAGE_SUFFIXES
-
-
-def suffix_of(name: str) -> str:
-    """The suffix of a file name in lower case."""
-    return os.path.splitext(name)[1].lower()
 
 
 def account_of(base: Path) -> str:
@@ -85,7 +75,7 @@ def _format_of(path: Path, *stamp: int) -> str | None:
 
 def per_image_formats() -> set[str]:
     """Names of the formats with one label file per image."""
-    return {f.name for f in label_formats().values() if f.naming}
+    return {f.name for f in label_formats().values() if f.per_image}
 
 
 def label_suffixes() -> set[str]:

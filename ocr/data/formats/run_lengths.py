@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ocr.data.formats.files import NO_NUMBERS
+from ocr.data.formats.shapes import NO_NUMBERS
 
 MAX_PIXELS = 2**28  # of a mask: a file may claim any size
 

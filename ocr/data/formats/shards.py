@@ -12,16 +12,15 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 
+from ocr.data.index.arrays import Index, StringTable
 from ocr.data.index.identity import hashes
-from ocr.data.index.sample_index import StringTable
 from ocr.errors import UserError, first_line
 from ocr.types import Truth
 from ocr.utils.files import replacing, write_atomic
@@ -36,20 +35,12 @@ RECORD = np.dtype([("shard", "<i4"), ("offset", "<i8"), ("label_bytes", "<i4"), 
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar file and its index.
+    """A tar file and its index; digests are hex."""
 
-    Attributes:
-        file: name of the tar.
-        samples: in it.
-        size: of the tar in bytes.
-        sha256: of the tar, hex.
-        index_sha256: of the index, hex.
-    """
-
-    file: str
+    file: str  # name of the tar
     samples: int
-    size: int
-    sha256: str
+    size: int  # of the tar in bytes
+    sha256: str  # of the tar
     index_sha256: str
 
     @property
@@ -60,18 +51,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardSample:
-    """A sample to be written.
+    """A sample to be written."""
 
-    Attributes:
-        name: of its image file.
-        image: the content of that file.
-        width, height: of the image as a viewer shows it.
-        truth: its labels.
-    """
-
-    name: str
-    image: bytes
-    width: int
+    name: str  # of its image file
+    image: bytes  # the content of that file
+    width: int  # as a viewer shows the image
     height: int
     truth: Truth
 
@@ -98,54 +82,33 @@ def write_shards(samples: Iterable[ShardSample], folder: Path, shard_bytes: int)
 
 
 def _write_shard(samples: Iterable[ShardSample], folder: Path, number: int, before: int, shard_bytes: int) -> Shard:
-    """Write the next samples until a shard is full.
-
-    Args:
-        number: of the shard.
-        before: samples in earlier shards: WebDataset wants names without repeats.
-    """
+    """Write the next samples until a shard is full; ``before`` are in earlier ones, and names must not repeat."""
     file = f"shard-{number:06d}.tar"
     records: list[tuple[int, ...]] = []
     names: list[str] = []
-    with replacing(folder / file) as raw:
-        hashed = _Hashed(raw)
-        with tarfile.open(fileobj=hashed, mode="w|", format=tarfile.USTAR_FORMAT) as tar:  # type: ignore[call-overload]
-            for sample in samples:
-                label, length = _label(sample), len(sample.image)
-                [identity] = hashes([f"{sample.name} {length} {sample.width} {sample.height}"])
-                counts = len(sample.truth.polygons), int(np.count_nonzero(sample.truth.ignore))
-                position = number, tar.offset, len(label), length
-                for suffix, content in ((".json", label), (_suffix(sample.name), sample.image)):
-                    member = tarfile.TarInfo(f"{before + len(names):09d}{suffix}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
-                records.append((*position, sample.width, sample.height, *counts, identity))
-                names.append(sample.name)
-                if tar.offset >= shard_bytes:
-                    break
+    with replacing(folder / file) as raw, tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            label, length = _label(sample), len(sample.image)
+            [identity] = hashes([f"{sample.name} {length} {sample.width} {sample.height}"])
+            counts = len(sample.truth.polygons), int(np.count_nonzero(sample.truth.ignore))
+            position = number, tar.offset, len(label), length
+            image_suffix = Path(sample.name).suffix.lower() or ".image"  # WebDataset decodes by it
+            for suffix, content in ((".json", label), (image_suffix, sample.image)):
+                member = tarfile.TarInfo(f"{before + len(names):09d}{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            records.append((*position, sample.width, sample.height, *counts, identity))
+            names.append(sample.name)
+            if tar.offset >= shard_bytes:
+                break
     table, index = StringTable.build(names), io.BytesIO()
     np.savez(index, records=np.array(records, RECORD), names=table.data, name_offsets=table.offsets)
+    with (folder / file).open("rb") as written:
+        sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     index_sha256 = hashlib.sha256(index.getvalue()).hexdigest()
-    shard = Shard(file, len(records), hashed.size, hashed.digest.hexdigest(), index_sha256)
+    shard = Shard(file, len(records), (folder / file).stat().st_size, sha256, index_sha256)
     write_atomic(folder / shard.index_file, index.getvalue())
     return shard
-
-
-def _suffix(name: str) -> str:
-    """Suffix of a member's name: WebDataset decodes by it."""
-    return Path(name).suffix.lower() or ".image"
-
-
-class _Hashed:
-    """A file to write to that knows the digest of what was written."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.size, self.digest = file, 0, hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.size += len(data)
-        self.digest.update(data)
-        return self.file.write(data)
 
 
 def _label(sample: ShardSample) -> bytes:
@@ -171,16 +134,15 @@ def read_list(content: bytes, where: str) -> list[Shard]:
     """
     try:
         plain = json.loads(content)
-        version = plain["version"]
-        shards = [Shard(**shard) for shard in plain["shards"]] if version == VERSION else []
-        odd = [s.file for s in shards if Path(s.file).name != s.file or not s.file.endswith(".tar")]
-        if odd or sum(shard.samples for shard in shards) != (plain["samples"] if version == VERSION else 0):
-            raise ValueError(f"wrong names or numbers {odd}")
+        if (version := plain["version"]) == VERSION:
+            shards = [Shard(**shard) for shard in plain["shards"]]
+            odd = [s.file for s in shards if Path(s.file).name != s.file or not s.file.endswith(".tar")]
+            if odd or sum(shard.samples for shard in shards) != plain["samples"]:
+                raise ValueError(f"wrong names or numbers {odd}")
+            return shards
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where} is no list of shards ({first_line(error)}): runners/convert.py writes one") from error
-    if version != VERSION:
-        raise UserError(f"{where} is of version {version}, and {VERSION} is read here: convert the set again")
-    return shards
+    raise UserError(f"{where} is of version {version}, and {VERSION} is read here: convert the set again")
 
 
 def check_index_file(content: bytes, shard: Shard, where: str) -> None:
@@ -190,18 +152,17 @@ def check_index_file(content: bytes, shard: Shard, where: str) -> None:
 
 
 @dataclass(frozen=True)
-class ShardIndex:
+class ShardIndex(Index):
     """Index of a set's S samples: shard, offset and length of each.
 
     Attributes:
         records: :data:`RECORD` (S,); ``shard`` is a position in the list of shards.
         names: of the image files.
-        folder: where it is mapped from, see :meth:`open`; None for one in memory.
     """
 
+    TABLES = ("names",)
     records: np.ndarray
     names: StringTable
-    folder: Path | None = None
 
     @classmethod
     def read(cls, folder: Path, shards: Sequence[Shard]) -> ShardIndex:
@@ -210,7 +171,7 @@ class ShardIndex:
         Raises:
             UserError: one is not there, or not the one that the list names.
         """
-        records, data, offsets = [np.zeros(0, RECORD)], [np.zeros(0, np.uint8)], [np.zeros(1, np.int64)]
+        records, names = [np.zeros(0, RECORD)], [StringTable.build([])]
         for k, shard in enumerate(shards):
             path = folder / shard.index_file
             try:
@@ -219,33 +180,10 @@ class ShardIndex:
                 raise UserError(f"{path}: {error.strerror}: copy the set again, with all its files") from error
             check_index_file(content, shard, str(path))
             with np.load(io.BytesIO(content)) as arrays:
-                part = arrays["records"].copy()
-                part["shard"] = k
-                records.append(part)
-                data.append(arrays["names"])
-                offsets.append(arrays["name_offsets"][1:] + offsets[-1][-1])
-        return cls(np.concatenate(records), StringTable(np.concatenate(data), np.concatenate(offsets)))
-
-    @classmethod
-    def open(cls, folder: Path) -> ShardIndex:
-        """Map what :meth:`save` wrote.
-
-        Raises:
-            OSError, ValueError, EOFError: the folder is not whole.
-        """
-        names = ("records", "names", "name_offsets")
-        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in names]
-        return cls(arrays[0], StringTable(*arrays[1:]), folder)
-
-    def save(self, folder: Path) -> None:
-        """Write all arrays into an existing folder."""
-        np.save(folder / "records.npy", self.records)
-        np.save(folder / "names.npy", self.names.data)
-        np.save(folder / "name_offsets.npy", self.names.offsets)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A process that is not forked maps the folder, too, instead of being sent a copy."""
-        return (ShardIndex.open, (self.folder,)) if self.folder else (ShardIndex, (self.records, self.names))
+                records.append(arrays["records"])
+                records[-1]["shard"] = k
+                names.append(StringTable(arrays["names"], arrays["name_offsets"]))
+        return cls(np.concatenate(records), StringTable.join(names))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -291,10 +229,3 @@ def read_label(label: bytes) -> Truth:
     plain = json.loads(label)
     polygons = [np.array(polygon, np.float32) for polygon in plain["polygons"]]
     return Truth(polygons, np.array(plain["ignore"], bool), plain["texts"])
-
-
-def runs_of(records: np.ndarray) -> Iterator[tuple[int, int]]:
-    """(first, end) of each run of samples that lie in one shard."""
-    edges = np.flatnonzero(np.diff(records["shard"])) + 1
-    starts = [0, *edges.tolist()] if len(records) else []
-    yield from zip(starts, [*starts[1:], len(records)])

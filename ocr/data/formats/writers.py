@@ -97,7 +97,7 @@ def write_labels(
     """
     assert chosen.write is not None
     assert chosen.file is not None
-    if chosen.naming is None:
+    if not chosen.per_image:
         return write_atomic(folder / chosen.file, chosen.write(lines, names).encode("utf-8", "backslashreplace"))
     target = folder / called
     for line, name in zip(lines, names):

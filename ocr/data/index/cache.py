@@ -17,8 +17,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, TypeVar
 
+from ocr.data.index.arrays import Index
 from ocr.data.index.report import Report
 from ocr.utils.files import flush_files
 from ocr.utils.memory import trim_malloc
@@ -74,19 +75,6 @@ def _files(path: Path) -> Iterable[tuple[str, int, int]]:
             else:
                 status = entry.stat()
                 yield entry.path, status.st_size, status.st_mtime_ns
-
-
-class Index(Protocol):
-    """Arrays that are mapped from a folder."""
-
-    def __len__(self) -> int: ...
-
-    def save(self, folder: Path) -> None:
-        """Write all arrays into an existing folder."""
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Map what :meth:`save` wrote; OSError, ValueError or EOFError where the folder is not whole."""
 
 
 AnyIndex = TypeVar("AnyIndex", bound=Index)

@@ -128,17 +128,11 @@ def check_instances(sample: Sample, width: int, height: int, report: Report) -> 
     Quads whose corners cross are untangled. Other self-crossing polygons become ignored regions, so that the text
     below them is not taught as background. Parts outside the image are cut off. Of equal outlines one stays.
     """
-    instances = _checked(sample, width, height, report)
-    seen: set[bytes] = set()
-    unique = []
-    for instance in instances:
-        key = np.round(instance.polygon, 1).tobytes()
-        if key in seen:
+    unique: dict[bytes, Instance] = {}
+    for instance in _checked(sample, width, height, report):
+        if unique.setdefault(np.round(instance.polygon, 1).tobytes(), instance) is not instance:
             report.add("repeated", sample.labels or sample.image, f"the box of {instance.text!r}", instance.line)
-        else:
-            seen.add(key)
-            unique.append(instance)
-    return unique
+    return [*unique.values()]
 
 
 def _checked(sample: Sample, width: int, height: int, report: Report) -> list[Instance]:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ocr.data.index.arrays import Index, StringTable, join_offsets, offsets_of
 from ocr.data.index.check import check_image, check_instances, in_shown_pixels
 from ocr.data.index.report import Report
 from ocr.geometry.polygons import flatten, unflatten
 from ocr.types import Sample, Truth
 
-ARRAYS = ("path_data", "path_offsets", "text_data", "text_offsets", "sizes", "instance_offsets", "points",
-          "point_offsets", "ignore")  # fmt: skip
 FEW_UNLOCATED, MAX_SHARE, MAX_SHARE_OF_FEW = 2, 0.25, 0.5  # see _is_mostly_unread
 
 
@@ -35,37 +34,8 @@ def _unlocated(report: Report) -> int:
     return report.counts["too_few_points"] + report.counts["not_finite"]
 
 
-def _encoded(string: str) -> bytes:
-    """Encode as UTF-8; bad bytes of file names stay as they are, lone surrogates from JSON become U+FFFD."""
-    try:
-        return string.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return string.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
-
-
 @dataclass(frozen=True)
-class StringTable:
-    """Strings as one byte array and offsets."""
-
-    data: np.ndarray
-    offsets: np.ndarray
-
-    @classmethod
-    def build(cls, strings: Sequence[str]) -> StringTable:
-        encoded = [_encoded(s) for s in strings]
-        offsets = np.zeros(len(encoded) + 1, np.int64)
-        np.cumsum([len(e) for e in encoded], out=offsets[1:])
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets)
-
-    def __getitem__(self, i: int) -> str:
-        return self.data[self.offsets[i] : self.offsets[i + 1]].tobytes().decode("utf-8", "surrogateescape")
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-
-@dataclass(frozen=True)
-class SampleIndex:
+class SampleIndex(Index):
     """Samples that passed the checks, in normal form.
 
     Attributes:
@@ -75,9 +45,9 @@ class SampleIndex:
         points, point_offsets: the flat polygons of all I instances, see :mod:`ocr.geometry.polygons`.
         ignore: bool (I,).
         texts: I transcriptions.
-        folder: where it is mapped from, see :meth:`open`; None for one in memory.
     """
 
+    TABLES = ("paths", "texts")
     paths: StringTable
     sizes: np.ndarray
     instance_offsets: np.ndarray
@@ -85,37 +55,25 @@ class SampleIndex:
     point_offsets: np.ndarray
     ignore: np.ndarray
     texts: StringTable
-    folder: Path | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> SampleIndex:
-        """Map what :meth:`save` wrote.
-
-        Raises:
-            OSError, ValueError, EOFError: the folder is not whole.
-        """
-        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in ARRAYS]
-        paths, texts = StringTable(*arrays[:2]), StringTable(*arrays[2:4])
-        sizes, instance_offsets, points, point_offsets, ignore = arrays[4:]
-        return cls(paths, sizes, instance_offsets, points, point_offsets, ignore, texts, folder)
-
-    def save(self, folder: Path) -> None:
-        """Write all arrays into an existing folder."""
-        tables = (self.paths.data, self.paths.offsets, self.texts.data, self.texts.offsets)
-        others = (self.sizes, self.instance_offsets, self.points, self.point_offsets, self.ignore)
-        for name, array in zip(ARRAYS, (*tables, *others)):
-            np.save(folder / f"{name}.npy", array)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A process that is not forked maps the folder, too, instead of being sent a copy."""
-        if self.folder:
-            return SampleIndex.open, (self.folder,)
-        return SampleIndex, tuple(getattr(self, field.name) for field in fields(self))
+    def of(cls, paths: Sequence[str], sizes: Any, truths: Sequence[Truth]) -> SampleIndex:
+        """An index in memory of images, their sizes, (S, 2), and their labels."""
+        points, point_offsets = flatten([polygon for truth in truths for polygon in truth.polygons])
+        return cls(
+            StringTable.build(paths),
+            np.array(sizes, np.int32).reshape(-1, 2),
+            offsets_of([len(truth.polygons) for truth in truths]),
+            points,
+            point_offsets,
+            np.concatenate([np.zeros(0, bool), *(truth.ignore for truth in truths)]),
+            StringTable.build([text for truth in truths for text in truth.texts]),
+        )
 
     @classmethod
     def build(cls, samples: Iterable[Sample], report: Report) -> SampleIndex:
         """Check every sample and keep what is sound."""
-        paths, sizes, counts, polygons, ignore, texts = [], [], [], [], [], []
+        paths, sizes, truths = [], [], []
         for sample in samples:
             header = check_image(sample, report)
             shown = in_shown_pixels(sample, header, report) if header is not None else None
@@ -134,55 +92,26 @@ class SampleIndex:
                 continue
             paths.append(str(sample.image))
             sizes.append(header.size)
-            counts.append(len(instances))
-            polygons += [i.polygon for i in instances]
-            ignore += [i.ignore for i in instances]
-            texts += [i.text for i in instances]
-        points, point_offsets = flatten(polygons)
-        return cls(
-            StringTable.build(paths),
-            np.array(sizes, np.int32).reshape(-1, 2),
-            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            points,
-            point_offsets,
-            np.array(ignore, bool),
-            StringTable.build(texts),
-        )
+            ignore = np.array([i.ignore for i in instances], bool)
+            truths.append(Truth([i.polygon for i in instances], ignore, [i.text for i in instances]))
+        return cls.of(paths, sizes, truths)
 
     @classmethod
     def join(cls, parts: Sequence[SampleIndex]) -> SampleIndex:
         """Several indexes one after the other."""
-
-        def offsets(arrays: list[np.ndarray]) -> np.ndarray:
-            starts = np.cumsum([0] + [a[-1] for a in arrays])
-            return np.concatenate([[0]] + [a[1:] + start for a, start in zip(arrays, starts)]).astype(np.int64)
-
-        def strings(tables: list[StringTable]) -> StringTable:
-            return StringTable(np.concatenate([t.data for t in tables]), offsets([t.offsets for t in tables]))
-
         return cls(
-            strings([p.paths for p in parts]),
+            StringTable.join([p.paths for p in parts]),
             np.concatenate([p.sizes for p in parts]),
-            offsets([p.instance_offsets for p in parts]),
+            join_offsets([p.instance_offsets for p in parts]),
             np.concatenate([p.points for p in parts]),
-            offsets([p.point_offsets for p in parts]),
+            join_offsets([p.point_offsets for p in parts]),
             np.concatenate([p.ignore for p in parts]),
-            strings([p.texts for p in parts]),
+            StringTable.join([p.texts for p in parts]),
         )
 
     def only(self, indices: Sequence[int]) -> SampleIndex:
         """An index of these of the samples, in memory."""
-        truths = [self.truth(i) for i in indices]
-        points, point_offsets = flatten([polygon for truth in truths for polygon in truth.polygons])
-        return SampleIndex(
-            StringTable.build([self.paths[i] for i in indices]),
-            self.sizes[list(indices)],
-            np.cumsum([0] + [len(truth.polygons) for truth in truths]).astype(np.int64),
-            points,
-            point_offsets,
-            np.concatenate([np.zeros(0, bool)] + [truth.ignore for truth in truths]),
-            StringTable.build([text for truth in truths for text in truth.texts]),
-        )
+        return self.of([self.paths[i] for i in indices], self.sizes[list(indices)], [self.truth(i) for i in indices])
 
     def __len__(self) -> int:
         return len(self.paths)

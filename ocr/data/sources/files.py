@@ -93,10 +93,10 @@ class LabelledFiles:
 
 def build_index(files: LabelledFiles, report: Report) -> SampleIndex:
     """Read and check a set; a large one with one label file per image in several processes."""
-    naming = label_format(files.name).naming
-    if naming is None or len(files.ids or list_images(files.images)) < PARALLEL_MIN_IMAGES:
+    form = label_format(files.name)
+    if not form.per_image or len(files.ids or list_images(files.images)) < PARALLEL_MIN_IMAGES:
         return _build_part(files, report)
-    ids = list(files.ids) if files.ids else stems(files.images, files.annotations, *naming(files.annotations))
+    ids = list(files.ids) if files.ids else stems(files.images, files.annotations, *form.naming(files.annotations))
     size = max(IMAGES_PER_TASK, -(-len(ids) // cores()))  # every task lists the folders again: few, large ones
     parts = [replace(files, ids=ids[k : k + size]) for k in range(0, len(ids), size)]
     built = []
@@ -116,9 +116,9 @@ def _part(files: LabelledFiles, strict: bool) -> tuple[SampleIndex, dict[str, An
 
 def _build_part(files: LabelledFiles, report: Report) -> SampleIndex:
     report.counted_as = {"image_without_label": "unlisted_image"} if files.shared_images else {}
-    chosen = {"categories": files.categories} if files.categories else {}
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite: the checks count it
-        samples = label_format(files.name).read(files.images, files.annotations, files.ids, report, **chosen)
+        form, categories = label_format(files.name), files.categories or None
+        samples = form.read(files.images, files.annotations, files.ids, report, categories)
         if files.hash_range:
             low, high = files.hash_range
             samples = (s for s in samples if low <= name_hash(s.image.stem) < high)

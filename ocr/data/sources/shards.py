@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ocr.data.formats.shards import LIST, Shard, ShardIndex, read_label, read_list, runs_of
+from ocr.data.formats.shards import LIST, Shard, ShardIndex, read_label, read_list
 from ocr.data.index.cache import cache_folder, cached, stamp
 from ocr.data.index.identity import in_hash_range
 from ocr.data.index.report import Report
@@ -114,7 +114,8 @@ class ShardSource:
 
     def runs(self) -> list[int]:
         """Lengths of the runs of samples that lie in one shard."""
-        return [end - first for first, end in runs_of(self.index.records)]
+        edges = np.flatnonzero(np.diff(self.index.records["shard"], prepend=-1, append=-1))
+        return np.diff(edges).tolist()
 
     def _shard(self, i: int) -> Shard:
         return self.shards[int(self.index.records[i]["shard"])]

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ocr.data.formats.files import IMAGE_SUFFIXES
+from ocr.data.index.arrays import StringTable
 from ocr.data.index.check import read_header
-from ocr.data.index.sample_index import StringTable
 from ocr.data.transforms.decode import UndecodableImage, decode, named
 from ocr.errors import UserError
 from ocr.types import Truth

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.pairing import pair_by_stem
+from ocr.data.formats.manifest import Row
 from ocr.data.formats.quad_lines import is_quad_line, read_quad_file, write_quad_lines
 from ocr.data.index.report import Report
-from ocr.types import Sample
 
 SUFFIXES = (".txt",)
+PREFIX = "gt_"
 FILE = "gt_{stem}.txt"
 ALIKE = ("sroie",)  # the same lines; which of the two a .txt file is, its content does not say
 
@@ -21,15 +21,9 @@ def matches(path: Path, content: Any) -> bool:
     return is_quad_line(content)
 
 
-def naming(annotations: Path) -> tuple[str, str]:
-    """(suffix, optional prefix) of the label files."""
-    return ".txt", "gt_"
-
-
-def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
-    """Samples of a set in ICDAR 2015 form, see :mod:`ocr.data.formats`."""
-    for image, labels in pair_by_stem(images, annotations, *naming(annotations), ids, report):
-        yield read_quad_file(image, labels, report)
+def rows(labels: Path, report: Report) -> list[Row]:
+    """The row of an image's file."""
+    return [read_quad_file(labels, report)]
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

@@ -8,34 +8,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import (
-    NO_NUMBERS,
-    ellipse,
-    is_flagged,
-    is_ignored,
-    is_true,
-    json_or_report,
-    list_images,
-    with_corners,
-)
+from ocr.data.formats.files import as_object, is_flagged, is_ignored, is_true, json_or_report, list_images
 from ocr.data.formats.manifest import Entry, ImageFinder, Row, labelled, samples_of, stated_size
 from ocr.data.formats.pairing import label_files
+from ocr.data.formats.shapes import NO_NUMBERS, ellipse, with_corners
 from ocr.data.index.report import Report
 from ocr.types import Sample
 
 SUFFIXES = (".json",)
 FILE = "{stem}.json"
+HAS_CATEGORIES = True
 AREAS = ("polygon", "rectangle", "rotation", "quadrilateral", "circle")  # shapes that enclose something
 
 
 def matches(path: Path, content: Any) -> bool:
     """Whether a JSON file has a list of shapes."""
     return isinstance(content, dict) and isinstance(content.get("shapes"), list)
-
-
-def naming(annotations: Path) -> tuple[str, str]:
-    """(suffix, optional prefix) of the label files."""
-    return ".json", ""
 
 
 def read(
@@ -56,24 +44,23 @@ def read(
             continue
         named = data.get("imagePath")
         name = named if isinstance(named, str) and len(finder.find(named)) == 1 else stem
-        shapes = [shape if isinstance(shape, dict) else {} for shape in data["shapes"]]
-        entries = [_entry(shape, labels, k, report) for k, shape in enumerate(shapes, start=1)]
-        size = stated_size(data, "imageWidth", "imageHeight")
-        rows.append(Row(name, [e for e in entries if e is not None], 0, size, len(shapes), labels))
+        entries = [_entry(as_object(shape), k) for k, shape in enumerate(data["shapes"], start=1)]
+        rows.append(Row(name, entries, 0, stated_size(data, "imageWidth", "imageHeight"), labels))
     return samples_of(rows, images, annotations, ids, report, categories)
 
 
-def _entry(shape: dict[str, Any], labels: Path, number: int, report: Report) -> Entry | None:
-    text = str(shape.get("description") or shape.get("label") or "")
+def _entry(shape: dict[str, Any], number: int) -> Entry:
+    category = str(shape.get("label") or "")
+    text = str(shape.get("description") or category)
     kind = shape.get("shape_type") or "polygon"
     if kind not in AREAS:
-        report.add("unparsable_line", labels, f"{text!r} is a {kind}, which encloses no text", number)
-        return None
+        fault = f"{text!r} is a {kind}, which encloses no text"
+        return Entry(line=number, category=category, fault=fault)
     difficult = is_true(shape.get("difficult")) or is_flagged(shape.get("flags"))
     points = shape.get("points")
     points = _circle(points) if kind == "circle" else with_corners(points) if kind == "rectangle" else points
     detail = repr(text) if difficult else ""
-    return Entry(points, text, difficult or is_ignored(text), number, str(shape.get("label") or ""), detail)
+    return Entry(points, text, difficult or is_ignored(text), number, category, detail)
 
 
 def _circle(points: Any) -> Any:

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ocr.data.formats.files import NO_NUMBERS, RELATIVE_LIMIT, decode_text, numbered_lines
+from ocr.data.formats.files import decode_text, numbered_lines
 from ocr.data.formats.manifest import Entry, Row, choose_categories, labelled, sample_of
 from ocr.data.formats.pairing import pair_by_stem
+from ocr.data.formats.shapes import NO_NUMBERS, RELATIVE_LIMIT, box
 from ocr.data.index.report import Report
 from ocr.types import RELATIVE, Sample
 
 SUFFIXES = (".txt",)
 FILE = "{stem}.txt"
 MARKS_IGNORED = False
+HAS_CATEGORIES = True
 HAS_TEXTS = False
 BOX = 5  # numbers of a line with a box; a polygon has an odd number from 7 on
 DIGITS = 9  # of written fractions: below a thousandth of a pixel
@@ -28,37 +30,31 @@ def matches(path: Path, content: Any) -> bool:
     return _numbers(str(content)) is not None
 
 
-def naming(annotations: Path) -> tuple[str, str]:
-    """(suffix, optional prefix) of the label files."""
-    return ".txt", ""
-
-
 def read(
     images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
 ) -> Iterator[Sample]:
     """Samples of a folder, see :mod:`ocr.data.formats`; names of classes stand in a ``data.yaml`` above it."""
     names = class_names(annotations)
-    pairs = list(pair_by_stem(images, annotations, *naming(annotations), ids, report))
-    rows = [_row(labels, names, report) for _, labels in pairs]
+    pairs = list(pair_by_stem(images, annotations, ".txt", "", ids, report))
+    rows = [_row(labels, names) for _, labels in pairs]
     for (image, labels), row in zip(pairs, choose_categories(rows, categories, annotations, report)):
         yield sample_of([row], image, labels, report)
 
 
-def _row(labels: Path, names: dict[int, str], report: Report) -> Row:
-    text, _ = decode_text(labels)
-    lines = numbered_lines(text)
+def _row(labels: Path, names: dict[int, str]) -> Row:
     entries = []
-    for number, line in lines:
+    for number, line in numbered_lines(decode_text(labels)[0]):
         values = _numbers(line)
         if values is None:
-            report.add("unparsable_line", labels, "expected: class x1 y1 x2 y2 ..., or class cx cy w h, 0 to 1", number)
+            fault = "expected: class x1 y1 x2 y2 ..., or class cx cy w h, 0 to 1"
+            entries.append(Entry(line=number, fault=fault))
             continue
         points: Any = values[1:]
         if len(values) == BOX:
             cx, cy, w, h = points
-            points = [cx - w / 2, cy - h / 2, cx + w / 2, cy - h / 2, cx + w / 2, cy + h / 2, cx - w / 2, cy + h / 2]
+            points = box(cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
         entries.append(Entry(points, line=number, category=names.get(int(values[0]), str(int(values[0])))))
-    return Row(labels.name, entries, 1, RELATIVE, len(lines))
+    return Row(labels.name, entries, 1, RELATIVE)
 
 
 def _numbers(line: str) -> list[float] | None:

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import NO_NUMBERS, as_numbers, is_flagged, is_ignored, is_true, read_json, rotated_box
-from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
+from ocr.data.formats.files import as_list, as_object, is_flagged, is_ignored, is_true, read_json
+from ocr.data.formats.manifest import Entry, Row, labelled, stated_size
 from ocr.data.formats.run_lengths import run_length_outlines
+from ocr.data.formats.shapes import NO_NUMBERS, as_numbers, rotated_box
 from ocr.data.index.report import Report
 from ocr.errors import UserError
 from ocr.geometry.polygons import signed_areas
-from ocr.types import Sample
 
 SUFFIXES = (".json",)
 FILE = "coco.json"
+HAS_CATEGORIES = True
 MIN_NUMBERS = 6  # of a polygon
 XYXY, XYWH = 0, 1  # bbox_mode, as detectron2 writes it
 
@@ -29,58 +30,49 @@ def matches(path: Path, content: Any) -> bool:
     return isinstance(content, dict) and all(isinstance(content.get(k), list) for k in ("images", "annotations"))
 
 
-def read(
-    images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
-) -> Iterator[Sample]:
-    """Samples of a COCO instances file, see :mod:`ocr.data.formats`.
+def rows(labels: Path, report: Report) -> Iterator[Row]:
+    """Rows of a COCO instances file.
 
     Several polygons of one annotation become one instance each, and run lengths the outlines of their areas. Without a
     segmentation the ``bbox`` (x, y, width, height) is taken, turned by ``attributes.rotation`` (degrees clockwise about
     its centre, as CVAT has it). The text stands in ``attributes.text``, ``text`` or ``utf8_string``.
 
     Raises:
-        UserError: it is none, all of it is ``iscrowd``, or it has outlines of other things than text.
+        UserError: it is none, all of it is ``iscrowd``, or two images have one id.
     """
-    data = read_json(annotations)
-    if not matches(annotations, data):
-        raise UserError(f'{annotations}: expected {{"images": [...], "annotations": [...]}}')
-    items = [item for item in data["annotations"] if isinstance(item, dict)]
-    if items and all(_is_crowd(item) for item in items):
+    data = read_json(labels)
+    if not matches(labels, data):
+        raise UserError(f'{labels}: expected {{"images": [...], "annotations": [...]}}')
+    crowds = [_is_crowd(item) for item in data["annotations"] if isinstance(item, dict)]
+    if crowds and all(crowds):
         raise UserError(
-            f"{annotations}: all {len(items)} annotations have iscrowd: 1, which is ignored text, so nothing can be "
+            f"{labels}: all {len(crowds)} annotations have iscrowd: 1, which is ignored text, so nothing can be "
             "learned: export polygons instead of masks, or set iscrowd to 0"
         )
-    return samples_of(_rows(data, annotations, report), images, annotations, ids, report, categories)
-
-
-def _rows(data: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
-    listed = data.get("categories")
-    categories = listed if isinstance(listed, list) else []
-    names = {str(c.get("id")): str(c.get("name")) for c in categories if isinstance(c, dict)}
+    names = {str(c.get("id")): str(c.get("name")) for c in as_list(data.get("categories")) if isinstance(c, dict)}
     by_image: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
     file_names: dict[str, Any] = {}
     for number, item in enumerate(data["annotations"], start=1):
         if isinstance(item, dict) and "image_id" in item:
             by_image[_key(item["image_id"])].append((number, item))
         else:
-            report.add("unparsable_line", annotations, "annotation without image_id", number)
+            report.add("unparsable_line", labels, "annotation without image_id", number)
     for number, image in enumerate(data["images"], start=1):
         if not isinstance(image, dict) or "file_name" not in image or "id" not in image:
-            report.add("unparsable_line", annotations, "image without id or file_name", number)
+            report.add("unparsable_line", labels, "image without id or file_name", number)
             continue
         size = stated_size(image, "width", "height")
         if file_names.setdefault(_key(image["id"]), image["file_name"]) != image["file_name"]:
             other = file_names[_key(image["id"])]
             raise UserError(
-                f"{annotations}: {other} and {image['file_name']} have the same id {image['id']}: give each its own"
+                f"{labels}: {other} and {image['file_name']} have the same id {image['id']}: give each its own"
             )
         items = by_image.pop(_key(image["id"]), [])
-        entries = [entry for line, item in items for entry in _entries(item, names, size, annotations, line, report)]
-        unread = sum(1 for _, item in items if not _outlines(item, size))
-        yield Row(str(image["file_name"]), entries, number, size, len(entries) + unread)
+        entries = [entry for line, item in items for entry in _entries(item, names, size, line)]
+        yield Row(str(image["file_name"]), entries, number, size)
     for orphans in by_image.values():
         for line, item in orphans:
-            report.add("label_without_image", annotations, f"image_id {item['image_id']} is not in images", line)
+            report.add("label_without_image", labels, f"image_id {item['image_id']} is not in images", line)
 
 
 def _key(identity: Any) -> str:
@@ -92,17 +84,15 @@ def _is_crowd(item: dict[str, Any]) -> bool:
     return item.get("iscrowd", 0) in (1, True, "1")
 
 
-def _entries(
-    item: dict[str, Any], names: dict[str, str], size: tuple[int, int] | None, where: Path, line: int, report: Report
-) -> list[Entry]:
-    given = item.get("attributes")
-    attributes = given if isinstance(given, dict) else {}
+def _entries(item: dict[str, Any], names: dict[str, str], size: tuple[int, int] | None, line: int) -> list[Entry]:
+    attributes = as_object(item.get("attributes"))
     text = str(attributes.get("text", item.get("text", item.get("utf8_string", ""))) or "")
     marked = is_true(item.get("ignore")) or is_flagged(attributes)
+    category = names.get(str(item.get("category_id")), str(item.get("category_id", "")))
     outlines = _outlines(item, size)
     if not outlines:
-        report.add("unparsable_line", where, "neither a segmentation of polygons or run lengths nor a bbox", line)
-    category = names.get(str(item.get("category_id")), str(item.get("category_id", "")))
+        fault = "neither a segmentation of polygons or run lengths nor a bbox"
+        return [Entry(line=line, category=category, fault=fault)]
     return [Entry(outline, text, _is_crowd(item) or is_ignored(text) or marked, line, category) for outline in outlines]
 
 
@@ -111,13 +101,11 @@ def _outlines(item: dict[str, Any], size: tuple[int, int] | None) -> list[Any]:
     segmentation = item.get("segmentation")
     if isinstance(segmentation, dict):
         return run_length_outlines(segmentation, size)
-    outlines = _polygons(segmentation) if isinstance(segmentation, list) else []
-    if outlines:
+    if outlines := _polygons(as_list(segmentation)):
         return outlines
-    attributes = item.get("attributes")
     try:
         x, y, w, h = (float(v) for v in item["bbox"])
-        degrees = float(attributes.get("rotation") or 0) if isinstance(attributes, dict) else 0.0
+        degrees = float(as_object(item.get("attributes")).get("rotation") or 0)
     except (KeyError, *NO_NUMBERS):
         return []
     if item.get("bbox_mode", XYWH) not in (XYXY, XYWH):

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import is_ignored, read_json
-from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
+from ocr.data.formats.files import as_object, is_ignored, read_json
+from ocr.data.formats.manifest import Entry, Row, labelled, stated_size
 from ocr.data.index.report import Report
 from ocr.errors import UserError
-from ocr.types import Sample
 
 SUFFIXES = (".json",)
 FILE = "competition.json"
@@ -22,27 +21,22 @@ def matches(path: Path, content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("images"), dict)
 
 
-def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
-    """Samples of a competition file, see :mod:`ocr.data.formats`.
+def rows(labels: Path, report: Report) -> Iterator[Row]:
+    """Rows of a competition file.
 
     A word is ignored when its transcription is ``###`` or ``*`` or when ``illegibility`` is true.
     """
-    data = read_json(annotations)
-    entries = data.get("images") if isinstance(data, dict) else None
-    if not isinstance(entries, dict):
-        raise UserError(f'{annotations}: expected {{"images": {{name: {{"words": {{...}}}}}}}}')
-    return samples_of(_rows(entries, annotations, report), images, annotations, ids, report)
-
-
-def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
-    for number, (name, entry) in enumerate(entries.items(), start=1):
-        words = entry.get("words") if isinstance(entry, dict) else None
-        words = {} if words is None and isinstance(entry, dict) else words
+    data = read_json(labels)
+    if not matches(labels, data):
+        raise UserError(f'{labels}: expected {{"images": {{name: {{"words": {{...}}}}}}}}')
+    for number, (name, image) in enumerate(data["images"].items(), start=1):
+        words = image.get("words") if isinstance(image, dict) else None
+        words = {} if words is None and isinstance(image, dict) else words
         if not isinstance(words, dict):
-            report.add("unparsable_line", annotations, f"{name}: words is no object", number)
+            report.add("unparsable_line", labels, f"{name}: words is no object", number)
             continue
-        objects = [word if isinstance(word, dict) else {} for word in words.values()]
-        yield Row(name, [_entry(word) for word in objects], number, stated_size(entry, "img_w", "img_h"))
+        entries = [_entry(as_object(word)) for word in words.values()]
+        yield Row(name, entries, number, stated_size(image, "img_w", "img_h"))
 
 
 def _entry(word: dict[str, Any]) -> Entry:

@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import read_text
-from ocr.data.formats.manifest import Entry, Row, labelled, samples_of
+from ocr.data.formats.files import read_text, shortest
+from ocr.data.formats.manifest import Entry, Row, labelled
 from ocr.data.index.report import Report
 from ocr.errors import UserError
-from ocr.types import Sample
 
 SUFFIXES = (".csv",)
 FILE = "competition.csv"
 MARKS_IGNORED = False
 HAS_TEXTS = False
+HEADER = ["filename", "polygons"]
 
 
 def matches(path: Path, content: Any) -> bool:
@@ -25,45 +25,36 @@ def matches(path: Path, content: Any) -> bool:
     return _is_header(str(content).split(","))
 
 
-def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
-    """Samples of a competition CSV, see :mod:`ocr.data.formats`; it has no texts and nothing ignored."""
-    reader = csv.reader(io.StringIO(read_text(annotations), newline=""))
+def rows(labels: Path, report: Report) -> Iterator[Row]:
+    """Rows of a competition CSV; it has no texts and nothing ignored."""
+    reader = csv.reader(io.StringIO(read_text(labels), newline=""))
     try:
-        rows = [(reader.line_num, row) for row in reader if row]
+        lines = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
-        raise UserError(f"{annotations}:{reader.line_num}: not valid CSV: {error}") from error
-    if not rows or not _is_header(rows[0][1]):
-        raise UserError(f"{annotations}: expected the header filename,polygons")
-    return samples_of(_rows(rows[1:], annotations, report), images, annotations, ids, report)
+        raise UserError(f"{labels}:{reader.line_num}: not valid CSV: {error}") from error
+    if not lines or not _is_header(lines[0][1]):
+        raise UserError(f"{labels}: expected the header {','.join(HEADER)}")
+    for number, cells in lines[1:]:
+        if len(cells) != 2:
+            report.add("unparsable_line", labels, f"expected two columns, got {len(cells)}", number)
+        else:
+            yield Row(cells[0], [Entry(part.split()) for part in cells[1].split("|") if part.strip()], number)
 
 
 def _is_header(cells: Sequence[str]) -> bool:
-    return [cell.strip().strip('"') for cell in cells] == ["filename", "polygons"]
-
-
-def _rows(rows: list[tuple[int, list[str]]], annotations: Path, report: Report) -> Iterator[Row]:
-    for number, row in rows:
-        if len(row) != 2:
-            report.add("unparsable_line", annotations, f"expected two columns, got {len(row)}", number)
-        else:
-            polygons = [polygon.split() for polygon in row[1].split("|") if polygon.strip()]
-            yield Row(row[0], [Entry(polygon) for polygon in polygons], number)
+    return [cell.strip().strip('"') for cell in cells] == HEADER
 
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """The receipt competition's submission: ``filename,polygons``, coordinates apart by blanks, polygons by bars."""
+    """The receipt competition's submission: coordinates apart by blanks, polygons by bars."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["filename", "polygons"])
+    writer.writerow(HEADER)
     for line, name in zip(lines, names):
         polygons = [
-            " ".join(_number(v) for point in polygon for v in point)
+            " ".join(shortest(v) for point in polygon for v in point)
             for polygon, _, ignore in labelled(line)
             if not ignore
         ]
         writer.writerow([name, "|".join(polygons)])
     return text.getvalue()
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)

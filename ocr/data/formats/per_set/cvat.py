@@ -10,15 +10,16 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from ocr.data.formats.files import NO_NUMBERS, ellipse, is_flagged, is_ignored, read_text, rotated_box
-from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
+from ocr.data.formats.files import is_flagged, is_ignored, read_text
+from ocr.data.formats.manifest import Entry, Row, labelled, stated_size
 from ocr.data.formats.run_lengths import run_length_outlines
+from ocr.data.formats.shapes import NO_NUMBERS, ellipse, rotated_box
 from ocr.data.index.report import Report
 from ocr.errors import UserError
-from ocr.types import Sample
 
 SUFFIXES = (".xml",)
 FILE = "cvat.xml"
+HAS_CATEGORIES = True
 HEAD_CHARACTERS = 4096  # of a file that are looked at
 SHAPES = ("polygon", "box", "mask", "polyline", "points", "ellipse", "cuboid", "skeleton")
 
@@ -28,48 +29,39 @@ def matches(path: Path, content: Any) -> bool:
     return "<annotations" in str(content)[:HEAD_CHARACTERS]
 
 
-def read(
-    images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
-) -> Iterator[Sample]:
-    """Samples of an export, see :mod:`ocr.data.formats`.
+def rows(labels: Path, report: Report) -> Iterator[Row]:
+    """Rows of an export.
 
     The text stands in an attribute called ``text`` or ``transcription``; the label ``ignore`` and an attribute
     ``ignore`` or ``difficult`` of ``true`` mark text to ignore.
     """
-    text = read_text(annotations)
+    text = read_text(labels)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities may expand without end
-        raise UserError(f"{annotations}: a document type or entities in it: CVAT writes none, and it is not read")
+        raise UserError(f"{labels}: a document type or entities in it: CVAT writes none, and it is not read")
     try:
         root = ElementTree.fromstring(text)  # noqa: S314  (no entities, see above)
     except ElementTree.ParseError as error:
-        raise UserError(f"{annotations}:{error.position[0]}: not valid XML: {error}") from error
+        raise UserError(f"{labels}:{error.position[0]}: not valid XML: {error}") from error
     if root.find("track") is not None and root.find("image") is None:
-        raise UserError(f"{annotations} is CVAT for video: export the task as 'CVAT for images 1.1'")
-    return samples_of(_rows(root, annotations, report), images, annotations, ids, report, categories)
-
-
-def _rows(root: Any, annotations: Path, report: Report) -> Iterator[Row]:
+        raise UserError(f"{labels} is CVAT for video: export the task as 'CVAT for images 1.1'")
     for number, image in enumerate(root.iter("image"), start=1):
         name, size = image.get("name"), stated_size(image.attrib, "width", "height")
         if not name:
-            report.add("unparsable_line", annotations, "an image without a name", number)
+            report.add("unparsable_line", labels, "an image without a name", number)
             continue
-        shapes = [shape for shape in image if shape.tag in SHAPES]
-        entries = []
-        for shape in shapes:
-            text, ignore = _text_of(shape)
-            outlines = _outlines(shape, size)
-            if not outlines:
-                report.add("unparsable_line", annotations, f"{name}: a {shape.tag} that encloses no text", number)
-            category = str(shape.get("label") or "")
-            entries += [Entry(outline, text, ignore, category=category) for outline in outlines]
-        yield Row(name, entries, number, size, max(len(shapes), len(entries)))
+        entries = [entry for shape in image if shape.tag in SHAPES for entry in _entries(shape, name, size)]
+        yield Row(name, entries, number, size)
 
 
-def _text_of(shape: Any) -> tuple[str, bool]:
+def _entries(shape: Any, name: str, size: tuple[int, int] | None) -> list[Entry]:
+    category = str(shape.get("label") or "")
+    outlines = _outlines(shape, size)
+    if not outlines:
+        return [Entry(category=category, fault=f"{name}: a {shape.tag} that encloses no text")]
     attributes = {str(a.get("name")).lower(): a.text or "" for a in shape.iter("attribute")}
     text = attributes.get("text") or attributes.get("transcription") or ""
-    return text, is_flagged(attributes) or is_ignored(text) or str(shape.get("label")).lower() == "ignore"
+    ignore = is_flagged(attributes) or is_ignored(text) or category.lower() == "ignore"
+    return [Entry(outline, text, ignore, category=category) for outline in outlines]
 
 
 def _outlines(shape: Any, size: tuple[int, int] | None) -> list[Any]:

@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import RELATIVE_LIMIT, as_numbers, read_json, with_corners
-from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
+from ocr.data.formats.files import as_object, read_json
+from ocr.data.formats.manifest import Entry, Row, labelled, stated_size
+from ocr.data.formats.shapes import RELATIVE_LIMIT, as_numbers, with_corners
 from ocr.data.index.report import Report
 from ocr.errors import UserError
-from ocr.types import RELATIVE, Sample
+from ocr.types import RELATIVE
 
 SUFFIXES = (".json",)
 FILE = "labels.json"
 MARKS_IGNORED = False
+HAS_CATEGORIES = True
 HAS_TEXTS = False
-ORDERS = ((("img_dimensions", 0), ("img_dimensions", 1)), (("img_dimensions", 1), ("img_dimensions", 0)))
+ORDERS = ((0, 1), (1, 0))  # places of width and height in img_dimensions
 
 
 def matches(path: Path, content: Any) -> bool:
@@ -31,47 +33,41 @@ def matches(path: Path, content: Any) -> bool:
     return 2 * sum(isinstance(v, dict) and "polygons" in v for v in entries) > len(entries)
 
 
-def read(
-    images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
-) -> Iterator[Sample]:
-    """Samples of a docTR ``labels.json``, see :mod:`ocr.data.formats`."""
-    entries = read_json(annotations)
+def rows(labels: Path, report: Report) -> Iterator[Row]:
+    """Rows of a ``labels.json``."""
+    entries = read_json(labels)
     if not isinstance(entries, dict):
-        raise UserError(f"{annotations}: expected {{image name: {{...}}}}, got a {type(entries).__name__}")
-    return samples_of(_rows(entries, annotations, report), images, annotations, ids, report, categories)
-
-
-def _rows(entries: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
+        raise UserError(f"{labels}: expected {{image name: {{...}}}}, got a {type(entries).__name__}")
     order = _dimension_order(entries)
     for number, (name, entry) in enumerate(entries.items(), start=1):
         classes = _polygons_by_class(entry)
         if classes is None:
-            report.add("unparsable_line", annotations, f"{name}: no list of polygons", number)
+            report.add("unparsable_line", labels, f"{name}: no list of polygons", number)
             continue
         polygons = [polygon for group in classes.values() for polygon in group]
         relative = bool(polygons) and _is_relative(polygons)
-        size = RELATIVE if relative else stated_size(entry, *(order or ORDERS[0]))
+        size = RELATIVE if relative else stated_size(entry.get("img_dimensions"), *(order or ORDERS[0]))
         texts = [Entry(polygon, category=category) for category, group in classes.items() for polygon in group]
         yield Row(name, texts, number, size, either_order=order is None)
 
 
 def _polygons_by_class(entry: Any) -> dict[str, list[Any]] | None:
     """Polygons by class name (empty where there are no classes); None where there is no list."""
-    polygons = entry.get("polygons") if isinstance(entry, dict) else None
+    polygons = as_object(entry).get("polygons")
     classes: dict[str, Any] = polygons if isinstance(polygons, dict) else {"": polygons}
     if not all(isinstance(group, list) for group in classes.values()):
         return None
     return {name: [with_corners(polygon) for polygon in group] for name, group in classes.items()}
 
 
-def _dimension_order(entries: dict[str, Any]) -> tuple[tuple[str, int], tuple[str, int]] | None:
-    """Which of ``img_dimensions`` are width and height, by the polygons that reach beyond; None where nothing tells.
+def _dimension_order(entries: dict[str, Any]) -> tuple[int, int] | None:
+    """The order of ``img_dimensions``, by the polygons that reach beyond; None where nothing tells.
 
     docTR does not read them, and its own scripts and others write them in either order.
     """
     beyond = [0, 0]
     for entry in entries.values():
-        sizes = [stated_size(entry, *order) for order in ORDERS]
+        sizes = [stated_size(as_object(entry).get("img_dimensions"), *order) for order in ORDERS]
         polygons = [polygon for group in (_polygons_by_class(entry) or {}).values() for polygon in group]
         if sizes[0] and polygons and not _is_relative(polygons):
             arrays = [as_numbers(polygon) for polygon in polygons]

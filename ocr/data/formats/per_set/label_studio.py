@@ -10,14 +10,16 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ocr.data.formats.files import IMAGE_SUFFIXES, NO_NUMBERS, ellipse, is_ignored, read_json, rotated_box
-from ocr.data.formats.manifest import Entry, Row, labelled, samples_of, stated_size
+from ocr.data.formats.files import IMAGE_SUFFIXES, as_list, as_object, is_ignored, read_json
+from ocr.data.formats.manifest import Entry, Row, labelled, stated_size
+from ocr.data.formats.shapes import NO_NUMBERS, ellipse, rotated_box
 from ocr.data.index.report import Report
 from ocr.errors import UserError
-from ocr.types import RELATIVE, Sample
+from ocr.types import RELATIVE
 
 SUFFIXES = (".json",)
 FILE = "label_studio.json"
+HAS_CATEGORIES = True
 PER_CENT = 100
 
 
@@ -30,33 +32,26 @@ def matches(path: Path, content: Any) -> bool:
     return tasks or (_image_of(first) is not None and any(_is_region_list(value) for value in first.values()))
 
 
-def read(
-    images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
-) -> Iterator[Sample]:
-    """Samples of an export, see :mod:`ocr.data.formats`. Of a task's annotations one counts."""
-    tasks = read_json(annotations)
+def rows(labels: Path, report: Report) -> Iterator[Row]:
+    """Rows of an export. Of a task's annotations one counts."""
+    tasks = read_json(labels)
     if not isinstance(tasks, list):
-        raise UserError(f"{annotations}: expected a list of tasks, got a {type(tasks).__name__}")
-    return samples_of(_rows(tasks, annotations, report), images, annotations, ids, report, categories)
-
-
-def _rows(tasks: list[Any], annotations: Path, report: Report) -> Iterator[Row]:
+        raise UserError(f"{labels}: expected a list of tasks, got a {type(tasks).__name__}")
     for number, task in enumerate(tasks, start=1):
         full = isinstance(task, dict) and isinstance(task.get("data"), dict)
         name = _image_of(task["data"] if full else task) if isinstance(task, dict) else None
         if name is None:
-            report.add("unparsable_line", annotations, "a task without an image", number)
+            report.add("unparsable_line", labels, "a task without an image", number)
             continue
         finished = _finished(task) if full else []
         if full and not finished:
             continue  # nobody has labelled it: no image without text
         if len(finished) > 1:
-            report.add("several_annotations", annotations, f"{name}: {len(finished)}", number)
+            report.add("several_annotations", labels, f"{name}: {len(finished)}", number)
         regions = _regions(finished[0]) if full else _regions_of_min(task)
         sizes = [size for region in regions if (size := stated_size(region, "original_width", "original_height"))]
         size = sizes[0] if sizes else RELATIVE
-        entries = [_entry(region, size) for region in regions]
-        yield Row(name, entries, number, size)
+        yield Row(name, [_entry(region, size) for region in regions], number, size)
 
 
 def _image_of(data: dict[str, Any]) -> str | None:
@@ -76,9 +71,8 @@ def _finished(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _regions(annotation: dict[str, Any]) -> list[dict[str, Any]]:
     """The regions of an annotation, each with its text; parts of one region share its id, or else its place."""
-    results = annotation.get("result")
     by_id: dict[str, dict[str, Any]] = {}
-    for result in results if isinstance(results, list) else []:
+    for result in as_list(annotation.get("result")):
         value = result.get("value") if isinstance(result, dict) else None
         if isinstance(value, dict):
             geometry = [value.get(key) for key in ("x", "y", "width", "height", "points")]
@@ -106,8 +100,7 @@ def _is_region_list(value: Any) -> bool:
 
 
 def _entry(region: dict[str, Any], size: tuple[int, int]) -> Entry:
-    meta = region.get("meta")
-    given = region.get("text") or (meta.get("text") if isinstance(meta, dict) else "")
+    given = region.get("text") or as_object(region.get("meta")).get("text")
     text = str(" ".join(map(str, given)) if isinstance(given, list) else given or "")
     try:
         if "radiusX" in region:

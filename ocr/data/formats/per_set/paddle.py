@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import is_ignored, is_true, numbered_lines, read_text
-from ocr.data.formats.manifest import Entry, Row, labelled, samples_of
+from ocr.data.formats.files import as_object, is_ignored, is_true, numbered_lines, read_text
+from ocr.data.formats.manifest import Entry, Row, labelled
 from ocr.data.index.report import Report
-from ocr.types import Sample
 
 SUFFIXES = (".txt",)
 FILE = "Label.txt"
@@ -21,23 +20,18 @@ def matches(path: Path, content: Any) -> bool:
     return str(content).partition("\t")[2].lstrip().startswith("[")
 
 
-def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
-    """Samples of a PaddleOCR detection list, see :mod:`ocr.data.formats`."""
-    return samples_of(_rows(annotations, report), images, annotations, ids, report)
-
-
-def _rows(annotations: Path, report: Report) -> Iterator[Row]:
-    for number, line in numbered_lines(read_text(annotations)):
-        name, _, labels = line.partition("\t")
+def rows(labels: Path, report: Report) -> Iterator[Row]:
+    """Rows of a detection list."""
+    for number, line in numbered_lines(read_text(labels)):
+        name, _, content = line.partition("\t")
         try:
-            entries = json.loads(labels)
+            entries = json.loads(content)
             if not isinstance(entries, list):
                 raise ValueError("the part after the tab is no list")
         except (ValueError, RecursionError) as error:
-            report.add("unparsable_line", annotations, f"expected path<TAB>[{{...}}, ...] ({error})", number)
+            report.add("unparsable_line", labels, f"expected path<TAB>[{{...}}, ...] ({error})", number)
             continue
-        objects = [entry if isinstance(entry, dict) else {} for entry in entries]
-        yield Row(name, [_entry(entry, name) for entry in objects], number)
+        yield Row(name, [_entry(as_object(entry), name) for entry in entries], number)
 
 
 def _entry(entry: dict[str, Any], name: str) -> Entry:
@@ -49,11 +43,11 @@ def _entry(entry: dict[str, Any], name: str) -> Entry:
 
 def write(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     """PaddleOCR's list, which PPOCRLabel opens."""
-    rows = []
+    listed = []
     for line, name in zip(lines, names):
         entries = [
             {"transcription": "###" if ignore else text, "points": polygon, "difficult": False}
             for polygon, text, ignore in labelled(line)
         ]
-        rows.append(f"{name}\t{json.dumps(entries, ensure_ascii=False)}\n")
-    return "".join(rows)
+        listed.append(f"{name}\t{json.dumps(entries, ensure_ascii=False)}\n")
+    return "".join(listed)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ocr.data.formats.files import NO_NUMBERS, box, ellipse, is_ignored, read_json
-from ocr.data.formats.manifest import Entry, Row, labelled, samples_of
+from ocr.data.formats.files import as_list, as_object, is_ignored, read_json
+from ocr.data.formats.manifest import Entry, Row, labelled
+from ocr.data.formats.shapes import NO_NUMBERS, box, ellipse
 from ocr.data.index.report import Report
 from ocr.errors import UserError
-from ocr.types import Sample
 
 SUFFIXES = (".json",)
 FILE = "via.json"
+HAS_CATEGORIES = True
 PROJECT = "_via_img_metadata"  # of a project file, which has the rest around it
 CATEGORY_KEYS = ("type", "class", "category")
 TEXT_KEYS = ("text", "transcription", "label", "name", "word")
@@ -31,40 +32,28 @@ def matches(path: Path, content: Any) -> bool:
     return 2 * sound > len(values)
 
 
-def read(
-    images: Path, annotations: Path, ids: Sequence[str] | None, report: Report, categories: Sequence[str] | None = None
-) -> Iterator[Sample]:
-    """Samples of annotations or of a project, see :mod:`ocr.data.formats`."""
-    content = read_json(annotations)
-    if not matches(annotations, content):
-        raise UserError(f'{annotations}: expected {{key: {{"filename": ..., "regions": [...]}}}}')
-    entries = content.get(PROJECT, content)
-    return samples_of(_rows(entries, annotations, report), images, annotations, ids, report, categories)
-
-
-def _rows(images: dict[str, Any], annotations: Path, report: Report) -> Iterator[Row]:
-    for number, entry in enumerate(images.values(), start=1):
-        if not isinstance(entry, dict) or "filename" not in entry or "regions" not in entry:
-            report.add("unparsable_line", annotations, "an image without filename or regions", number)
+def rows(labels: Path, report: Report) -> Iterator[Row]:
+    """Rows of annotations or of a project."""
+    content = read_json(labels)
+    if not matches(labels, content):
+        raise UserError(f'{labels}: expected {{key: {{"filename": ..., "regions": [...]}}}}')
+    for number, image in enumerate(content.get(PROJECT, content).values(), start=1):
+        if not isinstance(image, dict) or "filename" not in image or "regions" not in image:
+            report.add("unparsable_line", labels, "an image without filename or regions", number)
             continue
-        regions = entry["regions"]
-        regions = list(regions.values()) if isinstance(regions, Mapping) else regions  # VIA 1 counts them
-        regions = regions if isinstance(regions, list) else []
-        objects = [region if isinstance(region, dict) else {} for region in regions]
-        entries = []
-        for region in objects:
-            shape = region.get("shape_attributes")
-            outline = _outline(shape if isinstance(shape, dict) else {})
-            if outline is None:
-                name = shape.get("name") if isinstance(shape, dict) else None
-                report.add("unparsable_line", annotations, f"{entry['filename']}: a {name} encloses no text", number)
-                continue
-            attributes = region.get("region_attributes")
-            attributes = attributes if isinstance(attributes, dict) else {}
-            text = _text_of(attributes)
-            category = next((str(attributes[key]) for key in CATEGORY_KEYS if key in attributes), "")
-            entries.append(Entry(outline, text, is_ignored(text), category=category))
-        yield Row(str(entry["filename"]), entries, number, count=len(objects))
+        name, regions = str(image["filename"]), image["regions"]
+        regions = list(regions.values()) if isinstance(regions, dict) else as_list(regions)  # VIA 1 counts them
+        yield Row(name, [_entry(as_object(region), name) for region in regions], number)
+
+
+def _entry(region: dict[str, Any], image: str) -> Entry:
+    shape, attributes = (as_object(region.get(key)) for key in ("shape_attributes", "region_attributes"))
+    category = next((str(attributes[key]) for key in CATEGORY_KEYS if key in attributes), "")
+    outline = _outline(shape)
+    if outline is None:
+        return Entry(category=category, fault=f"{image}: a {shape.get('name')} encloses no text")
+    text = _text_of(attributes)
+    return Entry(outline, text, is_ignored(text), category=category)
 
 
 def _text_of(attributes: dict[str, Any]) -> str:

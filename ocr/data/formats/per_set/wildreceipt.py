@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ocr.data.formats.files import is_ignored, numbered_lines, read_text
-from ocr.data.formats.manifest import Entry, Row, samples_of, stated_size
+from ocr.data.formats.files import as_object, is_ignored, numbered_lines, read_text
+from ocr.data.formats.manifest import Entry, Row, stated_size
 from ocr.data.index.report import Report
-from ocr.types import Sample
 
 SUFFIXES = (".txt", ".jsonl")
 
@@ -20,21 +19,16 @@ def matches(path: Path, content: Any) -> bool:
     return str(content).startswith("{") and _parsed(str(content)) is not None
 
 
-def read(images: Path, annotations: Path, ids: Sequence[str] | None, report: Report) -> Iterator[Sample]:
-    """Samples of a list, see :mod:`ocr.data.formats`."""
-    return samples_of(_rows(annotations, report), images, annotations, ids, report)
-
-
-def _rows(annotations: Path, report: Report) -> Iterator[Row]:
-    for number, line in numbered_lines(read_text(annotations)):
+def rows(labels: Path, report: Report) -> Iterator[Row]:
+    """Rows of a list."""
+    for number, line in numbered_lines(read_text(labels)):
         content = _parsed(line)
         if content is None:
             words = 'expected {"file_name": ..., "annotations": [{"box": [x1, y1, ..., x4, y4], "text": ...}, ...]}'
-            report.add("unparsable_line", annotations, words, number)
+            report.add("unparsable_line", labels, words, number)
             continue
-        words_of = [word if isinstance(word, dict) else {} for word in content["annotations"]]
-        size = stated_size(content, "width", "height")
-        yield Row(str(content["file_name"]), [_entry(word) for word in words_of], number, size)
+        entries = [_entry(as_object(word)) for word in content["annotations"]]
+        yield Row(str(content["file_name"]), entries, number, stated_size(content, "width", "height"))
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
