@@ -116,6 +116,8 @@ def key_fault(key: str) -> str | None:
     """
     from wandb.sdk.lib.wbauth.validation import check_api_key
 
+    if key != key.strip() or key.startswith(("'", '"')) or key.endswith(("'", '"')):
+        return "API key has white space or quotes around it."
     return check_api_key(key)
 
 

@@ -80,7 +80,8 @@ def _epoch_of(path: Path) -> int | None:
     from ocr.training.loading import checkpoint_entries
 
     entries = checkpoint_entries(path)
-    return int(entries["epoch"]) if {"epoch", *TO_RESUME} <= set(entries) else None
+    epoch = entries.get("epoch")
+    return epoch if isinstance(epoch, int) and set(TO_RESUME) <= set(entries) else None
 
 
 def say_once(line: str) -> None:

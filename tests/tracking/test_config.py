@@ -118,8 +118,8 @@ def test_the_default_config_and_every_choice_are_valid():
     "key, words",
     [
         ("a" * 40, None), ("A1_-" * 30, None), ("local-" + "b" * 40, None), ("a.b-c.d_e", None),
-        ("a" * 39, "40+ characters, has 39"), ("", "empty"), (" " + "a" * 40, "may only contain"),
-        ("'" + "a" * 40 + "'", "may only contain"), ("a" * 20 + " " + "b" * 20, "may only contain"),
+        ("a" * 39, "40+ characters, has 39"), ("", "empty"), (" " + "a" * 40, "white space or quotes"),
+        ("'" + "a" * 40 + "'", "white space or quotes"), ("a" * 20 + " " + "b" * 20, "may only contain"),
     ],
 )  # fmt: skip
 def test_the_form_of_a_key(key: str, words: str | None):
