@@ -56,9 +56,11 @@ class StepSignals:
         self.arrived = signum
         return True
 
-    def drop(self) -> None:
-        """Stop holding signals, and forget the one that has waited."""
-        self._held, self.arrived = False, None
+    def drop(self) -> int | None:
+        """Stop holding signals, and return the one that was held."""
+        # no call in between: Python could deliver a signal there, which would be lost
+        arrived, self._held, self.arrived = self.arrived, False, None
+        return arrived
 
     def release(self, other: int | None = None) -> None:
         """Stop holding signals.
@@ -66,9 +68,7 @@ class StepSignals:
         Raises:
             Terminated: a signal has waited, or there is ``other``, which came to another process.
         """
-        signum = self.arrived or other
-        self.drop()
-        if signum is not None:
+        if (signum := self.drop() or other) is not None:
             raise Terminated(signum)
 
 
