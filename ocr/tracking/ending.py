@@ -56,6 +56,10 @@ class StepSignals:
         self.arrived = signum
         return True
 
+    def let_through(self) -> None:
+        """Hold no more signals; one that has waited goes on waiting."""
+        self._held = False
+
     def drop(self) -> int | None:
         """Stop holding signals, and return the one that was held."""
         # no call in between: Python could deliver a signal there, which would be lost

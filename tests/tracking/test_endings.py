@@ -9,12 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from ocr.tracking.ending import Ending, Terminated, ending_of, signals_raise
+from ocr.tracking.ending import Ending, StepSignals, Terminated, ending_of, signals_raise
 from tests.conftest import ROOT
 from tests.standin import StandIn
 from tests.tiny import OFF, TINY, inspect, run, run_folder, started, wait_for
 
 LONG = [*TINY, "trainer.max_epochs=1000", "trainer.check_val_every_n_epoch=2"]
+
+
+def test_a_signal_that_waits_for_its_step_outlasts_the_start_of_a_validation():
+    signals = StepSignals()
+    assert not signals.wait(signal.SIGTERM), "nothing holds it"
+    signals.hold()
+    assert signals.wait(signal.SIGTERM) and not signals.wait(signal.SIGHUP), "a second one ends the job at once"
+    signals.let_through()
+    with pytest.raises(Terminated) as end:
+        signals.release()
+    assert end.value.code == 128 + signal.SIGTERM
+    signals.hold()
+    signals.let_through()
+    assert not signals.wait(signal.SIGTERM)
+    signals.release()
 
 
 def has_trained(cwd: Path) -> bool:

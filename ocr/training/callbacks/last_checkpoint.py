@@ -60,8 +60,7 @@ class LastCheckpoint(ModelCheckpoint):
             STEP_SIGNALS.release(signal.SIGTERM)
 
     def on_validation_start(self, *_: Any) -> None:
-        if STEP_SIGNALS.arrived is None:
-            STEP_SIGNALS.drop()
+        STEP_SIGNALS.let_through()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
