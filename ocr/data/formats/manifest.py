@@ -188,7 +188,7 @@ def _page_categories(rows: Iterable[Row]) -> set[str]:
     """Categories half of whose objects cover more than :data:`PAGE_COVERAGE` of their images."""
     coverages: dict[str, list[float]] = {}
     for row in rows:
-        if row.size is None and len({entry.category for entry in row.entries}) == 1:
+        if row.size is None and len({entry.category for entry in row.entries if not entry.fault}) == 1:
             continue  # a lone text reaches as far as itself: what it covers of the image is not known
         boxes = []
         for entry in row.entries:

@@ -152,3 +152,18 @@ def test_a_lone_text_of_an_image_of_unknown_size_is_no_page(tmp_path: Path):
     (tmp_path / "a.json").write_text(json.dumps(content | {"annotations": both}))
     with pytest.raises(UserError, match=r"category receipt outlines whole pages.*data.categories=\[text\]"):
         list(label_format("coco").read(tmp_path / "img", tmp_path / "a.json", None, Report()))
+
+
+def test_shapes_that_cannot_be_read_count_with_the_image_and_the_category_that_they_are_of(tmp_path: Path):
+    write_image(tmp_path / "img/a.jpg", 400, 300)
+    write_image(tmp_path / "img/b.jpg", 400, 300)
+    names = [{"id": 1, "name": "text"}, {"id": 2, "name": "logo"}]
+    images = [{"id": k, "file_name": f"{name}.jpg", "width": 400, "height": 300} for k, name in enumerate("ab", 1)]
+    items = [{"image_id": 1, "category_id": 1, "bbox": [10, 10, 40, 10]}, {"image_id": 1, "category_id": 1},
+             *({"image_id": 1, "category_id": 2} for _ in range(3)), {"image_id": 2, "category_id": 1}]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "categories": names, "annotations": items}))
+    for categories, entries in ((None, 5), (["text"], 2)):
+        report = Report()
+        [sample] = label_format("coco").read(tmp_path / "img", tmp_path / "a.json", ["a"], report, categories)
+        assert (len(sample.instances), sample.entries) == (1, entries)
+        assert report.counts["unparsable_line"] == entries - 1, "those of b.jpg are not asked for"

@@ -63,7 +63,7 @@ def _image_of(data: dict[str, Any]) -> str | None:
 
 def _finished(task: dict[str, Any]) -> list[dict[str, Any]]:
     """Annotations that were not cancelled; first the one that counts: accepted, else the newest with regions."""
-    done = task.get("annotations") or task.get("completions") or []
+    done = as_list(task.get("annotations") or task.get("completions"))
     finished = [a for a in done if isinstance(a, dict) and not a.get("was_cancelled")]
     order = [(a.get("ground_truth") is True, bool(a.get("result")), k) for k, a in enumerate(finished)]
     return [finished[k] for *_, k in sorted(order, reverse=True)]
