@@ -202,6 +202,8 @@ def _labels(base: Path, spec: Mapping[str, Any], split: str) -> tuple[dict[str, 
     wanted_format, wanted_path = spec.get("format", AUTO), spec.get("annotations", AUTO)
     if wanted_path != AUTO:
         path = base / wanted_path
+        if not path.exists():
+            raise UserError(f"labels not found: {path} (data.annotations)")
         kinds = {kind for kind, p in _label_files(path if path.is_dir() else path.parent) if p == path}
         kinds = kinds or {kind for kind in [format_of(path)] if kind is not None}
         if len(kinds) != 1:

@@ -159,6 +159,9 @@ def test_what_is_said_is_left(root: Path):
     with pytest.raises(UserError, match=r"several sets of labels: one.json \(coco\), two.json"):
         find(root)
     assert fill_in({**AUTO, "annotations": "two.json"}, root)["format"] == "coco"
+    for path in ("three.json", "nowhere/three.json"):
+        with pytest.raises(UserError, match=rf"labels not found: .*{path} \(data.annotations\)"):
+            fill_in({**AUTO, "annotations": path}, root)
     said = {"format": "icdar", "images": "x", "annotations": "y", "hash_range": [0, 1]}
     assert fill_in(said, root / "nowhere") == said
 
