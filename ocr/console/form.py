@@ -25,7 +25,7 @@ WANDB_MODES = {
 
 @dataclass
 class Composition:
-    """What a command says.
+    """The parts of a command.
 
     Attributes:
         values: of groups and of settings with a field, by their name, as text; those that are not given are missing.
@@ -59,7 +59,7 @@ class Composition:
 
 
 def read_form(form: Mapping[str, Any], settings: ConsoleSettings) -> Composition:
-    """What a submitted form says.
+    """Read a submitted form.
 
     Args:
         form: ``set:<name>`` of groups and fields, ``wandb``, ``sweep``, ``more``.
@@ -82,7 +82,7 @@ def read_form(form: Mapping[str, Any], settings: ConsoleSettings) -> Composition
 
 
 def read_command(text: str, settings: ConsoleSettings) -> Composition:
-    """What a command line says, as it is typed in a terminal.
+    """Read a command line as it is typed in a terminal.
 
     Raises:
         UserError: it starts no training, or has quotes that do not end.
@@ -118,7 +118,7 @@ def read_command(text: str, settings: ConsoleSettings) -> Composition:
 
 
 def _field_text(word: str, multirun: bool) -> str:
-    """What a field shows of an override; empty where a field cannot say the same."""
+    """The text that a field shows for an override; empty where a field cannot say the same."""
     key, _, value = word.partition("=")
     plain = value_of(word)
     for text in (plain if isinstance(plain, str) else value, value):
@@ -151,7 +151,7 @@ def presets() -> list[str]:
 
 
 def described(settings: ConsoleSettings) -> dict[str, Any]:
-    """What the page shows: each group with its choices and their titles, each section of fields with their comments."""
+    """The content of the page: each group with its choices and titles, each section of fields with their comments."""
     said = comments("train")
     groups = {group: _choices(group, options_of(group)) for group in settings.groups if is_group(group)}
     sections = {

@@ -38,7 +38,7 @@ class ConsoleSettings:
 
     @property
     def runs_folder(self) -> Path:
-        """Of all runs, absolute."""
+        """The folder of all runs, absolute."""
         return Path(self.runs).expanduser().resolve()
 
     @property
@@ -48,7 +48,7 @@ class ConsoleSettings:
 
     @property
     def upload_bytes(self) -> int:
-        """Of a request that brings a picture, with what a form adds."""
+        """Most bytes of a request that brings a picture, with what a form adds."""
         return self.upload_mb * 10**6 + 10_000
 
 

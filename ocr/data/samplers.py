@@ -37,7 +37,7 @@ def draws_per_epoch(
 
 @dataclass(frozen=True)
 class EpochRest:
-    """What a stopped training has left of an epoch, in samples of all ranks along the epoch's order.
+    """The rest of an epoch that a stopped training has left, in samples of all ranks along the epoch's order.
 
     Attributes:
         epoch: which.

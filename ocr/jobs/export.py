@@ -94,7 +94,7 @@ def _images(settings: ExportSettings, pipeline: Pipeline) -> list[dict[str, Any]
 
 
 def _read(module: DetectionModule, images: list[dict[str, Any]]) -> tuple[list[Detections], float]:
-    """What a detector finds on the images of the check, and its hmean there."""
+    """The text that a detector finds on the images of the check, and its hmean there."""
     detections = [module.detect([item["image"]], [item["size"]])[0] for item in images]
     return detections, evaluate(Hmean(), detections, [item["truth"] for item in images])["hmean"]
 

@@ -157,7 +157,7 @@ class Texts:
 
 
 def _wider(as_it_lies: Texts, turned: Texts) -> Texts:
-    """Of two readings, the one with wider boxes around each text; too few turned texts are none.
+    """Join two readings: the one with wider boxes around each text; too few turned texts are none.
 
     Where neither has clearly wider ones, those around that have decide, by their widths.
     """

@@ -63,5 +63,5 @@ class Job:
 
     @cached_property
     def config_hash(self) -> str:
-        """Of :attr:`config`."""
+        """Hex digest of the settings in :attr:`config`."""
         return config_hash(self.config)

@@ -143,7 +143,7 @@ def _check_size(network: Mapping[str, Any], state: Mapping[str, torch.Tensor], p
 
 
 def checkpoint_entries(path: Path) -> dict[str, Any]:
-    """What a checkpoint has beside its weights, which stay on disk; empty where the file is none."""
+    """All entries of a checkpoint, its tensors mapped from the disk; empty where the file is none."""
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     except Exception:  # torch raises many kinds; what is wrong with the file is said by load_module

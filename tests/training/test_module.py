@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,19 +10,12 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import WeightAveraging
 
 from ocr.data.sources.synthetic import SyntheticReceipts
 from ocr.errors import UserError
-from ocr.jobs.build import build_data, build_module, load_detector
-from ocr.jobs.settings import PredictSettings, read
+from ocr.jobs.build import build_data, build_module
 from ocr.jobs.tune import write_with_pipeline
-from ocr.metrics.matching import pair
-from ocr.models.onnx.graph import GraphDetector
-from ocr.models.onnx.runtime import OnnxDetector
-from ocr.models.pretrained.ppocr import weights_file
 from ocr.models.tta import TestTimeAugmentation
 from ocr.training import trainer
 from ocr.training.callbacks.ema import warmed_up_ema
@@ -33,7 +25,7 @@ from ocr.tuning.choice import choose
 from ocr.types import Detections, Truth
 from ocr.utils.config import instantiate
 from tests.composing import settings
-from tests.conftest import ROOT, found_by
+from tests.conftest import ROOT
 from tests.tiny import TINY, network_config
 
 
@@ -136,57 +128,6 @@ def test_a_checkpoint_is_read_with_the_augmentation_that_it_was_tuned_for(module
     assert load_module(plain).tta == TestTimeAugmentation()
     assert load_module(tuned).tta == load_module(tuned, DetectorOverrides(tta={"tile": None})).tta == module.tta
     assert load_module(tuned, DetectorOverrides(tta={"tile": 640})).tta.tile == 640
-
-
-@pytest.fixture
-def job() -> Iterator[Callable[[list[str]], PredictSettings]]:
-    """Makes Hydra's config of a prediction with these overrides that of this process, as a runner does."""
-
-    def start(overrides: list[str]) -> PredictSettings:
-        with initialize_config_dir(str(ROOT / "configs"), version_base=None):
-            config = compose(
-                "predict",
-                ["ckpt_path=x", "source=x", "output=x", "paths.run_dir=x", *overrides],
-                return_hydra_config=True,
-            )
-        HydraConfig.instance().set_config(config)
-        return read(config, PredictSettings)
-
-    yield start
-    HydraConfig.instance().cfg = None
-
-
-def test_a_pipeline_that_a_checkpoint_does_not_need_is_said_to_change_nothing(
-    module: DetectionModule,
-    tmp_path: Path,
-    job: Callable[[list[str]], PredictSettings],
-    caplog: pytest.LogCaptureFixture,
-):
-    path = tmp_path / "a.ckpt"
-    torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
-    for changes, told in ((["overlays=true"], 0), (["overlays=true", "fallback_pipeline.postprocess.thresh=0.2"], 1)):
-        load_detector(job(changes), path, "cpu")
-        assert len(caplog.records) == told
-    assert "fallback_pipeline.postprocess.thresh=0.2 changes nothing, resize.* and postprocess.* would" in caplog.text
-
-
-def test_for_a_card_an_onnx_file_becomes_a_network_of_torch_where_it_can(
-    job: Callable[[list[str]], PredictSettings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    file = weights_file("receipts-small")
-    on_cpu, on_card = (load_detector(job([]), file, accelerator) for accelerator in ("cpu", "auto"))
-    assert isinstance(on_cpu.network, OnnxDetector) and isinstance(on_card.network, GraphDetector)
-    image = SyntheticReceipts(1, 77, 0.5, style="shop").load(0)[0]
-    one, other = (found_by(module, image).polygons for module in (on_cpu, on_card))
-    assert len(one) == len(other) > 10 and (pair(one, other).iou > 0.98).sum() == len(one)
-    monkeypatch.setattr(GraphDetector, "__init__", unreadable)
-    assert isinstance(load_detector(job([]), file, "gpu").network, OnnxDetector)
-    assert "cannot be read as a DB detector: unknown op 'x': onnxruntime runs it, on the CPU" in caplog.text
-
-
-def unreadable(self: GraphDetector, nodes: object) -> None:
-    raise ValueError("unknown op 'x'")
 
 
 class Modes(L.Callback):

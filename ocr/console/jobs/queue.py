@@ -111,7 +111,7 @@ def jobs_of(runs: Path, kind: str = TRAINING) -> list[QueuedJob]:
 
 
 def environment() -> dict[str, str]:
-    """Of processes that run modules of the project, which may be a plain checkout and not installed."""
+    """The environment of processes that run modules of the project, which may be a plain checkout and not installed."""
     paths = [str(CONFIGS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 

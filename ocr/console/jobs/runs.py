@@ -48,7 +48,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """What addresses name it by; a path is never taken from an address."""
+        """The name that addresses give it; a path is never taken from an address."""
         return id_of(self.name)
 
     @cached_property
@@ -126,7 +126,7 @@ class Run:
 
     @property
     def overrides(self) -> list[str]:
-        """Of its command, secrets left out, as Hydra has noted them."""
+        """Overrides of its command, secrets left out, as Hydra has noted them."""
         try:
             noted = yaml.safe_load(read_text(self.folder / ".hydra/overrides.yaml"))
         except (yaml.YAMLError, ValueError, RecursionError):

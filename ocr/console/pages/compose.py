@@ -35,7 +35,7 @@ class ComposePages:
         return self.site.page("compose.html", 422 if problems else 200, **page)
 
     async def _problems(self, composition: Composition) -> tuple[list[dict[str, str]], dict[str, Any]]:
-        """What is wrong, each with the setting that it is about, and what the resident process answered."""
+        """The problems, each with the setting that it is about, and what the resident process answered."""
         arguments = composition.arguments
         overrides = [word for word in arguments if word != "-m"]
         if refused := refusals(overrides, self.settings.folders, bool(composition.sweep)):

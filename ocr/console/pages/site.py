@@ -1,4 +1,4 @@
-"""What all pages share: settings, templates, the resident processes and the queue."""
+"""Parts that all pages share: settings, templates, the resident processes and the queue."""
 
 from __future__ import annotations
 

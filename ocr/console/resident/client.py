@@ -44,7 +44,7 @@ class Resident:
             await self._process.wait()
 
     async def ask(self, function: str, **arguments: Any) -> Any:
-        """What a function of the process returns.
+        """Call a function of the process and return its answer.
 
         A process that does not answer is ended: its answer would be taken for that to the next question. Who asks may
         go away: the answer is waited for all the same.

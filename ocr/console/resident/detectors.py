@@ -1,4 +1,4 @@
-"""What the console asks of detectors."""
+"""Questions of the console about detectors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _open: dict[tuple[str, str, str], _View] = {}
 
 
 def look(view: Mapping[str, Any], question: str, **arguments: Any) -> Any:
-    """What a method of :class:`SplitPredictions` answers for a checkpoint's predictions on a split.
+    """Call a method of :class:`SplitPredictions` on a checkpoint's predictions on a split.
 
     Args:
         view: ``checkpoint``, ``split``, ``root`` of its data (empty for where it lay), ``folders`` that data may lie

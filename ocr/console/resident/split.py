@@ -264,7 +264,7 @@ class SplitPredictions:
         return str(target)
 
     def described(self) -> dict[str, Any]:
-        """What the page says of the split and the detector."""
+        """Facts about the split and the detector, for the page."""
         post = self.module.pipeline.postprocess
         return {
             "images": len(self.order), "left_out": len(self.images) - len(self.order),

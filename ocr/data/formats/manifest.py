@@ -53,7 +53,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class Row:
-    """What a label file has on one image.
+    """The labels of one image in a label file.
 
     Attributes:
         name: of the image as the file gives it: a name, a path of any machine, or a URL.

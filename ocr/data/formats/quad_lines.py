@@ -56,7 +56,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """What the lines of a file have in common.
+    """Facts that the lines of a file have in common.
 
     Attributes:
         lead: numbers before the coordinates, 0 or 1: a class, an index, a count of points.

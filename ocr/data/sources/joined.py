@@ -11,7 +11,10 @@ from ocr.types import LazySample, Truth
 
 
 class Sources:
-    """Several sources one after the other under one index; of unlabelled images without what needs labels."""
+    """Several sources one after the other under one index.
+
+    Sources of unlabelled images can be loaded and named; they have no counts and no identities.
+    """
 
     def __init__(self, sources: Sequence[Any]) -> None:
         self.sources = list(sources)

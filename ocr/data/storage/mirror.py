@@ -128,6 +128,6 @@ def _copy(url: str, folder: Path, cache_gb: float) -> None:
 
 
 def _state(status: Mapping[str, Any]) -> list[Any]:
-    """What tells two contents of a remote file apart, as far as its file system says."""
+    """A key that tells two contents of a remote file apart, as far as its file system says."""
     times = (status.get(key) for key in ("ETag", "etag", "LastModified", "mtime", "updated", "md5Hash"))
     return [status.get("size"), next((str(value) for value in times if value), None)]

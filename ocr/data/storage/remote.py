@@ -75,7 +75,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
 
 def persistently(read: Callable[[], T], url: str) -> T:
-    """What ``read()`` gives, tried several times.
+    """Call ``read()``, several times where it fails.
 
     Raises:
         UserError: it failed each time, or at once where another time changes nothing; the address is named.

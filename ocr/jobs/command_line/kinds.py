@@ -38,7 +38,7 @@ def schema_of_hint(hint: Any) -> dict[str, Any]:
 
 
 def kind_of(name: str, config: Mapping[str, Any], settings: type) -> str:
-    """What a setting takes, in words; empty where nothing says so.
+    """The kind of value that a setting takes, in words; empty where nothing says so.
 
     Args:
         name: with dots.

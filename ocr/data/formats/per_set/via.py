@@ -57,7 +57,7 @@ def _entry(region: dict[str, Any], image: str) -> Entry:
 
 
 def _text_of(attributes: dict[str, Any]) -> str:
-    """Of a region's attributes the one that is called so, else the only one."""
+    """The attribute of a region that is named as a text, else its only one."""
     named = [attributes[key] for key in TEXT_KEYS if isinstance(attributes.get(key), str)]
     only = [value for value in attributes.values() if isinstance(value, str)]
     return named[0] if named else only[0] if len(only) == 1 else ""
